@@ -1,0 +1,60 @@
+"""Every error the package raises on purpose.
+
+Each class derives from :class:`RootletsError` and from the builtin a caller would expect, so that
+both ``except RootletsError`` and ``except ValueError`` work. A message says what was expected, what
+was found and what to do next, in two sentences at most.
+"""
+
+from __future__ import annotations
+
+
+class RootletsError(Exception):
+    """Base class of all errors of the package; `exit_code` is what the command line ends with."""
+
+    exit_code = 1
+
+
+class UsageError(RootletsError, ValueError):
+    """The command or call was put together wrongly; nothing was run."""
+
+    exit_code = 2
+
+
+class ImageError(RootletsError, ValueError):
+    """An input image cannot be segmented: wrong dimensions, no signal, not NIfTI, and the like."""
+
+
+class OutputError(RootletsError, OSError):
+    """A result could not be written."""
+
+
+class TaskDefinitionError(RootletsError, ValueError):
+    """An entry of the task registry is wrong."""
+
+
+class LevelSourceError(RootletsError, ValueError):
+    """A model's classes cannot be turned into spinal levels."""
+
+
+class ModelError(RootletsError, ValueError):
+    """A model folder is incomplete, damaged or of a kind that cannot be run."""
+
+
+class ModelNotInstalledError(ModelError, FileNotFoundError):
+    """The requested model is not on this machine."""
+
+
+class InstallError(RootletsError, OSError):
+    """A model could not be installed; whatever was installed before is untouched."""
+
+
+class DownloadError(InstallError):
+    """No mirror delivered the archive."""
+
+
+class ArchiveError(InstallError):
+    """An archive is damaged, unsafe to unpack, or holds no nnU-Net model."""
+
+
+class MissingDependencyError(RootletsError, ImportError):
+    """An optional package is needed for what was asked."""

@@ -1,0 +1,243 @@
+"""Post-processing of level maps, level by level.
+
+Two kinds of functions share this module. *Hooks* run by default, in the order the task registry
+lists them; a hook is a pure function of the signature :data:`Hook`. *Options* run when the user
+asks for them (``-largest``, ``-fill-holes``, ``-remove-small``). None of them ever invents a level:
+a voxel keeps its level, loses it, or (in a hole) takes the level that encloses it.
+
+Components are 26-connected: rootlets are thin and often touch only at a corner.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from sct_rootlets_task.errors import UsageError
+
+SPECK_MM3 = 1.5
+"""Volume below which a component is a speck: between one and two voxels of a 1 mm image."""
+
+
+@dataclass(frozen=True, eq=False)
+class HookContext:
+    """What a hook may know besides the labels.
+
+    Parameters
+    ----------
+    affine : ndarray of float, shape (4, 4)
+        Voxel index to world (RAS+) coordinates in mm.
+    levels : tuple of int
+        Levels the task may put out.
+    """
+
+    affine: np.ndarray
+    levels: tuple[int, ...]
+
+    @property
+    def voxel_mm3(self) -> float:
+        """Volume of a voxel in mm³."""
+        return float(abs(np.linalg.det(self.affine[:3, :3])))
+
+
+Hook = Callable[[np.ndarray, HookContext], np.ndarray]
+"""``hook(labels, context) -> labels``: uint8 level maps of one shape; the input is not modified."""
+
+
+def remove_specks(labels: np.ndarray, context: HookContext) -> np.ndarray:
+    """Remove isolated specks, which would drag the centre of mass of their level.
+
+    A speck is a component of labelled voxels, of whatever levels, smaller than
+    :data:`SPECK_MM3`. Touching levels count as one component, so a thin level between two others
+    is safe.
+
+    Parameters
+    ----------
+    labels : ndarray of uint8, shape (i, j, k)
+        Level map.
+    context : HookContext
+        Grid of the level map.
+
+    Returns
+    -------
+    ndarray of uint8, same shape
+    """
+    components, sizes = _components(labels != 0)
+    too_small = sizes * context.voxel_mm3 < SPECK_MM3
+    return np.where(too_small[components], 0, labels).astype(labels.dtype)
+
+
+def keep_largest(labels: np.ndarray, context: HookContext) -> np.ndarray:
+    """Keep the four main bundles of each level.
+
+    A spinal level has four rootlet bundles: left and right, ventral and dorsal. Of each level the
+    largest component in each of these quadrants is kept, at most four a level, and every smaller
+    one is removed. The quadrants are those of the rootlets' own centre line (a parabola through
+    all labelled voxels along the inferior–superior axis); a component belongs to the quadrant of
+    its centre of mass.
+
+    Parameters
+    ----------
+    labels : ndarray of uint8, shape (i, j, k)
+        Level map.
+    context : HookContext
+        Grid of the level map.
+
+    Returns
+    -------
+    ndarray of uint8, same shape
+    """
+    kept = np.zeros_like(labels)
+    if not labels.any():
+        return kept
+    centre = _centre_line(labels, context.affine)
+    for level in np.unique(labels[labels != 0]):
+        components, sizes = _components(labels == level)
+        largest: dict[tuple[bool, bool], int] = {}
+        for number in range(1, len(sizes)):
+            x, y, z = _world(np.argwhere(components == number), context.affine).mean(axis=0)
+            middle = centre(z)
+            quadrant = (bool(x > middle[0]), bool(y > middle[1]))
+            if sizes[number] > sizes[largest.get(quadrant, 0)]:
+                largest[quadrant] = number
+        kept[np.isin(components, list(largest.values()))] = level
+    return kept
+
+
+def fill_holes(labels: np.ndarray, context: HookContext) -> np.ndarray:  # noqa: ARG001
+    """Fill the background enclosed by one level with that level.
+
+    Parameters
+    ----------
+    labels : ndarray of uint8, shape (i, j, k)
+        Level map.
+    context : HookContext
+        Not used; part of the common signature.
+
+    Returns
+    -------
+    ndarray of uint8, same shape
+        No labelled voxel is changed.
+    """
+    from scipy.ndimage import binary_fill_holes
+
+    filled = labels.copy()
+    for level in np.unique(labels[labels != 0]):
+        filled[binary_fill_holes(labels == level) & (filled == 0)] = level
+    return filled
+
+
+@dataclass(frozen=True)
+class MinimalSize:
+    """Smallest component to keep.
+
+    Parameters
+    ----------
+    values : tuple of float
+        One size for all levels, or one for each expected level in ascending order.
+    unit : {"mm3", "vox"}
+        Unit of the sizes.
+    """
+
+    values: tuple[float, ...]
+    unit: str
+
+
+def parse_minimal_size(words: Sequence[str], levels: Sequence[int]) -> MinimalSize:
+    """Read the argument of ``-remove-small``.
+
+    Parameters
+    ----------
+    words : sequence of str
+        ``["5vox"]``, ``["1.5mm3"]``, or one size a level with the unit on the last
+        (``["10", "20", …, "10vox"]``).
+    levels : sequence of int
+        Levels of the task.
+
+    Raises
+    ------
+    UsageError
+        If a word is no size, the units differ or the number of sizes does not fit.
+
+    Examples
+    --------
+    >>> parse_minimal_size(["1.5mm3"], range(2, 10))
+    MinimalSize(values=(1.5,), unit='mm3')
+    """
+    values, units = [], set()
+    for word in words:
+        match = re.fullmatch(r"(\d+(?:\.\d*)?|\.\d+)(mm3|vox)?", word)
+        if not match:
+            raise UsageError(
+                f"-remove-small expects sizes such as '1mm3', '5vox' or '10 20 10vox', found "
+                f"{word!r}."
+            )
+        values.append(float(match[1]))
+        units.update({match[2]} - {None})
+    if len(units) != 1 or not words[-1].endswith(("mm3", "vox")):
+        raise UsageError(
+            f"-remove-small expects one unit, mm3 or vox, on the last size, found "
+            f"{' '.join(words)!r}."
+        )
+    if len(values) not in (1, len(levels)):
+        raise UsageError(
+            f"-remove-small expects one size, or one for each of the {len(levels)} levels, found "
+            f"{len(values)}."
+        )
+    return MinimalSize(tuple(values), units.pop())
+
+
+def remove_small(labels: np.ndarray, context: HookContext, size: MinimalSize) -> np.ndarray:
+    """Remove the components of each level that are smaller than a size.
+
+    Parameters
+    ----------
+    labels : ndarray of uint8, shape (i, j, k)
+        Level map.
+    context : HookContext
+        Grid and levels of the level map.
+    size : MinimalSize
+        Smallest size to keep; a component of exactly this size is kept.
+
+    Returns
+    -------
+    ndarray of uint8, same shape
+    """
+    values = size.values * (len(context.levels) if len(size.values) == 1 else 1)
+    unit_size = context.voxel_mm3 if size.unit == "mm3" else 1.0
+    kept = labels.copy()
+    for level, minimum in zip(context.levels, values, strict=True):
+        components, sizes = _components(labels == level)
+        # Voxel volumes from float32 affines: 8 voxels of 0.5 mm must count as 1 mm³.
+        too_small = sizes * unit_size < minimum * (1 - 1e-5)
+        too_small[0] = False
+        kept[too_small[components]] = 0
+    return kept
+
+
+def _components(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the 26-connected components (0 is outside) and their sizes in voxels, size[0] = 0."""
+    from scipy.ndimage import label
+
+    components, _ = label(mask, structure=np.ones((3, 3, 3)))
+    sizes = np.bincount(components.ravel())
+    sizes[0] = 0
+    return components, sizes
+
+
+def _world(indices: np.ndarray, affine: np.ndarray) -> np.ndarray:
+    return indices @ affine[:3, :3].T + affine[:3, 3]
+
+
+def _centre_line(labels: np.ndarray, affine: np.ndarray) -> Callable[[float], np.ndarray]:
+    """Fit the middle of the rootlets, (x, y) in mm, as a function of z in mm."""
+    points = _world(np.argwhere(labels), affine)
+    heights = np.unique(np.round(points[:, 2]))
+    degree = min(2, len(heights) - 1)
+    origin = points[:, 2].mean()
+    coefficients = np.polyfit(points[:, 2] - origin, points[:, :2], degree)
+    powers = np.arange(degree, -1, -1)
+    return lambda z: np.asarray((z - origin) ** powers @ coefficients)

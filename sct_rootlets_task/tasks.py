@@ -1,0 +1,336 @@
+"""The task registry: everything a task is, declared in one place.
+
+The command line, the help, the installer, the model card's test and the documentation are made
+from these entries. To add a task, add one :class:`Task` to :data:`TASKS`.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+
+from sct_rootlets_task.errors import TaskDefinitionError, UsageError
+from sct_rootlets_task.levels import ByLocator, ByMap, ByName, LevelSource, level_range
+from sct_rootlets_task.postprocess import Hook, remove_specks
+
+BUNDLED = Path(__file__).parent / "bundled"
+"""Folder of the networks that ship inside the package."""
+
+QC_STYLES = ("rootlets",)
+_HOOK_PARAMETERS = ("labels", "context")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True)
+class Release:
+    """One published or built-in set of weights.
+
+    Parameters
+    ----------
+    tag : str
+        Name by which ``-model`` chooses the release.
+    description : str
+        One sentence: what it segments, on what it was trained.
+    urls : tuple of str
+        Mirrors of the zip archive, tried in order; empty for a built-in release.
+    bundled : str, optional
+        Name of the folder inside the package, for a built-in release.
+    sha256 : str, optional
+        Checksum of the archive, where its publisher or we have recorded one.
+    trainer_folder : str
+        Pattern of the one folder that holds ``plans.json`` and the folds.
+    level_source : LevelSource, optional
+        How the release tells levels, when it differs from its task's.
+    citation : str
+        Reference to give when the release was used.
+    """
+
+    tag: str
+    description: str
+    urls: tuple[str, ...] = ()
+    bundled: str | None = None
+    sha256: str | None = None
+    trainer_folder: str = "nnUNetTrainer*"
+    level_source: LevelSource | None = None
+    citation: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuse an entry that could not work.
+
+        Raises
+        ------
+        TaskDefinitionError
+            If a field is not what it has to be.
+        """
+        where = f"release {self.tag!r}"
+        _expect(bool(_NAME.fullmatch(self.tag)), where, "a tag usable as a file name", self.tag)
+        _expect(
+            bool(self.urls) != bool(self.bundled),
+            where,
+            "either urls or the name of a built-in folder",
+            (self.urls, self.bundled),
+        )
+        _expect(isinstance(self.urls, tuple), where, "urls as a tuple of mirrors", self.urls)
+        for url in self.urls:
+            _expect(url.startswith("https://"), where, "mirrors that start with https://", url)
+        if self.sha256 is not None:
+            ok = bool(_SHA256.fullmatch(self.sha256))
+            _expect(ok, where, "a SHA-256 of 64 lower-case hexadecimal digits", self.sha256)
+
+
+@dataclass(frozen=True)
+class Task:
+    """One segmentation task of the command line.
+
+    Parameters
+    ----------
+    name : str
+        Sub-command of ``sct_deepseg``.
+    description, long_description : str
+        One line for the list of tasks; a paragraph for ``-h`` and ``-task-details``.
+    url : str
+        Home of the model.
+    model_name : str
+        Name of the model in SCT; release folders are named after it.
+    releases : tuple of Release
+        All sets of weights the task can run.
+    default : str
+        Tag of the release that is used, and installed, when none is named.
+    fallback : str, optional
+        Tag of the built-in release that stands in when the default one cannot be had.
+    contrasts : tuple of str
+        Contrasts the default release was trained on, in SCT's words.
+    orientation : str
+        Orientation assumed when a model's ``dataset.json`` names none, in SCT's letters.
+    level_source : LevelSource
+        How the releases tell levels, unless they say otherwise themselves.
+    levels : tuple of int
+        Spinal levels the task may put out, ascending.
+    hooks : tuple of Hook
+        Post-processing applied by default, in this order.
+    suffix : str
+        Appended to the input's name to make the default output name.
+    qc_style : str
+        Layout of the quality-control page.
+    group : str
+        Heading under which the list of tasks shows it.
+    legacy_of : str, optional
+        Name of the task that replaces this one, for names kept for old scripts.
+    """
+
+    name: str
+    description: str
+    long_description: str
+    url: str
+    model_name: str
+    releases: tuple[Release, ...]
+    default: str
+    contrasts: tuple[str, ...]
+    level_source: LevelSource
+    levels: tuple[int, ...]
+    hooks: tuple[Hook, ...] = field(default=(remove_specks,))
+    fallback: str | None = None
+    orientation: str = "LPI"
+    suffix: str = "_rootlets"
+    qc_style: str = "rootlets"
+    group: str = "Spinal nerve rootlets"
+    legacy_of: str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse an entry that could not work.
+
+        Raises
+        ------
+        TaskDefinitionError
+            If a field is not what it has to be, or a hook has another signature.
+        """
+        where = f"task {self.name!r}"
+        _expect(bool(_NAME.fullmatch(self.name)), where, "a name without spaces", self.name)
+        _expect(
+            len(set(self.tags)) == len(self.tags), where, "releases with distinct tags", self.tags
+        )
+        _expect(self.default in self.tags, where, f"a default among {self.tags}", self.default)
+        if self.fallback is not None:
+            built_in = [r.tag for r in self.releases if r.bundled]
+            _expect(self.fallback in built_in, where, f"a fallback among {built_in}", self.fallback)
+        _expect(
+            sorted(self.orientation)
+            in (sorted(w) for w in ("LPI", "RPI", "LAI", "LPS", "RAI", "RPS", "LAS", "RAS")),
+            where,
+            "an orientation of three letters such as 'LPI'",
+            self.orientation,
+        )
+        ascending = bool(self.levels) and list(self.levels) == sorted(set(self.levels))
+        in_range = ascending and self.levels[0] >= 1 and self.levels[-1] <= 30
+        _expect(in_range, where, "ascending levels from 1 to 30", self.levels)
+        _expect(bool(self.contrasts), where, "at least one contrast", self.contrasts)
+        _expect(self.suffix.startswith("_"), where, "a suffix that starts with '_'", self.suffix)
+        _expect(self.qc_style in QC_STYLES, where, f"a QC style of {QC_STYLES}", self.qc_style)
+        for source in (self.level_source, *(r.level_source or ByName() for r in self.releases)):
+            ok = isinstance(source, ByName | ByMap | ByLocator)
+            _expect(ok, where, "a level source ByName, ByMap or ByLocator", source)
+        for hook in self.hooks:
+            _check_hook(hook, where)
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """Tags of all releases, in order."""
+        return tuple(release.tag for release in self.releases)
+
+    @property
+    def level_names(self) -> str:
+        """Levels of the task as text, for example ``C2–T1``."""
+        return level_range(self.levels)
+
+    def release(self, tag: str | None = None) -> Release:
+        """Return a release by its tag, the default one without.
+
+        Raises
+        ------
+        UsageError
+            If the task has no such release.
+        """
+        wanted = tag or self.default
+        for release in self.releases:
+            if release.tag == wanted:
+                return release
+        raise UsageError(
+            f"Task {self.name!r} has the releases {', '.join(self.tags)}, not {wanted!r}."
+        )
+
+    def levels_of(self, release: Release | None) -> LevelSource:
+        """Return how a release (None: a model folder of the user's own) tells its levels."""
+        return (release.level_source if release else None) or self.level_source
+
+
+def _expect(ok: bool, where: str, expected: str, found: object) -> None:
+    if not ok:
+        raise TaskDefinitionError(f"{where}: expected {expected}, found {found!r}.")
+
+
+def _check_hook(hook: object, where: str) -> None:
+    expected = f"a hook of the signature ({', '.join(_HOOK_PARAMETERS)})"
+    if not callable(hook):
+        _expect(False, where, expected, hook)
+    name = getattr(hook, "__qualname__", repr(hook))
+    found = inspect.signature(hook)  # type: ignore[arg-type]
+    positional = [
+        p.name
+        for p in found.parameters.values()
+        if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
+    ]
+    required = [p for p in found.parameters.values() if p.default is p.empty]
+    ok = tuple(positional[:2]) == _HOOK_PARAMETERS and len(required) == 2
+    _expect(ok, where, expected, f"{name}{found}")
+
+
+def build_registry(tasks: Iterable[Task]) -> Mapping[str, Task]:
+    """Return the tasks by name, read-only.
+
+    Raises
+    ------
+    TaskDefinitionError
+        If two tasks share a name or a legacy name points nowhere.
+    """
+    registry: dict[str, Task] = {}
+    for task in tasks:
+        _expect(task.name not in registry, "registry", "distinct task names", task.name)
+        registry[task.name] = task
+    for task in registry.values():
+        ok = task.legacy_of is None or task.legacy_of in registry
+        _expect(ok, f"task {task.name!r}", f"legacy_of among {sorted(registry)}", task.legacy_of)
+    return MappingProxyType(registry)
+
+
+_RELEASES_URL = "https://github.com/ivadomed/model-spinal-rootlets/releases/download"
+
+STARTER = Release(
+    tag="starter",
+    description=(
+        "Built-in pair of small networks of this package (a locator and a starter), trained on "
+        "synthetic images around template labels; works offline, finds fewer rootlets than the "
+        "published models."
+    ),
+    bundled="starter",
+    level_source=ByLocator(),
+    citation="The sct-rootlets-task developers, built-in starter model (see model_card.json).",
+)
+
+ROOTLETS = Task(
+    name="rootlets",
+    description="Segmentation of spinal nerve rootlets for T2w and MP2RAGE contrasts",
+    long_description=(
+        "Segments the dorsal and ventral spinal nerve rootlets C2 to T1 into one label map; the "
+        "value of a voxel is its spinal level (2=C2, 3=C3, … 8=C8, 9=T1). The published model "
+        "RootletSeg is a 3D nnU-Net trained on 76 scans of healthy adults: T2w at 3 T and MP2RAGE "
+        "(UNIT1, INV1, INV2) at 7 T. Without a network connection a small built-in starter model "
+        "is used and named as such."
+    ),
+    url="https://github.com/ivadomed/model-spinal-rootlets",
+    model_name="model_seg_spinal_rootlets_nnunet",
+    releases=(
+        Release(
+            tag="r20250318",
+            description="RootletSeg: C2–T1, dorsal and ventral, T2w and MP2RAGE.",
+            urls=(f"{_RELEASES_URL}/r20250318/model-spinal-rootlets-multicon-r20250318.zip",),
+            citation=(
+                "Krejčí K. et al. RootletSeg: deep learning method for spinal rootlets "
+                "segmentation across MRI contrasts. arXiv:2509.16255 (2025)."
+            ),
+        ),
+        STARTER,
+    ),
+    default="r20250318",
+    fallback="starter",
+    contrasts=("t2", "UNIT1", "T1w-INV1", "T1w-INV2"),
+    level_source=ByName(),
+    levels=tuple(range(2, 10)),
+)
+
+SEG_SPINAL_ROOTLETS_T2W = Task(
+    name="seg_spinal_rootlets_t2w",
+    description="Segmentation of dorsal spinal nerve rootlets for T2w contrast (SCT 6 name)",
+    long_description=(
+        "Segments the dorsal spinal nerve rootlets C2 to C8 on T2w images into one label map; the "
+        "value of a voxel is its spinal level (2=C2, … 8=C8). This is the first published model "
+        "(M5), a 3D nnU-Net trained on 31 T2w scans. Kept for scripts written for SCT 6; new "
+        "studies should use the task 'rootlets'."
+    ),
+    url="https://github.com/ivadomed/model-spinal-rootlets",
+    model_name="model_seg_spinal_rootlets_nnunet",
+    releases=(
+        Release(
+            tag="r20240730",
+            description="M5: C2–C8, dorsal, T2w (the weights of r20240129, repackaged).",
+            urls=(f"{_RELEASES_URL}/r20240730/model-spinal-rootlets_M5_r20240129-2.zip",),
+            citation=(
+                "Valošek J. et al. Automatic segmentation of the spinal cord nerve rootlets. "
+                "Imaging Neuroscience (2024). doi:10.1162/imag_a_00218."
+            ),
+        ),
+        Release(
+            tag="r20240129",
+            description="M5 as first packaged, for SCT 6.2 and 6.3 (no trainer folder).",
+            urls=(f"{_RELEASES_URL}/r20240129/model-spinal-rootlets_M5_r20240129.zip",),
+            citation=(
+                "Valošek J. et al. Automatic segmentation of the spinal cord nerve rootlets. "
+                "Imaging Neuroscience (2024). doi:10.1162/imag_a_00218."
+            ),
+        ),
+        STARTER,
+    ),
+    default="r20240730",
+    fallback="starter",
+    contrasts=("t2",),
+    level_source=ByName(),
+    levels=tuple(range(2, 9)),
+    legacy_of="rootlets",
+)
+
+TASKS: Mapping[str, Task] = build_registry((ROOTLETS, SEG_SPINAL_ROOTLETS_T2W))
+"""All tasks of the package, by name."""
