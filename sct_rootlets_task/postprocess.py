@@ -107,7 +107,7 @@ def keep_largest(labels: np.ndarray, context: HookContext) -> np.ndarray:
     return kept
 
 
-def fill_holes(labels: np.ndarray, context: HookContext) -> np.ndarray:  # noqa: ARG001
+def fill_holes(labels: np.ndarray, context: HookContext) -> np.ndarray:
     """Fill the background enclosed by one level with that level.
 
     Parameters
