@@ -77,7 +77,8 @@ def keep_largest(labels: np.ndarray, context: HookContext) -> np.ndarray:
     largest component in each of these quadrants is kept, at most four a level, and every smaller
     one is removed. The quadrants are those of the rootlets' own centre line (a parabola through
     all labelled voxels along the inferior–superior axis); a component belongs to the quadrant of
-    its centre of mass.
+    its centre of mass. Since removing voxels can move the centre line, this is repeated until
+    nothing changes.
 
     Parameters
     ----------
@@ -90,6 +91,13 @@ def keep_largest(labels: np.ndarray, context: HookContext) -> np.ndarray:
     -------
     ndarray of uint8, same shape
     """
+    kept = _largest_in_quadrants(labels, context)
+    while not np.array_equal(kept, labels):
+        kept, labels = _largest_in_quadrants(kept, context), kept
+    return kept
+
+
+def _largest_in_quadrants(labels: np.ndarray, context: HookContext) -> np.ndarray:
     kept = np.zeros_like(labels)
     if not labels.any():
         return kept

@@ -1,0 +1,91 @@
+"""One colour for each level, the same in every picture and viewer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from sct_rootlets_task.errors import UsageError
+from sct_rootlets_task.files import atomic_output
+from sct_rootlets_task.images import stem
+from sct_rootlets_task.levels import level_name
+
+VIEWERS = ("fsleyes", "itksnap", "slicer")
+
+# Paul Tol's "light" scheme (https://sro.sron.nl/~pault), which colour-blind readers can tell apart
+# and which stays visible on a grey image; ordered so that neighbouring levels differ most.
+_CYCLE = (
+    (119, 170, 221),
+    (238, 136, 102),
+    (68, 187, 153),
+    (255, 170, 187),
+    (187, 204, 51),
+    (153, 221, 255),
+    (170, 170, 0),
+    (238, 221, 136),
+)
+
+
+def level_colour(level: int) -> tuple[int, int, int]:
+    """Return the colour of a level as red, green, blue (0–255).
+
+    Examples
+    --------
+    >>> level_colour(2)
+    (119, 170, 221)
+    """
+    return _CYCLE[(level - 2) % len(_CYCLE)]
+
+
+def write_lut(segmentation: Path, viewer: str, levels: Iterable[int]) -> Path:
+    """Write a colour table beside a segmentation.
+
+    Parameters
+    ----------
+    segmentation : Path
+        The label map; the table takes its name.
+    viewer : {"fsleyes", "itksnap", "slicer"}
+        Whose format to write.
+    levels : iterable of int
+        Levels to list.
+
+    Returns
+    -------
+    Path
+        The file written: ``.lut``, ``_itksnap.txt`` or ``.ctbl``.
+    """
+    formats = {
+        "fsleyes": (".lut", _fsleyes),
+        "itksnap": ("_itksnap.txt", _itksnap),
+        "slicer": (".ctbl", _slicer),
+    }
+    if viewer not in formats:
+        raise UsageError(f"-lut expects one of {', '.join(VIEWERS)}, found {viewer!r}.")
+    ending, text = formats[viewer]
+    path = segmentation.with_name(f"{stem(segmentation)}{ending}")
+    with atomic_output(path) as temporary:
+        temporary.write_text(text(list(levels)), encoding="ascii")
+    return path
+
+
+def _fsleyes(levels: list[int]) -> str:
+    def row(level: int) -> str:
+        red, green, blue = (value / 255 for value in level_colour(level))
+        return f"{level} {red:.5f} {green:.5f} {blue:.5f} {level_name(level)}\n"
+
+    return "".join(map(row, levels))
+
+
+def _itksnap(levels: list[int]) -> str:
+    def row(level: int) -> str:
+        red, green, blue = level_colour(level)
+        return f'{level:5d} {red:5d} {green:4d} {blue:4d}        1  1  1    "{level_name(level)}"\n'
+
+    return '    0     0    0    0        0  0  0    "Clear Label"\n' + "".join(map(row, levels))
+
+
+def _slicer(levels: list[int]) -> str:
+    def row(level: int) -> str:
+        return f"{level} {level_name(level)} {' '.join(map(str, level_colour(level)))} 255\n"
+
+    return "0 background 0 0 0 0\n" + "".join(map(row, levels))

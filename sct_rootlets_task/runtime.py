@@ -1,0 +1,62 @@
+"""What the machine offers a job, and keeping within it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+_THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS",
+    "nnUNet_def_n_proc",
+)
+_CGROUP_QUOTAS = (
+    (Path("/sys/fs/cgroup/cpu.max"), None),
+    (
+        Path("/sys/fs/cgroup/cpu/cpu.cfs_quota_us"),
+        Path("/sys/fs/cgroup/cpu/cpu.cfs_period_us"),
+    ),
+)
+
+
+def available_cores(environ: Mapping[str, str] = os.environ) -> int:
+    """Return how many cores this job may use.
+
+    The smallest of: cores of the machine, the process's CPU affinity, the CPU quota of its cgroup
+    (containers), and ``SLURM_CPUS_PER_TASK``.
+    """
+    limits = [os.cpu_count() or 1]
+    if hasattr(os, "sched_getaffinity"):
+        limits.append(len(os.sched_getaffinity(0)))
+    quota = _cgroup_cores()
+    if quota:
+        limits.append(quota)
+    slurm = environ.get("SLURM_CPUS_PER_TASK", "")
+    if slurm.isdigit() and int(slurm):
+        limits.append(int(slurm))
+    return min(limits)
+
+
+def _cgroup_cores() -> int | None:
+    for quota_file, period_file in _CGROUP_QUOTAS:
+        try:
+            words = quota_file.read_text().split()
+            words += period_file.read_text().split() if period_file else []
+        except OSError:
+            continue
+        if len(words) == 2 and words[0].isdigit() and words[1].isdigit():
+            return max(1, round(int(words[0]) / int(words[1])))
+    return None
+
+
+def limit_threads(threads: int) -> None:
+    """Keep every pool of worker threads in this process to a number of threads.
+
+    Call it before torch and nnunetv2 are imported: most libraries read the variables it sets once,
+    when they are loaded.
+    """
+    for name in _THREAD_VARIABLES:
+        os.environ[name] = str(threads)

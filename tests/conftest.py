@@ -1,0 +1,30 @@
+"""Fixtures shared by all tests."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Folder of the real images; they are required in CI and optional elsewhere."""
+    if not SHARED_DATA.is_dir():
+        message = f"the real images are expected in {SHARED_DATA}"
+        if os.environ.get("CI"):
+            pytest.fail(message)
+        pytest.skip(message)
+    return SHARED_DATA
+
+
+@pytest.fixture(autouse=True)
+def _own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep every test away from the user's own models and from the network."""
+    monkeypatch.setenv("SCT_ROOTLETS_MODELS", str(tmp_path / "models"))
+    monkeypatch.setenv("SCT_ROOTLETS_CACHE", str(tmp_path / "cache"))
+    for name in ("SCT_DIR", "SCT_ROOTLETS_OFFLINE", "SCT_USE_GPU"):
+        monkeypatch.delenv(name, raising=False)
