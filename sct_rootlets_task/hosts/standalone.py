@@ -1,0 +1,341 @@
+"""The ``sct_deepseg`` command of this package, for computers with or without SCT.
+
+A command that names none of our tasks is handed to SCT's own launcher when SCT can be imported.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import logging
+import shlex
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sct_rootlets_task import __version__
+from sct_rootlets_task.errors import RootletsError, UsageError
+from sct_rootlets_task.hosts import grammar
+from sct_rootlets_task.tasks import TASKS, Task
+
+if TYPE_CHECKING:
+    from sct_rootlets_task.models import InstalledModel
+    from sct_rootlets_task.outputs import Job
+    from sct_rootlets_task.pipeline import NetworkLoader, Segmenter, Settings
+
+logger = logging.getLogger("sct_rootlets_task")
+
+CODE_URL = f"pkg:pypi/sct-rootlets-task@{__version__}"
+
+
+def main(
+    argv: Sequence[str] | None = None,
+    *,
+    tasks: Mapping[str, Task] = TASKS,
+    load: NetworkLoader | None = None,
+) -> int:
+    """Run ``sct_deepseg``.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        Arguments; those of the process by default.
+    tasks : mapping of str to Task
+        The registry.
+    load : callable, optional
+        Loader of networks, see :class:`~sct_rootlets_task.pipeline.Segmenter`.
+
+    Returns
+    -------
+    int
+        0 when all went well, 1 when a run failed, 2 for a wrong command.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not _is_ours(arguments, tasks) and _sct_is_there():
+        return _hand_to_sct(arguments)
+    try:
+        return _run(arguments, tasks, load)
+    except SystemExit as stop:  # argparse ends this way, for -h as for errors
+        return int(stop.code or 0)
+    except RootletsError as error:
+        print(f"sct_deepseg: error: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("sct_deepseg: interrupted", file=sys.stderr)
+        return 130
+
+
+def is_legacy(arguments: Sequence[str]) -> bool:
+    """Tell whether a command is written in the form of SCT 6."""
+    return bool(arguments) and arguments[0].startswith("-") and not _is_top_level(arguments)
+
+
+def _is_top_level(arguments: Sequence[str]) -> bool:
+    return bool(set(arguments) & {"-h", "--help", "-task-details"})
+
+
+def _is_ours(arguments: Sequence[str], tasks: Mapping[str, Task]) -> bool:
+    """Tell whether a command names one of our tasks."""
+    if not arguments:
+        return False
+    if not arguments[0].startswith("-"):
+        return arguments[0] in tasks
+    named = {
+        following
+        for word, following in itertools.pairwise(arguments)
+        if word in ("-task", "-install-task", "-install")
+    }
+    return bool(named & set(tasks))
+
+
+def _sct_is_there() -> bool:
+    from importlib.util import find_spec
+
+    return find_spec("spinalcordtoolbox") is not None
+
+
+def _hand_to_sct(arguments: Sequence[str]) -> int:
+    from spinalcordtoolbox.compat.launcher import main as launch
+
+    before = sys.argv
+    sys.argv = ["sct_deepseg", *arguments]
+    try:
+        return int(launch() or 0)
+    finally:
+        sys.argv = before
+
+
+def _run(arguments: Sequence[str], tasks: Mapping[str, Task], load: NetworkLoader | None) -> int:
+    if is_legacy(arguments):
+        return _run_legacy(arguments, tasks, load)
+    parser = grammar.modern_parser(tasks)
+    first = arguments[0] if arguments else "-"
+    if not first.startswith("-") and first not in tasks:
+        parser.error(_foreign(first, tasks))
+    parsed = parser.parse_args(arguments)
+    if parsed.task_details:
+        print(grammar.task_details(tasks))
+        return 0
+    if parsed.task is None or not (parsed.install or parsed.i):
+        parser.error(grammar.NOTHING_ASKED[grammar.MODERN])
+    task = tasks[parsed.task]
+    if parsed.install:
+        return _install([task], parsed)
+    return _segment(task, parsed, arguments, load)
+
+
+def _run_legacy(
+    arguments: Sequence[str], tasks: Mapping[str, Task], load: NetworkLoader | None
+) -> int:
+    parser = grammar.legacy_parser(tasks)
+    parsed = parser.parse_args(arguments)
+    if parsed.list_tasks:
+        print(grammar.list_tasks(tasks))
+        return 0
+    for name in [*(parsed.install_task or []), *([parsed.task] if parsed.task else [])]:
+        if name not in tasks:
+            parser.error(_foreign(name, tasks))
+    if parsed.install_task:
+        return _install([tasks[name] for name in parsed.install_task], parsed)
+    if not (parsed.i and parsed.task):
+        parser.error(grammar.NOTHING_ASKED[grammar.LEGACY])
+    task = tasks[parsed.task]
+    unknown = [contrast for contrast in parsed.c or () if contrast not in task.contrasts]
+    if unknown:
+        known = ", ".join(task.contrasts)
+        parser.error(f"-c: task {task.name!r} takes the contrasts {known}, not {unknown[0]!r}.")
+    parsed.test_time_aug, parsed.qc_seg = False, None
+    return _segment(task, parsed, arguments, load)
+
+
+def _foreign(name: str, tasks: Mapping[str, Task]) -> str:
+    return (
+        f"there is no task {name!r} here, and Spinal Cord Toolbox, which may have it, is not "
+        f"installed in this environment. The tasks are: {', '.join(tasks)}."
+    )
+
+
+def _install(tasks: Sequence[Task], parsed: argparse.Namespace) -> int:
+    from sct_rootlets_task.models import install
+    from sct_rootlets_task.paths import model_root
+
+    _start_logging(parsed.v)
+    root = model_root(parsed.model_dir)
+    for task in tasks:
+        release = task.release(parsed.model)
+        model = install(task, release, root, urls=parsed.custom_url, progress=parsed.v > 0)
+        print(f"Model {model.name} of task {task.name} is installed: {model.path}")
+    return 0
+
+
+@dataclass(frozen=True, eq=False)
+class _Run:
+    """What all images of one command share."""
+
+    segmenter: Segmenter
+    notice: str | None
+    parsed: argparse.Namespace
+    arguments: Sequence[str]
+    threads: int
+
+
+def _segment(
+    task: Task,
+    parsed: argparse.Namespace,
+    arguments: Sequence[str],
+    load: NetworkLoader | None,
+) -> int:
+    """Check everything that can be checked before the model is loaded, then run."""
+    from sct_rootlets_task.outputs import plan_outputs
+    from sct_rootlets_task.runtime import available_cores, limit_threads
+
+    _start_logging(parsed.v)
+    settings = _settings(task, parsed)
+    images = [Path(name) for name in parsed.i]
+    for image in images:
+        if not image.is_file():
+            raise UsageError(f"This file does not exist: {image}. Check the path.")
+    jobs = plan_outputs(images, parsed.o, task.suffix, overwrite=bool(parsed.overwrite))
+    threads = parsed.threads if parsed.threads is not None else available_cores()
+    limit_threads(threads)
+    start = time.perf_counter()
+    segmenter, notice = _load(task, parsed, settings, load)
+    failures = _segment_all(_Run(segmenter, notice, parsed, arguments, threads), jobs)
+    _summarise(jobs, failures, time.perf_counter() - start)
+    return 1 if failures else 0
+
+
+def _settings(task: Task, parsed: argparse.Namespace) -> Settings:
+    from sct_rootlets_task.pipeline import Settings
+    from sct_rootlets_task.postprocess import parse_minimal_size
+
+    if parsed.thr is not None:
+        raise UsageError(
+            "-thr does not apply: the result is a map of levels, not of probabilities, and a "
+            "threshold would turn every level into 1. Leave it out."
+        )
+    if parsed.threads is not None and parsed.threads < 1:
+        raise UsageError(f"-threads expects a number of at least 1, found {parsed.threads}.")
+    return Settings(
+        device=parsed.device,
+        test_time_aug=parsed.test_time_aug,
+        raw=parsed.raw,
+        largest=bool(parsed.largest),
+        fill_holes=bool(parsed.fill_holes),
+        minimal_size=(
+            parse_minimal_size(parsed.remove_small, task.levels) if parsed.remove_small else None
+        ),
+        progress=parsed.v > 0,
+    )
+
+
+def _load(
+    task: Task, parsed: argparse.Namespace, settings: Settings, load: NetworkLoader | None
+) -> tuple[Segmenter, str | None]:
+    """Return the loaded model and what the user must know about it."""
+    from sct_rootlets_task.models import resolve
+    from sct_rootlets_task.nnunet import load_network
+    from sct_rootlets_task.paths import model_root
+    from sct_rootlets_task.pipeline import Segmenter
+
+    resolved = resolve(task, parsed.model, model_root(parsed.model_dir), progress=parsed.v > 0)
+    if resolved.notice:
+        print(f"\n{resolved.notice}\n", file=sys.stderr)
+    segmenter = Segmenter(task, resolved.model, settings, load=load or load_network)
+    logger.info("Model %s on %s", resolved.model.name, segmenter.device)
+    return segmenter, resolved.notice
+
+
+def _segment_all(run: _Run, jobs: Sequence[Job]) -> list[Job]:
+    """Segment each image; one that fails is remembered and does not stop the others."""
+    from tqdm import tqdm
+
+    failures = []
+    bar = tqdm(jobs, desc="Images", unit="image", disable=run.parsed.v == 0 or len(jobs) == 1)
+    for job in bar:
+        try:
+            _segment_one(run, job)
+        except Exception as error:  # whatever is wrong with one image, the others go on
+            logger.debug("While segmenting %s:", job.image, exc_info=True)
+            failures.append(job)
+            tqdm.write(f"sct_deepseg: error: {_reason(job, error)}", file=sys.stderr)
+    return failures
+
+
+def _reason(job: Job, error: Exception) -> str:
+    """Return the error's text, with the image's name where it lacks it."""
+    text = str(error) or type(error).__name__
+    return text if str(job.image) in text else f"{job.image}: {text}"
+
+
+def _segment_one(run: _Run, job: Job) -> None:
+    from sct_rootlets_task.files import write_json
+    from sct_rootlets_task.images import load_image, save_labels
+    from sct_rootlets_task.luts import write_lut
+    from sct_rootlets_task.pipeline import provenance
+
+    image = load_image(job.image)
+    segmentation = run.segmenter.segment(image)
+    for warning in segmentation.warnings:
+        logger.warning("%s: %s", job.image, warning)
+    task, model = run.segmenter.task, run.segmenter.model
+    description = f"{task.name} {task.level_names.replace('–', '-')} by {model.name}"
+    save_labels(segmentation.labels, image, job.output, f"{description}, value=level (C1=1)")
+    details = provenance(run.segmenter, segmentation)
+    sidecar = {
+        "GeneratedBy": [_generated_by(model, run.arguments)],
+        **({"Notice": run.notice} if run.notice else {}),
+        "Sources": [job.image.name],
+        **details,
+        "Threads": run.threads,
+    }
+    write_json(job.sidecar, sidecar)
+    for viewer in run.parsed.lut or ():
+        write_lut(job.output, viewer, task.levels)
+    if run.parsed.v:
+        _report(job, details["LevelVoxels"])
+
+
+def _generated_by(model: InstalledModel, arguments: Sequence[str]) -> dict[str, object]:
+    """Return the entry that SCT writes, with the paths of the command shortened as SCT does."""
+    words = [Path(word).name if "/" in word else word for word in arguments]
+    return {
+        "Name": f"sct_rootlets_task: sct_deepseg {' '.join(words)}",
+        "Version": __version__,
+        "CodeURL": CODE_URL,
+        "ModelURL": list(model.urls),
+    }
+
+
+def _report(job: Job, level_voxels: Mapping[str, int]) -> None:
+    found = ", ".join(f"{name} {count}" for name, count in level_voxels.items()) or "none"
+    viewer = (
+        f"fsleyes {shlex.quote(str(job.image))} -cm greyscale {shlex.quote(str(job.output))} "
+        "-cm subcortical -a 70.0 &"
+    )
+    print(f"\nLevels found (voxels): {found}\nCreated file: {job.output}")
+    print(f"Done! To view results, type:\n{viewer}")
+
+
+def _summarise(jobs: Sequence[Job], failures: Sequence[Job], seconds: float) -> None:
+    done = len(jobs) - len(failures)
+    logger.info("%d of %d image(s) segmented in %.1f s", done, len(jobs), seconds)
+    if failures and len(jobs) > 1:
+        print(f"\nFailed: {len(failures)} of {len(jobs)} images:", file=sys.stderr)
+        for job in failures:
+            print(f"  {job.image}", file=sys.stderr)
+
+
+def _start_logging(verbosity: int) -> None:
+    level = {0: logging.WARNING, 1: logging.INFO, 2: logging.DEBUG}[verbosity]
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
+    logger.handlers = [handler]
+    logger.setLevel(level)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

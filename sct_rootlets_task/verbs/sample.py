@@ -1,0 +1,31 @@
+"""``sct_rootlets sample``: a synthetic volume to try the tools on."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from sct_rootlets_task.errors import UsageError
+
+NAME = "sample"
+HELP = "Write a synthetic T2w-like cervical volume to try the tools on."
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the verb."""
+    parser.add_argument("output", metavar="OUT.nii.gz", help="File to write.")
+    parser.add_argument("-seed", type=int, default=0, metavar="N", help="Variant to make.")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Write the sample."""
+    from sct_rootlets_task.images import EXTENSIONS
+    from sct_rootlets_task.sample import write_sample
+
+    if not arguments.output.lower().endswith(EXTENSIONS):
+        raise UsageError(
+            f"Expected an output ending in {' or '.join(EXTENSIONS)}, found {arguments.output}."
+        )
+    path = write_sample(Path(arguments.output), seed=arguments.seed)
+    print(f"Created file: {path}\nSegment it with:\nsct_deepseg rootlets -i {path}")
+    return 0
