@@ -46,16 +46,18 @@ def plan_outputs(
     Raises
     ------
     UsageError
-        If two images would share an output, an output is one of the images, or it exists and must
-        not be overwritten.
+        If two images would share an output, an output or its sidecar would replace an image or its
+        sidecar, or it exists and must not be overwritten.
     """
     jobs = tuple(Job(image, _output_of(image, output, suffix, len(images))) for image in images)
     _refuse_shared(jobs)
     inputs = {_same(image) for image in images}
+    records = {_same(image.with_name(f"{stem(image)}.json")) for image in images}
     for job in jobs:
-        if _same(job.output) in inputs:
+        if _same(job.output) in inputs or _same(job.sidecar) in records:
             raise UsageError(
-                f"The output {job.output} is one of the input images. Choose another name with -o."
+                f"The output {job.output}, or its JSON sidecar, would replace an input image or "
+                "its sidecar. Choose another name with -o."
             )
         if not overwrite and job.output.exists():
             raise UsageError(

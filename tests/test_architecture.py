@@ -1,0 +1,67 @@
+"""Dependencies inside the package point one way."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import sct_rootlets_task
+
+PACKAGE = Path(sct_rootlets_task.__file__).parent
+LAYERS: tuple[tuple[str, ...], ...] = (
+    ("", "errors", "runtime"),
+    ("levels", "files", "checkpoint", "orientation", "paths"),
+    ("images", "postprocess"),
+    ("luts", "outputs", "locator"),
+    ("tasks", "nnunet", "download"),
+    ("archive", "card", "sample", "picture"),
+    ("store",),
+    ("install",),
+    ("models",),
+    ("pipeline",),
+    ("hosts.grammar", "verbs.models", "verbs.picture", "verbs.sample", "verbs", "hosts"),
+    ("hosts.standalone", "cli"),
+)
+"""Modules of the package from the lowest layer to the highest; a module imports lower ones only."""
+
+RANK = {module: rank for rank, layer in enumerate(LAYERS) for module in layer}
+MODULES = sorted(
+    ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix("__init__").rstrip(".")
+    for path in PACKAGE.rglob("*.py")
+)
+
+
+def imports_of(module: str) -> set[str]:
+    """Return the package's modules that a module imports, wherever in its file."""
+    path = PACKAGE.joinpath(*module.split(".")) if module else PACKAGE
+    source = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+    found = set()
+    for node in ast.walk(ast.parse(source.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            inside = [f"{node.module}.{alias.name}" for alias in node.names]
+            known = [name for name in inside if name.partition(".")[2] in RANK]
+            found |= set(known) or {node.module}
+    prefix = "sct_rootlets_task"
+    return {
+        name.removeprefix(prefix).lstrip(".")
+        for name in found
+        if name == prefix or name.startswith(f"{prefix}.")
+    }
+
+
+def test_every_module_has_its_layer() -> None:
+    assert set(MODULES) == set(RANK)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_module_imports_only_from_lower_layers(module: str) -> None:
+    upward = {name for name in imports_of(module) if RANK[name] >= RANK[module]}
+    assert not upward - {module}
+
+
+def test_the_import_check_sees_imports() -> None:
+    assert {"tasks", "locator", "nnunet"} <= imports_of("pipeline")

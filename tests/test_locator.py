@@ -1,0 +1,127 @@
+"""Rootlets take the level of the canal beside them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from sct_rootlets_task.errors import LevelSourceError
+from sct_rootlets_task.levels import ByLocator
+from sct_rootlets_task.locator import canal_levels, levels_beside_canal
+from volumes import affine_of
+
+CLASSES = {
+    "background": 0,
+    "above": 1,
+    **{name: i for i, name in enumerate(["C2", "C3", "C4", "C5", "C6", "C7", "C8", "T1"], 2)},
+    "below": 10,
+}
+SHAPE = (40, 20, 60)
+
+
+def canal() -> np.ndarray:
+    """Return a straight canal along z: above, C2, C3, C4, below, 12 mm each."""
+    field = np.zeros(SHAPE, np.uint8)
+    for number, code in enumerate((10, 4, 3, 2, 1)):
+        field[17:23, 8:12, 12 * number : 12 * (number + 1)] = code
+    return field
+
+
+def assign(rootlets: np.ndarray, axcodes: str = "RAS", **source: float) -> np.ndarray:
+    return levels_beside_canal(
+        rootlets,
+        canal(),
+        affine_of(axcodes),
+        classes=CLASSES,
+        source=ByLocator(**source),
+        expected=range(2, 10),
+    )
+
+
+def bundle(z: slice, x: int = 14) -> np.ndarray:
+    mask = np.zeros(SHAPE, bool)
+    mask[x, 10, z] = True
+    return mask
+
+
+def test_above_and_below_are_no_levels() -> None:
+    assert canal_levels(CLASSES) == {1: 0, **{i: i for i in range(2, 10)}, 10: 0}
+
+
+@pytest.mark.parametrize(("start", "level"), [(38, 2), (26, 3), (14, 4)])
+def test_a_bundle_takes_the_level_beside_it(start: int, level: int) -> None:
+    rootlets = bundle(slice(start, start + 8))
+    assert set(np.unique(assign(rootlets)[rootlets])) == {level}
+
+
+@pytest.mark.parametrize("start", [50, 2])
+def test_rootlets_beside_the_canal_above_or_below_are_dropped(start: int) -> None:
+    assert not assign(bundle(slice(start, start + 8))).any()
+
+
+def test_a_bundle_across_a_border_stays_whole_when_most_of_it_agrees() -> None:
+    rootlets = bundle(slice(28, 38))  # eight voxels beside C3, two beside C2
+    assert set(np.unique(assign(rootlets)[rootlets])) == {3}
+
+
+def test_a_bundle_without_a_majority_is_cut_at_the_border() -> None:
+    rootlets = bundle(slice(31, 41))  # five voxels beside each
+    result = assign(rootlets)
+    assert set(result[14, 10, 31:36]) == {3}
+    assert set(result[14, 10, 36:41]) == {2}
+
+
+def test_voxels_out_of_reach_are_dropped() -> None:
+    far = bundle(slice(26, 34), x=2)
+    assert not assign(far).any()
+    assert assign(far, reach_mm=20.0).any()
+
+
+@pytest.mark.parametrize(("length", "kept"), [(3, False), (4, True)])
+def test_components_below_the_smallest_volume_are_dropped(length: int, kept: bool) -> None:
+    assert assign(bundle(slice(26, 26 + length))).any() == kept
+
+
+def test_no_level_is_given_where_there_is_no_rootlet() -> None:
+    rootlets = bundle(slice(26, 34)) | bundle(slice(40, 46), x=25)
+    assert not assign(rootlets)[~rootlets].any()
+
+
+def test_levels_outside_the_task_are_dropped() -> None:
+    rootlets = bundle(slice(26, 34))
+    result = levels_beside_canal(
+        rootlets,
+        canal(),
+        affine_of("RAS"),
+        classes=CLASSES,
+        source=ByLocator(),
+        expected=(2, 4),
+    )
+    assert not result.any()
+
+
+@pytest.mark.parametrize("empty", ["canal", "rootlets"])
+def test_nothing_located_or_nothing_found_gives_an_empty_map(empty: str) -> None:
+    rootlets = bundle(slice(26, 34)) & (empty != "rootlets")
+    field = canal() * (empty != "canal")
+    result = levels_beside_canal(
+        rootlets,
+        field.astype(np.uint8),
+        affine_of("RAS"),
+        classes=CLASSES,
+        source=ByLocator(),
+        expected=range(2, 10),
+    )
+    assert not result.any()
+
+
+def test_two_grids_are_refused() -> None:
+    with pytest.raises(LevelSourceError, match="one grid"):
+        levels_beside_canal(
+            np.zeros((2, 2, 2), bool),
+            canal(),
+            affine_of("RAS"),
+            classes=CLASSES,
+            source=ByLocator(),
+            expected=range(2, 10),
+        )

@@ -1,0 +1,163 @@
+"""Model folders are read as they are, and refused when they cannot be run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import tiny_model
+from sct_rootlets_task.errors import ModelError, UsageError
+from sct_rootlets_task.nnunet import NNUNetNetwork, choose_device, read_model_folder
+
+
+def _folder(
+    parent: Path, folds: tuple[str, ...] = ("all",), name: str = tiny_model.TRAINER
+) -> Path:
+    folder = parent / name
+    folder.mkdir()
+    (folder / "plans.json").write_text(json.dumps(tiny_model.plans()))
+    (folder / "dataset.json").write_text(json.dumps(tiny_model.dataset()))
+    for fold in folds:
+        (folder / f"fold_{fold}").mkdir()
+        (folder / f"fold_{fold}" / "checkpoint_final.pth").write_bytes(b"")
+    return folder
+
+
+def _edit(folder: Path, name: str, **changes: Any) -> None:
+    content = json.loads((folder / name).read_text())
+    (folder / name).write_text(json.dumps({**content, **changes}))
+
+
+def test_everything_is_read_from_the_folder(tmp_path: Path) -> None:
+    folder = read_model_folder(_folder(tmp_path))
+    assert folder.orientation == "RPI"
+    assert folder.configuration == "3d_fullres"
+    assert folder.classes["lvl9"] == 9
+    assert [path.parent.name for path in folder.checkpoints] == ["fold_all"]
+
+
+@pytest.mark.parametrize(
+    ("folds", "used"),
+    [
+        (("all",), ["fold_all"]),
+        (("0", "1", "10", "2"), ["fold_0", "fold_1", "fold_2", "fold_10"]),
+        (("all", "0"), ["fold_all"]),
+    ],
+)
+def test_fold_all_stands_alone_and_numbered_folds_are_all_used(
+    tmp_path: Path, folds: tuple[str, ...], used: list[str]
+) -> None:
+    folder = read_model_folder(_folder(tmp_path, folds))
+    assert [path.parent.name for path in folder.checkpoints] == used
+
+
+def test_the_final_checkpoint_comes_before_the_best(tmp_path: Path) -> None:
+    folder = _folder(tmp_path)
+    (folder / "fold_all" / "checkpoint_best.pth").write_bytes(b"")
+    assert read_model_folder(folder).checkpoints[0].name == "checkpoint_final.pth"
+    (folder / "fold_all" / "checkpoint_final.pth").unlink()
+    assert read_model_folder(folder).checkpoints[0].name == "checkpoint_best.pth"
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda f: (f / "plans.json").unlink(), "no readable plans.json"),
+        (lambda f: (f / "dataset.json").write_text("{"), "no readable dataset.json"),
+        (lambda f: (f / "dataset.json").write_text("[]"), "JSON object"),
+        (lambda f: _edit(f, "dataset.json", labels={"background": 0, "a": [1, 2]}), "Region"),
+        (lambda f: _edit(f, "dataset.json", channel_names={"0": "a", "1": "b"}), "one input"),
+        (lambda f: _edit(f, "plans.json", configurations={"2d": {}, "3d": {}}), "configuration"),
+        (lambda f: (f / "fold_all" / "checkpoint_final.pth").unlink(), "none"),
+    ],
+)
+def test_a_folder_that_cannot_be_run_is_refused(tmp_path: Path, spoil: Any, words: str) -> None:
+    folder = _folder(tmp_path)
+    spoil(folder)
+    with pytest.raises(ModelError, match=words):
+        read_model_folder(folder)
+
+
+def test_a_fold_without_weights_is_refused(tmp_path: Path) -> None:
+    folder = _folder(tmp_path, ("0", "1"))
+    (folder / "fold_1" / "checkpoint_final.pth").unlink()
+    with pytest.raises(ModelError, match="every fold"):
+        read_model_folder(folder)
+
+
+def test_an_unknown_device_is_a_usage_error() -> None:
+    with pytest.raises(UsageError, match="cuda, mps"):
+        choose_device("tpu")
+
+
+def test_a_device_that_is_not_there_is_refused_not_replaced(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(UsageError, match="-device cuda"):
+        choose_device("cuda")
+    assert choose_device("cpu") == "cpu"
+
+
+@pytest.mark.network
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"network_class_name": "os.system"},
+        {"arch_kwargs": {**tiny_model.architecture()["arch_kwargs"], "nonlin": "os.system"}},
+    ],
+)
+def test_plans_that_name_foreign_code_are_refused(tmp_path: Path, change: dict[str, Any]) -> None:
+    folder = tiny_model.write_model(tmp_path)
+    plans = json.loads((folder / "plans.json").read_text())
+    plans["configurations"]["3d_fullres"]["architecture"].update(change)
+    (folder / "plans.json").write_text(json.dumps(plans))
+    with pytest.raises(ModelError, match="could run"):
+        NNUNetNetwork(read_model_folder(folder))
+
+
+@pytest.mark.network
+def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
+    folder = tiny_model.write_model(tmp_path)
+    plans = json.loads((folder / "plans.json").read_text())
+    kwargs = plans["configurations"]["3d_fullres"]["architecture"]["arch_kwargs"]
+    kwargs["features_per_stage"] = [4, 8, 16]
+    (folder / "plans.json").write_text(json.dumps(plans))
+    with pytest.raises(ModelError, match="do not fit"):
+        NNUNetNetwork(read_model_folder(folder))
+
+
+@pytest.mark.network
+def test_a_trainer_class_beside_the_model_is_never_executed(tmp_path: Path) -> None:
+    folder = tiny_model.write_model(tmp_path)
+    (folder / "trainer_class.py").write_text("raise SystemExit('executed')")
+    network = NNUNetNetwork(read_model_folder(folder))
+    assert network.predict(np.ones((8, 8, 8), np.float32), (1, 1, 1)).shape == (8, 8, 8)
+
+
+@pytest.mark.network
+def test_an_image_smaller_than_the_patch_is_segmented(tmp_path: Path) -> None:
+    network = NNUNetNetwork(read_model_folder(tiny_model.write_model(tmp_path)))
+    volume = np.random.default_rng(0).random((5, 4, 6)).astype(np.float32)
+    assert network.predict(volume, (1.0, 1.0, 1.0)).shape == (5, 4, 6)
+
+
+@pytest.mark.network
+def test_each_fold_runs_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tiny_model.write_model(tmp_path, folds=("0", "1", "2"))
+    network = NNUNetNetwork(read_model_folder(folder))
+    predictor, runs = network._predictor, []
+    original = predictor.predict_sliding_window_return_logits
+    monkeypatch.setattr(
+        predictor,
+        "predict_sliding_window_return_logits",
+        lambda data: runs.append(1) or original(data),
+    )
+    network.predict(np.random.default_rng(0).random((8, 8, 8)).astype(np.float32), (1, 1, 1))
+    assert len(runs) == 3

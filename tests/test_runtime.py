@@ -1,0 +1,70 @@
+"""A job takes the cores it was given, and no more."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from sct_rootlets_task import runtime
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pretend to be on 64 cores, all of them allowed."""
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: set(range(64)), raising=False)
+    monkeypatch.setattr(runtime, "_CGROUP_QUOTAS", ())
+
+
+@pytest.mark.usefixtures("machine")
+@pytest.mark.parametrize(
+    ("environ", "cores"),
+    [
+        ({}, 64),
+        ({"SLURM_CPUS_PER_TASK": "8"}, 8),
+        ({"SLURM_CPUS_PER_TASK": "x"}, 64),
+        ({"SLURM_CPUS_PER_TASK": "128"}, 64),
+    ],
+)
+def test_slurm_says_how_many(environ: dict[str, str], cores: int) -> None:
+    assert runtime.available_cores(environ) == cores
+
+
+@pytest.mark.usefixtures("machine")
+def test_affinity_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: {3, 5}, raising=False)
+    assert runtime.available_cores({}) == 2
+
+
+@pytest.mark.usefixtures("machine")
+@pytest.mark.parametrize(
+    ("quota", "period", "cores"),
+    [
+        ("400000 100000", None, 4),
+        ("50000 100000", None, 1),
+        ("max 100000", None, 64),
+        ("300000", "100000", 3),
+        ("-1", "100000", 64),
+    ],
+)
+def test_the_quota_of_a_container_counts(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    quota: str,
+    period: str | None,
+    cores: int,
+) -> None:
+    (tmp_path / "quota").write_text(quota + "\n")
+    (tmp_path / "period").write_text(f"{period}\n")
+    files = ((tmp_path / "quota", tmp_path / "period" if period else None),)
+    monkeypatch.setattr(runtime, "_CGROUP_QUOTAS", files)
+    assert runtime.available_cores({}) == cores
+
+
+def test_a_limit_reaches_every_pool(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in runtime._THREAD_VARIABLES:
+        monkeypatch.setenv(name, "99")
+    runtime.limit_threads(3)
+    assert {os.environ[name] for name in runtime._THREAD_VARIABLES} == {"3"}
