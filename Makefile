@@ -1,0 +1,45 @@
+# Two commands do everything from a fresh clone with nothing but Python:
+#   make demo   segments a synthetic sample with the built-in model and draws the result
+#   make test   lint, types, tests and the documentation, as CI does
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt
+
+.PHONY: demo test lint types tests docs clean
+
+demo: $(VENV)/.demo
+	mkdir -p demo
+	$(BIN)/sct_rootlets sample demo/sample_T2w.nii.gz
+	$(BIN)/sct_deepseg rootlets -model starter -i demo/sample_T2w.nii.gz
+	$(BIN)/sct_rootlets picture -i demo/sample_T2w.nii.gz \
+		-s demo/sample_T2w_rootlets.nii.gz -o demo/sample_T2w_rootlets.png
+	@echo "Look at demo/sample_T2w_rootlets.png"
+
+test: lint types tests docs
+
+lint: $(VENV)/.test
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: $(VENV)/.test
+	$(BIN)/mypy
+
+tests: $(VENV)/.test
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
+
+docs: $(VENV)/.test
+	$(BIN)/python -m sphinx -W --keep-going -n -q docs docs/_build/html
+
+$(VENV)/.demo: setup.cfg constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) --editable '.[standalone,picture]'
+	touch $@
+
+$(VENV)/.test: setup.cfg constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) --editable '.[standalone,picture,test,docs]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) demo docs/_build docs/generated build *.egg-info
