@@ -14,6 +14,8 @@ from sct_rootlets_task.errors import LevelSourceError
 from sct_rootlets_task.levels import ByLocator, level_from_class_name
 
 ABOVE, BELOW = "above", "below"
+CELL_MM = 4.0
+"""Grain of the search region, well below the width of a tile's weights."""
 
 
 def canal_levels(classes: Mapping[str, int]) -> dict[int, int]:
@@ -97,6 +99,58 @@ def levels_beside_canal(
     components, _ = label(kept, structure=np.ones((3, 3, 3)))
     result[tuple(voxels.T)] = _vote(components[tuple(voxels.T)], votes, affine, source)
     return result
+
+
+def search_region(
+    canal: np.ndarray,
+    affine: np.ndarray,
+    *,
+    classes: Mapping[str, int],
+    expected: Iterable[int],
+    reach_mm: float,
+    margin_mm: float = 25.0,
+) -> np.ndarray:
+    """Return where rootlets of the expected levels can be.
+
+    Parameters
+    ----------
+    canal : ndarray of uint8, shape (i, j, k)
+        Class of the locator at each voxel; 0 is outside the canal.
+    affine : ndarray of float, shape (4, 4)
+        Voxel index to RAS+ mm.
+    classes : mapping of str to int
+        Class names of the locator.
+    expected : iterable of int
+        Levels of the task.
+    reach_mm : float
+        How far from the canal a rootlet can be.
+    margin_mm : float
+        How far above and below the levels' part of the canal to look.
+
+    Returns
+    -------
+    ndarray of float, shape (n, 3)
+        Centres, in voxels, of cells of :data:`CELL_MM` that cover the region; empty when the
+        locator finds none of the levels.
+    """
+    from scipy.spatial import cKDTree
+
+    inside = np.argwhere(canal)
+    levels = _level_of_class(classes, expected)[canal[tuple(inside.T)]]
+    cells = np.unique(np.floor(_world(inside, affine) / CELL_MM), axis=0)
+    core = np.unique(np.floor(_world(inside[levels > 0], affine) / CELL_MM), axis=0)
+    if not len(core):
+        return np.empty((0, 3))
+    distance, _ = cKDTree(core).query(cells, distance_upper_bound=margin_mm / CELL_MM)
+    cells = cells[np.isfinite(distance)]
+    steps = np.arange(-np.ceil(reach_mm / CELL_MM), np.ceil(reach_mm / CELL_MM) + 1)
+    ball = np.stack(np.meshgrid(steps, steps, steps), axis=-1).reshape(-1, 3)
+    ball = ball[np.linalg.norm(ball, axis=1) <= reach_mm / CELL_MM + 1]
+    around = np.unique((cells[:, None] + ball[None]).reshape(-1, 3), axis=0)
+    centres = (around + 0.5) * CELL_MM
+    voxels = (centres - affine[:3, 3]) @ np.linalg.inv(affine[:3, :3]).T
+    within = np.all((voxels > -1) & (voxels < canal.shape), axis=1)
+    return np.clip(voxels[within], 0, np.array(canal.shape) - 1)
 
 
 def _vote(

@@ -9,7 +9,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,8 +18,9 @@ import numpy as np
 from sct_rootlets_task import levels as lv
 from sct_rootlets_task.errors import ModelError
 from sct_rootlets_task.images import InputImage
-from sct_rootlets_task.locator import levels_beside_canal
-from sct_rootlets_task.nnunet import ModelFolder, Network, load_network, read_model_folder
+from sct_rootlets_task.locator import canal_levels, levels_beside_canal, search_region
+from sct_rootlets_task.network.loading import Network, Options, load_network
+from sct_rootlets_task.network.model_folder import ModelFolder, read_model_folder
 from sct_rootlets_task.orientation import Reorientation
 from sct_rootlets_task.postprocess import (
     HookContext,
@@ -35,7 +36,13 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-NetworkLoader = Callable[..., Network]
+NetworkLoader = Callable[[ModelFolder, Options], Network]
+TILES = ("auto", "all")
+LOCATOR = "locator"
+_REACH_MM = 20.0
+_MARGIN_MM = 25.0
+_SURE_LEVELS = 3
+_SURE_MM3 = 500.0
 
 
 @dataclass(frozen=True)
@@ -44,27 +51,24 @@ class Settings:
 
     Parameters
     ----------
-    device : {"auto", "cpu", "cuda", "mps"}
-        Where the network runs.
-    test_time_aug : bool
-        Average over mirrored inputs.
+    network : Options
+        Engine, device, precision, threads and the like.
+    tiles : {"auto", "all"}
+        Whether only the tiles near the part of the spinal canal that the locator finds are run.
     raw : bool
         Leave the task's hooks out; the levels are still assigned.
     largest, fill_holes : bool
         Post-processing options, see :mod:`sct_rootlets_task.postprocess`.
     minimal_size : MinimalSize, optional
         Remove smaller components.
-    progress : bool
-        Show a progress bar over the tiles.
     """
 
-    device: str = "auto"
-    test_time_aug: bool = False
+    network: Options = field(default_factory=Options)
+    tiles: str = "auto"
     raw: bool = False
     largest: bool = False
     fill_holes: bool = False
     minimal_size: MinimalSize | None = None
-    progress: bool = False
 
 
 @dataclass(frozen=True)
@@ -87,6 +91,8 @@ class Segmentation:
         Post-processing in the order it was done.
     seconds : dict of str to float
         Wall time of each stage.
+    tiles : tuple of (int, int)
+        Tiles of the network that were run, and tiles there are; zeros when the engine does not say.
     warnings : tuple of str
         What a user should look at.
     """
@@ -94,6 +100,7 @@ class Segmentation:
     labels: np.ndarray
     steps: tuple[Step, ...] = ()
     seconds: Mapping[str, float] = field(default_factory=dict)
+    tiles: tuple[int, int] = (0, 0)
     warnings: tuple[str, ...] = ()
 
 
@@ -105,12 +112,17 @@ class _Loaded:
     network: Network
     orientation: str
 
-    def classes(self, image: InputImage) -> np.ndarray:
-        """Return the class of each voxel (uint8) on the image's own grid."""
+    def classes(self, image: InputImage, near: np.ndarray | None = None) -> np.ndarray:
+        """Return the class of each voxel (uint8) on the image's own grid.
+
+        `near` are places in voxels of the image, shape (n, 3), that cover all there is to find.
+        """
         way = Reorientation.to_sct(image.affine, self.orientation)
         volume = np.ascontiguousarray(way.forward(image.data).transpose(2, 1, 0))
         spacing = way.forward_spacing(image.spacing)[::-1]
-        predicted = self.network.predict(volume, spacing)
+        if near is not None:
+            near = way.forward_points(near, image.data.shape)[:, ::-1]
+        predicted = self.network.predict(volume, spacing, near)
         if predicted.shape != volume.shape:
             raise ModelError(
                 f"Expected a prediction of shape {volume.shape}, found {predicted.shape}. Report "
@@ -131,7 +143,7 @@ class Segmenter:
     settings : Settings
         How to run them.
     load : callable
-        Makes a :class:`~sct_rootlets_task.nnunet.Network` of a model folder; for tests and engines.
+        Makes a :class:`~sct_rootlets_task.network.loading.Network` of a model folder.
 
     Raises
     ------
@@ -152,28 +164,30 @@ class Segmenter:
         self.settings = settings or Settings()
         self._source = task.levels_of(model.release)
         folder = read_model_folder(model.path)
-        self._locator: _Loaded | None = None
-        if isinstance(self._source, lv.ByLocator):
-            locator = BUNDLED / self._source.locator
-            self._locator = self._load(read_model_folder(_trainer_folder(locator)), load)
-        else:
+        if not isinstance(self._source, lv.ByLocator):
             self._levels = lv.class_levels(self._source, folder.classes, task.levels)
-        self._main = self._load(folder, load)
+        self._main = self._load(folder, load, self.settings.network)
+        self._locator = self._load_locator(load)
 
-    def _load(self, folder: ModelFolder, load: NetworkLoader) -> _Loaded:
-        settings = self.settings
-        network = load(
-            folder,
-            settings.device,
-            test_time_aug=settings.test_time_aug,
-            progress=settings.progress,
-        )
-        return _Loaded(folder, network, folder.orientation or self.task.orientation)
+    def _load(self, folder: ModelFolder, load: NetworkLoader, options: Options) -> _Loaded:
+        return _Loaded(folder, load(folder, options), folder.orientation or self.task.orientation)
+
+    def _load_locator(self, load: NetworkLoader) -> _Loaded | None:
+        """Load the locator if it gives the levels, or can say which tiles matter."""
+        by_locator = isinstance(self._source, lv.ByLocator)
+        name = self._source.locator if isinstance(self._source, lv.ByLocator) else LOCATOR
+        folder = read_model_folder(_trainer_folder(BUNDLED / name))
+        known = set(canal_levels(folder.classes).values())
+        guides = self.settings.tiles == "auto" and self.network.engine != "nnunet"
+        if not by_locator and not (guides and known >= set(self.task.levels)):
+            return None
+        plain = replace(self.settings.network, test_time_aug=False, progress=False)
+        return self._load(folder, load, plain)
 
     @property
-    def device(self) -> str:
-        """Device the network runs on."""
-        return self._main.network.device
+    def network(self) -> Network:
+        """The network of the model, the locator aside."""
+        return self._main.network
 
     def segment(self, image: InputImage) -> Segmentation:
         """Segment one image.
@@ -189,10 +203,17 @@ class Segmenter:
             Every value of its labels is 0 or one of the task's levels.
         """
         seconds: dict[str, float] = {}
+        with _timed(seconds, "locator"):
+            canal = self._locator.classes(image) if self._locator else None
+            near = self._search_region(canal, image)
         with _timed(seconds, "network"):
-            classes = self._main.classes(image)
+            if self._finds_nothing(near):
+                classes, tiles = np.zeros(image.data.shape, dtype=np.uint8), (0, 0)
+            else:
+                classes = self._main.classes(image, near)
+                tiles = self.network.tiles_run
         with _timed(seconds, "levels"):
-            labels = self._levels_of(classes, image)
+            labels = self._levels_of(classes, canal, image)
         with _timed(seconds, "post-processing"):
             steps = [Step("classes without an expected level", _changed(classes > 0, labels > 0))]
             for name, step in self._steps():
@@ -203,14 +224,45 @@ class Segmenter:
             warnings.append(
                 f"no rootlets of the levels {self.task.level_names} were found in this image."
             )
-        return Segmentation(labels, tuple(steps), seconds, tuple(warnings))
+        return Segmentation(labels, tuple(steps), seconds, tiles, tuple(warnings))
 
-    def _levels_of(self, classes: np.ndarray, image: InputImage) -> np.ndarray:
-        if self._locator is None or not isinstance(self._source, lv.ByLocator):
+    def _search_region(self, canal: np.ndarray | None, image: InputImage) -> np.ndarray | None:
+        """Return the places, in voxels, that cover the rootlets; None for everywhere."""
+        if canal is None or self._locator is None:
+            return None
+        by_locator = isinstance(self._source, lv.ByLocator)
+        if self.settings.tiles == "all" or not (by_locator or self._is_sure(canal, image)):
+            return None
+        return search_region(
+            canal,
+            image.affine,
+            classes=self._locator.folder.classes,
+            expected=self.task.levels,
+            reach_mm=self._source.reach_mm if isinstance(self._source, lv.ByLocator) else _REACH_MM,
+            margin_mm=_MARGIN_MM,
+        )
+
+    def _is_sure(self, canal: np.ndarray, image: InputImage) -> bool:
+        """Tell whether the locator found enough of the levels to go by."""
+        assert self._locator is not None
+        voxel_mm3 = abs(np.linalg.det(image.affine[:3, :3]))
+        counts = np.bincount(canal.ravel(), minlength=256) * voxel_mm3
+        of_class = canal_levels(self._locator.folder.classes)
+        found = [counts[c] for c, level in of_class.items() if level in self.task.levels]
+        return sum(volume >= _SURE_MM3 for volume in found) >= _SURE_LEVELS
+
+    def _finds_nothing(self, near: np.ndarray | None) -> bool:
+        """Tell whether no rootlet could get a level: none of them is beside the located canal."""
+        return isinstance(self._source, lv.ByLocator) and near is not None and not len(near)
+
+    def _levels_of(
+        self, classes: np.ndarray, canal: np.ndarray | None, image: InputImage
+    ) -> np.ndarray:
+        if self._locator is None or canal is None or not isinstance(self._source, lv.ByLocator):
             return lv.relabel(classes, self._levels)
         return levels_beside_canal(
             classes > 0,
-            self._locator.classes(image),
+            canal,
             image.affine,
             classes=self._locator.folder.classes,
             source=self._source,
@@ -258,8 +310,11 @@ def provenance(segmenter: Segmenter, segmentation: Segmentation) -> dict[str, An
             {"Name": step.name, "VoxelsChanged": step.voxels_changed} for step in segmentation.steps
         ],
         "Warnings": list(segmentation.warnings),
-        "Device": segmenter.device,
-        "TestTimeAugmentation": segmenter.settings.test_time_aug,
+        "Engine": segmenter.network.engine,
+        "Device": segmenter.network.device,
+        "Precision": segmenter.network.precision,
+        "Tiles": {"Run": segmentation.tiles[0], "All": segmentation.tiles[1]},
+        "TestTimeAugmentation": segmenter.settings.network.test_time_aug,
         "Seconds": {stage: round(s, 2) for stage, s in segmentation.seconds.items()},
         "SoftwareVersions": {"sct_rootlets_task": __version__, **_versions()},
     }
@@ -270,7 +325,8 @@ def _versions() -> dict[str, str]:
     from importlib.metadata import PackageNotFoundError, version
 
     found = {}
-    for name in ("nnunetv2", "nnunetv2-neuropoly", "torch", "numpy", "scipy", "nibabel"):
+    packages = ("openvino", "nnunetv2", "nnunetv2-neuropoly", "torch", "numpy", "scipy", "nibabel")
+    for name in packages:
         try:
             found[name] = version(name)
         except PackageNotFoundError:

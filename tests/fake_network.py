@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
-from sct_rootlets_task.nnunet import ModelFolder
+from sct_rootlets_task.network.loading import Options
+from sct_rootlets_task.network.model_folder import ModelFolder
 
 
 class FakeNetwork:
     """Give each voxel the class that its (whole) intensity names, if the model has it."""
 
-    device = "cpu"
+    engine, device, precision, tiles_run = "fake", "cpu", "f32", (1, 1)
 
     def __init__(self, folder: ModelFolder) -> None:
+        self.folder = folder
         self.known = set(folder.classes.values())
         self.seen: list[tuple[tuple[int, ...], tuple[float, ...]]] = []
 
-    def predict(self, volume: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
+    def predict(
+        self, volume: np.ndarray, spacing: Sequence[float], near: np.ndarray | None = None
+    ) -> np.ndarray:
         self.seen.append((volume.shape, tuple(spacing)))
         return np.where(np.isin(volume, list(self.known)), volume, 0).astype(np.uint8)
 
@@ -29,9 +32,9 @@ class Loader:
 
     def __init__(self) -> None:
         self.networks: list[FakeNetwork] = []
-        self.options: list[dict[str, Any]] = []
+        self.options: list[Options] = []
 
-    def __call__(self, folder: ModelFolder, device: str = "auto", **options: Any) -> FakeNetwork:
-        self.options.append({"device": device, **options})
+    def __call__(self, folder: ModelFolder, options: Options) -> FakeNetwork:
+        self.options.append(options)
         self.networks.append(FakeNetwork(folder))
         return self.networks[-1]

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sct_rootlets_task.checkpoint import read_checkpoint
+from sct_rootlets_task.network.checkpoint import read_checkpoint
 from sct_rootlets_task.errors import ModelError
 
 torch = pytest.importorskip("torch")

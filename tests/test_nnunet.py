@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-
 import tiny_model
+
 from sct_rootlets_task.errors import ModelError, UsageError
-from sct_rootlets_task.nnunet import NNUNetNetwork, choose_device, read_model_folder
+from sct_rootlets_task.network.model_folder import read_model_folder
+from sct_rootlets_task.network.nnunet import NNUNetNetwork, choose_device
 
 
 def _folder(
@@ -35,7 +36,7 @@ def _edit(folder: Path, name: str, **changes: Any) -> None:
 def test_everything_is_read_from_the_folder(tmp_path: Path) -> None:
     folder = read_model_folder(_folder(tmp_path))
     assert folder.orientation == "RPI"
-    assert folder.configuration == "3d_fullres"
+    assert folder.configuration_name == "3d_fullres"
     assert folder.classes["lvl9"] == 9
     assert [path.parent.name for path in folder.checkpoints] == ["fold_all"]
 

@@ -13,11 +13,13 @@ from volumes import smooth_noise, write_image
 from benchmarks.reference import reference_classes, stock_predictor
 from sct_rootlets_task.images import load_image
 from sct_rootlets_task.models import InstalledModel
+from sct_rootlets_task.network.loading import Options
 from sct_rootlets_task.pipeline import Segmenter, Settings
 from sct_rootlets_task.tasks import TASKS
 
 pytestmark = pytest.mark.network
 
+ENGINES = ("openvino", "torch", "nnunet")
 GRIDS = {
     "RAS": ("RAS", (1.0, 1.0, 1.0)),
     "PSR": ("PSR", (1.0, 1.0, 1.0)),
@@ -31,34 +33,43 @@ MODELS = {
 }
 
 
+@pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("grid", GRIDS)
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.filterwarnings("ignore:Detected old nnU-Net plans")
-def test_raw_labels_equal_the_recipe_on_stock_nnunet(tmp_path: Path, grid: str, model: str) -> None:
+def test_raw_labels_equal_the_recipe_on_stock_nnunet(
+    tmp_path: Path, grid: str, model: str, engine: str
+) -> None:
     axcodes, zooms = GRIDS[grid]
     shape = (30, 26, 34) if grid != "thick" else (40, 36, 9)
     path = write_image(tmp_path / "image.nii.gz", smooth_noise(shape), axcodes=axcodes, zooms=zooms)
     folder = write_model(tmp_path / "model", **MODELS[model])
-    labels = _our_labels(folder, path)
+    labels = _our_labels(folder, path, engine)
     classes = reference_classes(stock_predictor(folder), nib.load(path))
     expected = np.where(classes >= 2, classes, 0)
     assert len(np.unique(expected)) > 3, "the comparison needs several levels"
     assert np.mean(labels == expected) >= 0.9999
 
 
-def test_test_time_augmentation_equals_stock_mirroring(tmp_path: Path) -> None:
+@pytest.mark.parametrize("engine", ENGINES)
+def test_test_time_augmentation_equals_stock_mirroring(tmp_path: Path, engine: str) -> None:
     path = write_image(tmp_path / "image.nii.gz")
     folder = write_model(tmp_path / "model")
-    plain = _our_labels(folder, path)
-    mirrored = _our_labels(folder, path, test_time_aug=True)
+    plain = _our_labels(folder, path, engine)
+    mirrored = _our_labels(folder, path, engine, test_time_aug=True)
     classes = reference_classes(stock_predictor(folder, mirroring=True), nib.load(path))
     assert np.mean(mirrored == np.where(classes >= 2, classes, 0)) >= 0.9999
     assert not np.array_equal(plain, mirrored)
 
 
-def _our_labels(folder: Path, image: Path, **settings: bool) -> np.ndarray:
+def _our_labels(
+    folder: Path, image: Path, engine: str, *, test_time_aug: bool = False
+) -> np.ndarray:
     model = InstalledModel(
         path=folder, release=None, name="tiny", urls=(), sha256=None, custom=True, builtin=False
     )
-    segmenter = Segmenter(TASKS["rootlets"], model, Settings(raw=True, device="cpu", **settings))
+    options = Options(engine=engine, device="cpu", test_time_aug=test_time_aug)
+    settings = Settings(options, tiles="all", raw=True)
+    segmenter = Segmenter(TASKS["rootlets"], model, settings)
+    assert segmenter.network.engine == engine
     return segmenter.segment(load_image(image)).labels

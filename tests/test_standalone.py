@@ -11,13 +11,14 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-
 from fake_network import FakeNetwork, Loader
 from model_zips import write_model as write_model_folder
-from sct_rootlets_task.hosts import grammar, standalone
-from sct_rootlets_task.nnunet import ModelFolder
-from sct_rootlets_task.tasks import TASKS
 from volumes import write_image
+
+from sct_rootlets_task.hosts import grammar, standalone
+from sct_rootlets_task.network.loading import Options
+from sct_rootlets_task.network.model_folder import ModelFolder
+from sct_rootlets_task.tasks import TASKS
 
 SHAPE = (9, 8, 24)
 
@@ -87,9 +88,9 @@ def test_the_sidecar_says_what_was_done(image: Path, model: Path) -> None:
     assert str(image.parent) not in generated["Name"], "paths may name people"
     assert sidecar["Task"] == "rootlets"
     assert sidecar["Model"]["BuiltIn"] is False
-    assert sidecar["LevelVoxels"] == {
-        name: 8 for name in ("C2", "C3", "C4", "C5", "C6", "C7", "C8", "T1")
-    }
+    assert sidecar["LevelVoxels"] == dict.fromkeys(
+        ("C2", "C3", "C4", "C5", "C6", "C7", "C8", "T1"), 8
+    )
     assert sidecar["PostProcessing"][0]["VoxelsChanged"] == 8, "class lvl1 is dropped"
     assert sidecar["Threads"] == 1
 
@@ -117,7 +118,8 @@ def test_several_images_share_one_model_and_keep_their_results(tmp_path: Path, m
     ]
     load = Loader()
     assert run("rootlets", "-i", *images, "-o", tmp_path / "out", "-model", model, load=load) == 0
-    assert len(load.networks) == 1
+    folders = [network.folder.path for network in load.networks]
+    assert len(folders) == len(set(folders))
     for n in (3, 5):
         written = labels_of(tmp_path / "out" / f"{n}_rootlets.nii.gz")
         assert set(np.unique(written)) == {0, n}
@@ -141,12 +143,14 @@ def test_a_crash_on_one_image_names_it_and_does_not_stop_the_others(
     small = write_image(tmp_path / "small.nii.gz", levels_as_intensities()[:, :, :9])
 
     class Fragile(FakeNetwork):
-        def predict(self, volume: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
+        def predict(
+            self, volume: np.ndarray, spacing: Sequence[float], near: np.ndarray | None = None
+        ) -> np.ndarray:
             if volume.size < np.prod(SHAPE):
                 raise IndexError("a fault nobody foresaw")
-            return super().predict(volume, spacing)
+            return super().predict(volume, spacing, near)
 
-    def load(folder: ModelFolder, *_: object, **__: object) -> FakeNetwork:
+    def load(folder: ModelFolder, options: Options) -> FakeNetwork:
         return Fragile(folder)
 
     words = ["rootlets", "-i", str(small), str(image), "-model", str(model)]
@@ -183,9 +187,11 @@ def test_hooks_run_unless_the_raw_labels_are_wanted(
 
 def test_options_reach_the_network(image: Path, model: Path) -> None:
     load = Loader()
-    words = ("rootlets", "-i", image, "-model", model, "-test-time-aug", "-device", "cpu", "-v", 0)
-    run(*words, load=load)
-    assert load.options == [{"device": "cpu", "test_time_aug": True, "progress": False}]
+    words = ("rootlets", "-i", image, "-model", model, "-test-time-aug")
+    run(*words, "-device", "cpu", "-threads", 3, "-v", 0, load=load)
+    model_options, locator_options = load.options
+    assert model_options == Options(device="cpu", threads=3, test_time_aug=True, progress=False)
+    assert not locator_options.test_time_aug
 
 
 def test_colour_tables_are_written_on_request(image: Path, model: Path) -> None:

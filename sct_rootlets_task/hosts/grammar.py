@@ -199,6 +199,30 @@ OPTIONS: tuple[Option, ...] = (
         default="auto",
     ),
     _option(
+        "-engine",
+        _PARAMETERS,
+        "What runs the network: OpenVINO (the default on a CPU), torch (the default on a GPU), or "
+        "stock nnU-Net, the reference. auto also looks at $SCT_ROOTLETS_ENGINE.",
+        choices=("auto", "openvino", "torch", "nnunet"),
+        default="auto",
+    ),
+    _option(
+        "-precision",
+        _PARAMETERS,
+        "Arithmetic of the network: f32, or bf16 (faster on CPUs that have it; a few voxels at "
+        "the borders of rootlets may differ). auto is f32.",
+        choices=("auto", "f32", "bf16"),
+        default="auto",
+    ),
+    _option(
+        "-tiles",
+        _PARAMETERS,
+        "auto: run the network only where the built-in locator finds the spinal canal of the "
+        "task's levels; all: everywhere, as nnU-Net does.",
+        choices=("auto", "all"),
+        default="auto",
+    ),
+    _option(
         "-threads",
         _PARAMETERS,
         "CPU threads to use. Default: the cores this job may use (affinity, container quota, "

@@ -193,13 +193,13 @@ def _segment(
     from sct_rootlets_task.runtime import available_cores, limit_threads
 
     _start_logging(parsed.v)
-    settings = _settings(task, parsed)
+    threads = parsed.threads if parsed.threads is not None else available_cores()
+    settings = _settings(task, parsed, threads)
     images = [Path(name) for name in parsed.i]
     for image in images:
         if not image.is_file():
             raise UsageError(f"This file does not exist: {image}. Check the path.")
     jobs = plan_outputs(images, parsed.o, task.suffix, overwrite=bool(parsed.overwrite))
-    threads = parsed.threads if parsed.threads is not None else available_cores()
     limit_threads(threads)
     start = time.perf_counter()
     segmenter, notice = _load(task, parsed, settings, load)
@@ -208,7 +208,8 @@ def _segment(
     return 1 if failures else 0
 
 
-def _settings(task: Task, parsed: argparse.Namespace) -> Settings:
+def _settings(task: Task, parsed: argparse.Namespace, threads: int) -> Settings:
+    from sct_rootlets_task.network.loading import Options
     from sct_rootlets_task.pipeline import Settings
     from sct_rootlets_task.postprocess import parse_minimal_size
 
@@ -220,15 +221,21 @@ def _settings(task: Task, parsed: argparse.Namespace) -> Settings:
     if parsed.threads is not None and parsed.threads < 1:
         raise UsageError(f"-threads expects a number of at least 1, found {parsed.threads}.")
     return Settings(
-        device=parsed.device,
-        test_time_aug=parsed.test_time_aug,
+        network=Options(
+            engine=parsed.engine,
+            device=parsed.device,
+            precision=parsed.precision,
+            threads=threads,
+            test_time_aug=parsed.test_time_aug,
+            progress=parsed.v > 0,
+        ),
+        tiles=parsed.tiles,
         raw=parsed.raw,
         largest=bool(parsed.largest),
         fill_holes=bool(parsed.fill_holes),
         minimal_size=(
             parse_minimal_size(parsed.remove_small, task.levels) if parsed.remove_small else None
         ),
-        progress=parsed.v > 0,
     )
 
 
@@ -237,7 +244,7 @@ def _load(
 ) -> tuple[Segmenter, str | None]:
     """Return the loaded model and what the user must know about it."""
     from sct_rootlets_task.models import resolve
-    from sct_rootlets_task.nnunet import load_network
+    from sct_rootlets_task.network.loading import load_network
     from sct_rootlets_task.paths import model_root
     from sct_rootlets_task.pipeline import Segmenter
 
@@ -245,7 +252,14 @@ def _load(
     if resolved.notice:
         print(f"\n{resolved.notice}\n", file=sys.stderr)
     segmenter = Segmenter(task, resolved.model, settings, load=load or load_network)
-    logger.info("Model %s on %s", resolved.model.name, segmenter.device)
+    network = segmenter.network
+    logger.info(
+        "Model %s, engine %s on %s (%s)",
+        resolved.model.name,
+        network.engine,
+        network.device,
+        network.precision,
+    )
     return segmenter, resolved.notice
 
 

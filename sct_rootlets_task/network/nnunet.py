@@ -1,9 +1,9 @@
-"""nnU-Net v2 models: reading a model folder, and inference by SCT's recipe.
+"""The engines that need torch and nnunetv2; every call into those packages is in this module.
 
-The recipe: nnU-Net's own preprocessing from the plans, sliding window with half-overlapping tiles
-and Gaussian weighting, mean of the folds' logits (each fold runs once), resampling of the logits to
-the original grid, argmax. It runs on stock nnunetv2 and on SCT's fork of it; every call into that
-package is in this module.
+The reference engine is SCT's recipe on stock nnU-Net: its own preprocessing from the plans, sliding
+window with half-overlapping tiles and Gaussian weighting, mean of the folds' logits (each fold runs
+once), resampling of the logits to the original grid, argmax. It runs on stock nnunetv2 and on SCT's
+fork of it.
 
 Arrays are in nnU-Net's axis order (z, y, x) of the model's orientation.
 """
@@ -11,143 +11,26 @@ Arrays are in nnU-Net's axis order (z, y, x) of the model's orientation.
 from __future__ import annotations
 
 import contextlib
+import copy
 import io
-import json
 import logging
 import os
 import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
-from sct_rootlets_task.checkpoint import read_checkpoint
 from sct_rootlets_task.errors import MissingDependencyError, ModelError, UsageError
+from sct_rootlets_task.network.engines import read_weights
+from sct_rootlets_task.network.model_folder import ModelFolder
 
 logger = logging.getLogger(__name__)
 
-CHECKPOINTS = ("checkpoint_final.pth", "checkpoint_best.pth")
 DEVICES = ("auto", "cpu", "cuda", "mps")
 TILE_STEP = 0.5
 _NETWORKS = "dynamic_network_architectures."
-
-
-class Network(Protocol):
-    """A loaded model that segments volumes."""
-
-    device: str
-
-    def predict(self, volume: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
-        """Return the class of each voxel of a volume."""
-        ...
-
-
-@dataclass(frozen=True, eq=False)
-class ModelFolder:
-    """The content of a trainer folder (``nnUNetTrainer…``), weights aside.
-
-    Parameters
-    ----------
-    path : Path
-        The trainer folder.
-    plans, dataset : dict
-        ``plans.json`` and ``dataset.json``.
-    configuration : str
-        Name of the plans' configuration the weights belong to, for example ``3d_fullres``.
-    checkpoints : tuple of Path
-        One file a fold, in the order of the folds.
-    """
-
-    path: Path
-    plans: dict[str, Any]
-    dataset: dict[str, Any]
-    configuration: str
-    checkpoints: tuple[Path, ...]
-
-    @property
-    def classes(self) -> dict[str, int]:
-        """Class names and their index in the network's output."""
-        return dict(self.dataset["labels"])
-
-    @property
-    def orientation(self) -> str | None:
-        """Orientation the model wants, in SCT's letters, or None if it does not say."""
-        return self.dataset.get("image_orientation")
-
-
-def read_model_folder(path: Path) -> ModelFolder:
-    """Read the description of a trained nnU-Net model.
-
-    Parameters
-    ----------
-    path : Path
-        Trainer folder with ``plans.json``, ``dataset.json`` and ``fold_*``.
-
-    Raises
-    ------
-    ModelError
-        If the folder is incomplete or not of a kind that this package can run.
-    """
-    plans, dataset = (_read_json(path / name) for name in ("plans.json", "dataset.json"))
-    labels = dataset.get("labels")
-    if not isinstance(labels, dict) or not all(isinstance(v, int) for v in labels.values()):
-        raise ModelError(
-            f"Expected one number a class in 'labels' of {path / 'dataset.json'}, found "
-            f"{labels!r}. Region-based models cannot be run here."
-        )
-    if len(dataset.get("channel_names", {})) != 1:
-        raise ModelError(
-            f"Expected a model of one input channel, found {dataset.get('channel_names')!r} in "
-            f"{path / 'dataset.json'}. Models of several contrasts cannot be run here."
-        )
-    configuration = _configuration(path, plans)
-    return ModelFolder(path, plans, dataset, configuration, _checkpoints(path))
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelError(
-            f"The model folder {path.parent} has no readable {path.name} ({error}). Install "
-            "the model again."
-        ) from error
-    if not isinstance(content, dict):
-        raise ModelError(f"Expected a JSON object in {path}, found {type(content).__name__}.")
-    return content
-
-
-def _configuration(path: Path, plans: dict[str, Any]) -> str:
-    """Return the configuration of the folder's name (trainer__plans__configuration)."""
-    known = list(plans.get("configurations", {}))
-    named = path.name.rsplit("__", 1)[-1]
-    for candidate in (named, "3d_fullres", *known[: len(known) == 1]):
-        if candidate in known:
-            return candidate
-    raise ModelError(
-        f"Expected a configuration named like the end of {path.name!r} in {path / 'plans.json'}, "
-        f"found {known}. Install the model again."
-    )
-
-
-def _checkpoints(path: Path) -> tuple[Path, ...]:
-    """Return one checkpoint a fold: fold_all alone, or all numbered folds."""
-    folds = sorted(
-        (fold for fold in path.glob("fold_*") if fold.name[5:].isdigit()),
-        key=lambda fold: int(fold.name[5:]),
-    )
-    if (path / "fold_all").is_dir():
-        folds = [path / "fold_all"]
-    for name in CHECKPOINTS:
-        present = tuple(fold / name for fold in folds if (fold / name).is_file())
-        if present and len(present) == len(folds):
-            return present
-    raise ModelError(
-        f"Expected {' or '.join(CHECKPOINTS)} in every fold_* of {path}, found "
-        f"{sorted(p.name for p in path.glob('fold_*/*.pth')) or 'none'}. Install the model again."
-    )
 
 
 def choose_device(wanted: str = "auto") -> str:
@@ -203,7 +86,7 @@ def import_torch() -> Any:
 
 
 class NNUNetNetwork:
-    """A model folder loaded into stock nnU-Net's predictor.
+    """A model folder loaded into stock nnU-Net's predictor: the reference engine.
 
     Parameters
     ----------
@@ -222,6 +105,8 @@ class NNUNetNetwork:
         If the weights do not fit the plans, or the plans name foreign code.
     """
 
+    engine = "nnunet"
+
     def __init__(
         self,
         folder: ModelFolder,
@@ -232,10 +117,11 @@ class NNUNetNetwork:
     ) -> None:
         torch = import_torch()
         from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
-        from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
         self.folder = folder
         self.device = device
+        self.precision = "f16" if device == "cuda" else "f32"
+        self.tiles_run = (0, 0)
         self._torch = torch
         with contextlib.redirect_stdout(io.StringIO()):  # it prints a remark on every CPU run
             self._predictor = nnUNetPredictor(
@@ -245,26 +131,25 @@ class NNUNetNetwork:
                 device=torch.device(device),
                 allow_tqdm=progress,
             )
-        checkpoints = [read_checkpoint(path) for path in folder.checkpoints]
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="Detected old nnU-Net plans format")
-            plans = PlansManager(folder.plans)
-            configuration = plans.get_configuration(folder.configuration)
-        self._folds = [_tensors(torch, c, folder.path) for c in checkpoints]
+        weights = read_weights(folder)
+        plans, configuration = _plans(folder)
+        self._folds = [_tensors(torch, fold.arrays) for fold in weights]
         self._predictor.manual_initialization(
             _build_network(folder, plans, configuration),
             plans,
             configuration,
             self._folds,
             folder.dataset,
-            str(checkpoints[0].get("trainer_name")),
-            checkpoints[0].get("inference_allowed_mirroring_axes"),
+            "nnUNetTrainer",
+            weights[0].mirror_axes,
         )
         self._loaded: int | None = None
         for fold in reversed(range(len(self._folds))):
             self._load(fold)
 
-    def predict(self, volume: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
+    def predict(
+        self, volume: np.ndarray, spacing: Sequence[float], near: np.ndarray | None = None
+    ) -> np.ndarray:
         """Return the class of each voxel of a volume.
 
         Parameters
@@ -273,6 +158,8 @@ class NNUNetNetwork:
             Intensities in the model's orientation.
         spacing : sequence of float
             Voxel sizes in mm, in the order (z, y, x).
+        near : ndarray, optional
+            Not used: the reference runs all tiles.
 
         Returns
         -------
@@ -317,28 +204,36 @@ class NNUNetNetwork:
     def _load(self, fold: int) -> None:
         if self._loaded == fold:
             return
-        try:
-            self._predictor.network.load_state_dict(self._folds[fold])
-        except RuntimeError as error:
-            first_line = str(error).splitlines()[0]
-            raise ModelError(
-                f"The weights in {self.folder.checkpoints[fold]} do not fit the network of "
-                f"{self.folder.path / 'plans.json'} ({first_line}). Install the model again."
-            ) from error
+        _load_weights(self._predictor.network, self._folds[fold], self.folder.path)
         self._loaded = fold
 
 
-def _tensors(torch: Any, checkpoint: dict[str, Any], path: Path) -> dict[str, Any]:
-    """Return the weights of a checkpoint as float32 tensors."""
-    weights = checkpoint.get("network_weights")
-    if not isinstance(weights, dict):
-        raise ModelError(
-            f"Expected 'network_weights' in the checkpoint of {path}, found {sorted(checkpoint)}. "
-            "This is no nnU-Net checkpoint."
-        )
+def _tensors(torch: Any, weights: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """Return weights as float32 tensors."""
     return {
         name: torch.from_numpy(np.array(value, dtype=np.float32)) for name, value in weights.items()
     }
+
+
+def _load_weights(network: Any, tensors: Mapping[str, Any], path: Path) -> None:
+    try:
+        network.load_state_dict(tensors)
+    except RuntimeError as error:
+        first_line = str(error).splitlines()[0]
+        raise ModelError(
+            f"The weights in {path} do not fit the network of its plans.json ({first_line}). "
+            "Install the model again."
+        ) from error
+
+
+def _plans(folder: ModelFolder) -> tuple[Any, Any]:
+    """Return nnU-Net's managers of the plans and of their configuration."""
+    from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Detected old nnU-Net plans format")
+        plans = PlansManager(copy.deepcopy(folder.plans))
+        return plans, plans.get_configuration(folder.configuration_name)
 
 
 def _build_network(folder: ModelFolder, plans: Any, configuration: Any) -> Any:
@@ -366,14 +261,41 @@ def _build_network(folder: ModelFolder, plans: Any, configuration: Any) -> Any:
     )
 
 
-def load_network(
-    folder: ModelFolder,
-    device: str = "auto",
-    *,
-    test_time_aug: bool = False,
-    progress: bool = False,
-) -> Network:
-    """Load a model folder for inference; see :class:`NNUNetNetwork`."""
-    return NNUNetNetwork(
-        folder, choose_device(device), test_time_aug=test_time_aug, progress=progress
-    )
+class TorchEngine:
+    """Runs the network with torch, on a GPU above all.
+
+    See :class:`~sct_rootlets_task.network.engines.Engine`.
+
+    Parameters
+    ----------
+    folder : ModelFolder
+        Plans of the network.
+    weights : mapping of str to ndarray
+        One fold.
+    device : {"cpu", "cuda", "mps"}
+        Where it runs. On CUDA the convolutions use half precision where nnU-Net does.
+    """
+
+    name = "torch"
+
+    def __init__(self, folder: ModelFolder, weights: Mapping[str, np.ndarray], device: str) -> None:
+        self._torch = torch = import_torch()
+        self.device = device
+        self.precision = "f16" if device == "cuda" else "f32"
+        plans, configuration = _plans(folder)
+        network = _build_network(folder, plans, configuration)
+        _load_weights(network, _tensors(torch, weights), folder.path)
+        self._network = network.to(device).eval()
+
+    def predict(self, patch: np.ndarray) -> np.ndarray:
+        """Return the logits of a tile."""
+        torch = self._torch
+        tensor = torch.from_numpy(np.ascontiguousarray(patch, dtype=np.float32))
+        half = torch.autocast("cuda") if self.device == "cuda" else contextlib.nullcontext()
+        with torch.inference_mode(), half:
+            logits = self._network(tensor.to(self.device)[None, None])[0]
+        return np.asarray(logits.float().cpu().numpy())
+
+    def close(self) -> None:
+        """Give memory back."""
+        del self._network

@@ -1,0 +1,193 @@
+"""Engines that run a network on one tile.
+
+An engine has ``predict(patch) -> logits`` and ``close()``; everything around it (preprocessing,
+tiles, export) is the same for all of them, see :mod:`sct_rootlets_task.network.tiled`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any, Protocol
+
+import numpy as np
+
+from sct_rootlets_task.errors import MissingDependencyError, ModelError
+from sct_rootlets_task.network.checkpoint import read_checkpoint
+from sct_rootlets_task.network.model_folder import ModelFolder
+from sct_rootlets_task.network.unet import build_graph, read_unet
+
+
+class Engine(Protocol):
+    """Runs one set of weights on tiles of one size."""
+
+    name: str
+    device: str
+    precision: str
+
+    def predict(self, patch: np.ndarray) -> np.ndarray:
+        """Return the logits of a tile.
+
+        Parameters
+        ----------
+        patch : ndarray of float32, shape (z, y, x)
+            Normalised intensities.
+
+        Returns
+        -------
+        ndarray of float32, shape (classes, z, y, x)
+            Valid until the next call.
+        """
+        ...
+
+    def close(self) -> None:
+        """Give memory and threads back."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Weights:
+    """The weights of one fold.
+
+    Parameters
+    ----------
+    arrays : mapping of str to ndarray
+        By the names nnU-Net gives them.
+    mirror_axes : tuple of int
+        Axes (0=z, 1=y, 2=x) along which the model was trained to be mirrored.
+    """
+
+    arrays: Mapping[str, np.ndarray]
+    mirror_axes: tuple[int, ...] = ()
+
+
+def read_weights(folder: ModelFolder) -> list[Weights]:
+    """Read the weights of all folds of a model.
+
+    Raises
+    ------
+    ModelError
+        If a checkpoint is no nnU-Net checkpoint.
+    """
+    return [_read_fold(read_checkpoint(path), path) for path in folder.checkpoints]
+
+
+def _read_fold(checkpoint: Mapping[str, Any], path: object) -> Weights:
+    arrays = checkpoint.get("network_weights")
+    if not isinstance(arrays, dict):
+        raise ModelError(
+            f"Expected 'network_weights' in {path}, found {sorted(checkpoint)}. This is no nnU-Net "
+            "checkpoint."
+        )
+    return Weights(arrays, tuple(checkpoint.get("inference_allowed_mirroring_axes") or ()))
+
+
+class OpenVINOEngine:
+    """Runs the network with OpenVINO on the CPU; needs no torch.
+
+    Parameters
+    ----------
+    folder : ModelFolder
+        Plans of the network.
+    weights : Weights
+        One fold.
+    precision : {"f32", "bf16"}
+        Arithmetic of the convolutions.
+    threads : int, optional
+        CPU threads; all available ones by default.
+
+    Raises
+    ------
+    UnsupportedNetworkError
+        If the network is of a kind that cannot be built without torch.
+    """
+
+    name = "openvino"
+    device = "cpu"
+
+    def __init__(
+        self,
+        folder: ModelFolder,
+        weights: Weights,
+        *,
+        precision: str = "f32",
+        threads: int | None = None,
+    ) -> None:
+        unet = read_unet(folder.configuration)
+        openvino = import_openvino()
+        patch = folder.configuration["patch_size"]
+        graph = build_graph(unet, weights.arrays, patch)
+        options: dict[str, str | int] = {
+            "INFERENCE_PRECISION_HINT": precision,
+            "PERFORMANCE_HINT": "LATENCY",
+        }
+        if threads:
+            options["INFERENCE_NUM_THREADS"] = threads
+        self.precision = precision
+        self._request = openvino.Core().compile_model(graph, "CPU", options).create_infer_request()
+
+    def predict(self, patch: np.ndarray) -> np.ndarray:
+        """Return the logits of a tile, see :class:`Engine`."""
+        tensor = np.ascontiguousarray(patch, dtype=np.float32)[np.newaxis, np.newaxis]
+        outputs = self._request.infer({0: tensor}, share_inputs=True, share_outputs=True)
+        return np.asarray(outputs[0][0])
+
+    def close(self) -> None:
+        """Give memory and threads back."""
+        del self._request
+
+
+def import_openvino() -> Any:
+    """Import OpenVINO, or say how to get it.
+
+    Raises
+    ------
+    MissingDependencyError
+        If it is not installed.
+    """
+    try:
+        import openvino
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"Fast inference on a CPU needs OpenVINO ({error}). Install it with 'pip install "
+            "openvino', or use -engine nnunet."
+        ) from error
+    return openvino
+
+
+def has_native_bf16() -> bool:
+    """Tell whether OpenVINO finds native bfloat16 arithmetic in this CPU."""
+    capabilities = import_openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return "BF16" in capabilities
+
+
+class Mirrored:
+    """Averages an engine's predictions over mirrored copies of the tile.
+
+    Parameters
+    ----------
+    engine : Engine
+        What to run.
+    axes : sequence of int
+        Axes to mirror, in all combinations.
+    """
+
+    def __init__(self, engine: Engine, axes: Sequence[int]) -> None:
+        self.engine = engine
+        self.name, self.device, self.precision = engine.name, engine.device, engine.precision
+        self._flips = [
+            chosen for count in range(1, len(axes) + 1) for chosen in combinations(axes, count)
+        ]
+
+    def predict(self, patch: np.ndarray) -> np.ndarray:
+        """Return the mean logits of a tile, see :class:`Engine`."""
+        total = self.engine.predict(patch).copy()
+        for axes in self._flips:
+            logits = self.engine.predict(np.flip(patch, axes))
+            total += np.flip(logits, tuple(axis + 1 for axis in axes))
+        return total / (len(self._flips) + 1)
+
+    def close(self) -> None:
+        """Close the engine."""
+        self.engine.close()
