@@ -187,7 +187,8 @@ def classes_on_grid(logits: np.ndarray, box: Sequence[slice], export: Resize) ->
     Parameters
     ----------
     logits : ndarray of float16, shape (class, z, y, x)
-        Logits in a box of the network's grid; outside of it all is background.
+        Logits in a box of the network's grid. Voxels that lie between the box and the outside take
+        those of the box's edge; all others outside are background.
     box : sequence of slice
         The box.
     export : Resize

@@ -1,0 +1,174 @@
+"""The OpenVINO graph computes what the torch network computes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import tiny_model
+
+from sct_rootlets_task.errors import ModelError
+from sct_rootlets_task.network.engines import Mirrored, import_openvino
+from sct_rootlets_task.network.unet import (
+    UnsupportedNetworkError,
+    build_graph,
+    multiply_adds,
+    read_unet,
+)
+
+pytestmark = pytest.mark.network
+PATCH = (16, 16, 8)
+COMMON = {
+    "n_stages": 3,
+    "features_per_stage": [4, 6, 8],
+    "conv_op": "torch.nn.modules.conv.Conv3d",
+    "kernel_sizes": [[1, 3, 3], [3, 3, 3], [3, 3, 3]],
+    "strides": [[1, 1, 1], [2, 2, 1], [2, 2, 2]],
+    "n_conv_per_stage_decoder": [2, 1],
+    "conv_bias": True,
+    "norm_op": "torch.nn.modules.instancenorm.InstanceNorm3d",
+    "norm_op_kwargs": {"eps": 1e-5, "affine": True},
+    "dropout_op": None,
+    "dropout_op_kwargs": None,
+    "nonlin": "torch.nn.LeakyReLU",
+    "nonlin_kwargs": {"inplace": True},
+}
+PREFIX = "dynamic_network_architectures.architectures.unet."
+KINDS: dict[str, dict[str, Any]] = {
+    "PlainConvUNet": {"n_conv_per_stage": [1, 2, 2]},
+    "ResidualEncoderUNet": {"n_blocks_per_stage": [1, 2, 2]},
+}
+
+
+def configuration(kind: str, **changes: Any) -> dict[str, Any]:
+    arguments = {**COMMON, **KINDS[kind], **changes}
+    described = {
+        "network_class_name": f"{PREFIX}{kind}",
+        "arch_kwargs": arguments,
+        "_kw_requires_import": ["conv_op", "norm_op", "dropout_op", "nonlin"],
+    }
+    return {"architecture": described, "patch_size": list(PATCH)}
+
+
+def torch_network(described: dict[str, Any]) -> Any:
+    import torch
+    from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
+
+    torch.manual_seed(0)
+    architecture = described["architecture"]
+    network = get_network_from_plans(
+        architecture["network_class_name"],
+        architecture["arch_kwargs"],
+        architecture["_kw_requires_import"],
+        1,
+        3,
+        deep_supervision=False,
+    )
+    for parameter in network.parameters():  # affine parameters other than 1 and 0
+        parameter.data += 0.1 * torch.randn_like(parameter)
+    return network.eval()
+
+
+def openvino_logits(described: dict[str, Any], weights: dict[str, Any], x: np.ndarray) -> Any:
+    graph = build_graph(read_unet(described), weights, PATCH)
+    options = {"INFERENCE_PRECISION_HINT": "f32"}
+    return import_openvino().Core().compile_model(graph, "CPU", options)({0: x})[0]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("bias", [True, False])
+def test_the_graph_equals_the_torch_network(kind: str, bias: bool) -> None:
+    import torch
+
+    described = configuration(kind, conv_bias=bias)
+    network = torch_network(described)
+    weights = {name: value.numpy() for name, value in network.state_dict().items()}
+    x = np.random.default_rng(0).standard_normal((1, 1, *PATCH)).astype(np.float32)
+    with torch.inference_mode():
+        expected = network(torch.from_numpy(x)).numpy()
+    assert openvino_logits(described, weights, x) == pytest.approx(expected, abs=1e-4)
+
+
+def test_plans_of_the_old_format_describe_the_same_network() -> None:
+    new = tiny_model.plans()["configurations"]["3d_fullres"]
+    old = tiny_model.plans(old_format=True)["configurations"]["3d_fullres"]
+    assert read_unet(old) == read_unet(new)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"nonlin": "torch.nn.ReLU"},
+        {"norm_op": "torch.nn.BatchNorm3d"},
+        {"conv_op": "torch.nn.Conv2d"},
+        {"nonlin_first": True},
+        {"dropout_op": "torch.nn.Dropout3d"},
+    ],
+)
+def test_other_networks_are_left_to_another_engine(change: dict[str, Any]) -> None:
+    with pytest.raises(UnsupportedNetworkError):
+        read_unet(configuration("PlainConvUNet", **change))
+
+
+def test_another_class_of_network_is_left_to_another_engine() -> None:
+    described = configuration("PlainConvUNet")
+    described["architecture"]["network_class_name"] = "some.Transformer"
+    with pytest.raises(UnsupportedNetworkError, match="Transformer"):
+        read_unet(described)
+    with pytest.raises(UnsupportedNetworkError):
+        read_unet({"UNet_class_name": "Transformer"})
+
+
+def test_a_missing_weight_is_named() -> None:
+    described = configuration("PlainConvUNet")
+    state = torch_network(described).state_dict()
+    weights = {name: value.numpy() for name, value in state.items()}
+    del weights["decoder.transpconvs.1.weight"]
+    with pytest.raises(ModelError, match=r"decoder\.transpconvs\.1\.weight"):
+        build_graph(read_unet(described), weights, PATCH)
+
+
+@pytest.mark.parametrize("kind", ["PlainConvUNet"])
+def test_multiply_adds_agree_with_counting_the_torch_layers(kind: str) -> None:
+    import torch
+
+    described = configuration(kind)
+    network = torch_network(described)
+    weights = {name: value.numpy() for name, value in network.state_dict().items()}
+    counted = []
+
+    def count(module: Any, inputs: Any, output: Any) -> None:
+        per_output = module.weight[0].numel()
+        if isinstance(module, torch.nn.ConvTranspose3d):
+            counted.append(inputs[0][0, 0].numel() * module.weight.numel())
+        else:
+            counted.append(output.numel() * per_output)
+
+    for module in set(network.modules()):
+        if isinstance(module, (torch.nn.Conv3d, torch.nn.ConvTranspose3d)):
+            module.register_forward_hook(count)
+    with torch.inference_mode():
+        network(torch.zeros(1, 1, *PATCH))
+    assert multiply_adds(read_unet(described), weights, PATCH) == sum(counted)
+
+
+class _Ramp:
+    """An engine whose logits depend on the place, so that mirroring shows."""
+
+    name, device, precision = "ramp", "cpu", "f32"
+
+    def predict(self, patch: np.ndarray) -> np.ndarray:
+        return np.stack([patch * np.arange(patch.shape[0])[:, None, None]])
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def test_mirroring_averages_all_combinations_of_axes() -> None:
+    engine = _Ramp()
+    mirrored = Mirrored(engine, (0, 1, 2))
+    patch = np.ones((5, 4, 3), np.float32)
+    assert mirrored.predict(patch) == pytest.approx(np.full((1, 5, 4, 3), 2.0))
+    mirrored.close()
+    assert engine.closed
