@@ -33,12 +33,12 @@ docs: $(VENV)/.test
 
 $(VENV)/.demo: setup.cfg constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(PIP) --editable '.[standalone,picture]'
+	$(PIP) --editable '.[picture]'
 	touch $@
 
 $(VENV)/.test: setup.cfg constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(PIP) --editable '.[standalone,picture,test,docs]'
+	$(PIP) --editable '.[torch,picture,test,docs]'
 	touch $@
 
 clean:

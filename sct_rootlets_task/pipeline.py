@@ -207,11 +207,7 @@ class Segmenter:
             canal = self._locator.classes(image) if self._locator else None
             near = self._search_region(canal, image)
         with _timed(seconds, "network"):
-            if self._finds_nothing(near):
-                classes, tiles = np.zeros(image.data.shape, dtype=np.uint8), (0, 0)
-            else:
-                classes = self._main.classes(image, near)
-                tiles = self.network.tiles_run
+            classes, tiles = self._classes(image, canal, near)
         with _timed(seconds, "levels"):
             labels = self._levels_of(classes, canal, image)
         with _timed(seconds, "post-processing"):
@@ -226,12 +222,35 @@ class Segmenter:
             )
         return Segmentation(labels, tuple(steps), seconds, tiles, tuple(warnings))
 
+    def _classes(
+        self, image: InputImage, canal: np.ndarray | None, near: np.ndarray | None
+    ) -> tuple[np.ndarray, tuple[int, int]]:
+        """Return the class of each voxel, and how many tiles were run of how many."""
+        if isinstance(self._source, lv.ByLocator) and near is not None and not len(near):
+            return np.zeros(image.data.shape, dtype=np.uint8), (0, 0)
+        classes = self._main.classes(image, near)
+        if near is not None and canal is not None and self._found_too_little(classes, canal, image):
+            logger.info("Few of the located levels were found there; all tiles are run.")
+            classes = self._main.classes(image)
+        return classes, self.network.tiles_run
+
+    def _found_too_little(self, classes: np.ndarray, canal: np.ndarray, image: InputImage) -> bool:
+        """Tell whether the network found less than half of the levels that the locator did.
+
+        Then the locator may have misled it. A model without levels of its own has no say.
+        """
+        if isinstance(self._source, lv.ByLocator):
+            return False
+        found = lv.count_levels(lv.relabel(classes, self._levels))
+        return len(found) < len(self._located(canal, image)) / 2
+
     def _search_region(self, canal: np.ndarray | None, image: InputImage) -> np.ndarray | None:
         """Return the places, in voxels, that cover the rootlets; None for everywhere."""
         if canal is None or self._locator is None:
             return None
         by_locator = isinstance(self._source, lv.ByLocator)
-        if self.settings.tiles == "all" or not (by_locator or self._is_sure(canal, image)):
+        is_sure = by_locator or len(self._located(canal, image)) >= _SURE_LEVELS
+        if self.settings.tiles == "all" or not is_sure:
             return None
         return search_region(
             canal,
@@ -242,18 +261,18 @@ class Segmenter:
             margin_mm=_MARGIN_MM,
         )
 
-    def _is_sure(self, canal: np.ndarray, image: InputImage) -> bool:
-        """Tell whether the locator found enough of the levels to go by."""
-        assert self._locator is not None
+    def _located(self, canal: np.ndarray, image: InputImage) -> list[int]:
+        """Return the task's levels of which the locator found a piece of canal worth the name."""
+        if self._locator is None:
+            return []
         voxel_mm3 = abs(np.linalg.det(image.affine[:3, :3]))
-        counts = np.bincount(canal.ravel(), minlength=256) * voxel_mm3
+        volumes = np.bincount(canal.ravel(), minlength=256) * voxel_mm3
         of_class = canal_levels(self._locator.folder.classes)
-        found = [counts[c] for c, level in of_class.items() if level in self.task.levels]
-        return sum(volume >= _SURE_MM3 for volume in found) >= _SURE_LEVELS
-
-    def _finds_nothing(self, near: np.ndarray | None) -> bool:
-        """Tell whether no rootlet could get a level: none of them is beside the located canal."""
-        return isinstance(self._source, lv.ByLocator) and near is not None and not len(near)
+        return [
+            level
+            for index, level in of_class.items()
+            if level in self.task.levels and volumes[index] >= _SURE_MM3
+        ]
 
     def _levels_of(
         self, classes: np.ndarray, canal: np.ndarray | None, image: InputImage

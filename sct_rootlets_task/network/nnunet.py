@@ -79,8 +79,8 @@ def import_torch() -> Any:
         import torch
     except ImportError as error:
         raise MissingDependencyError(
-            f"Inference needs torch and nnunetv2 ({error}). Install them with: "
-            "pip install 'sct-rootlets-task[standalone]'"
+            f"A GPU, the engines torch and nnunet, and unusual models need torch and nnunetv2 "
+            f"({error}). Install them with: pip install 'sct-rootlets-task[torch]'"
         ) from error
     return torch
 

@@ -1,0 +1,144 @@
+"""The locator saves work and gives levels, and is not trusted blindly."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fake_network import FakeNetwork
+from model_zips import write_model
+from sct_rootlets_task.images import InputImage, load_image
+from sct_rootlets_task.models import InstalledModel
+from sct_rootlets_task.network.loading import Options
+from sct_rootlets_task.network.model_folder import ModelFolder
+from sct_rootlets_task.pipeline import Segmenter, Settings
+from sct_rootlets_task.tasks import BUNDLED, TASKS
+from volumes import write_image
+
+SHAPE = (40, 40, 90)
+TASK = TASKS["rootlets"]
+
+
+class Scripted(FakeNetwork):
+    """A network that answers with a prepared array, given in the image's own (RAS) axes."""
+
+    def __init__(self, folder: ModelFolder, answer: np.ndarray) -> None:
+        super().__init__(folder)
+        self.answer = answer
+        self.asked: list[np.ndarray | None] = []
+
+    def predict(
+        self, volume: np.ndarray, spacing: Sequence[float], near: np.ndarray | None = None
+    ) -> np.ndarray:
+        self.asked.append(near)
+        return self.answer.transpose(2, 1, 0)
+
+
+class Scene:
+    """A canal with levels along z, and a model's answer beside it."""
+
+    def __init__(self, folder: Path, *, by_name: bool, located: Sequence[int] = range(2, 10)):
+        self.canal = np.zeros(SHAPE, np.uint8)
+        for number, code in enumerate(reversed(located)):
+            self.canal[15:25, 15:25, 10 * number : 10 * (number + 1)] = code
+        self.answer = np.zeros(SHAPE, np.uint8)
+        self.answer[11:13, 18:22, 23:27] = 7 if by_name else 1
+        self.networks: dict[str, Scripted] = {}
+        self.model = _custom(folder) if by_name else _starter()
+
+    def load(self, folder: ModelFolder, options: Options) -> Scripted:
+        is_locator = "above" in folder.classes
+        network = Scripted(folder, self.canal if is_locator else self.answer)
+        self.networks["locator" if is_locator else "main"] = network
+        return network
+
+    def segmenter(self, **settings: str) -> Segmenter:
+        return Segmenter(TASK, self.model, replace(Settings(), **settings), load=self.load)
+
+    def image(self, folder: Path) -> InputImage:
+        data = np.random.default_rng(0).integers(1, 900, SHAPE).astype(np.int16)
+        return load_image(write_image(folder / "image.nii", data, axcodes="RAS"))
+
+
+def _custom(folder: Path) -> InstalledModel:
+    trainer = write_model(folder / "model")
+    labels = {"background": 0, **{f"lvl{i}": i for i in range(1, 10)}}
+    dataset = {"labels": labels, "channel_names": {"0": "MRI"}, "image_orientation": "LPI"}
+    (trainer / "dataset.json").write_text(json.dumps(dataset))
+    return InstalledModel(trainer, None, "custom", custom=True)
+
+
+def _starter() -> InstalledModel:
+    release = TASK.release("starter")
+    trainer = next((BUNDLED / "starter").glob("nnUNetTrainer*"))
+    return InstalledModel(trainer, release, "starter", builtin=True)
+
+
+def test_the_starter_takes_its_levels_from_the_locator(tmp_path: Path) -> None:
+    scene = Scene(tmp_path, by_name=False)
+    labels = scene.segmenter().segment(scene.image(tmp_path)).labels
+    assert set(np.unique(labels)) == {0, 7}, "C7 is the canal's level from z = 20 to 30"
+    assert np.array_equal(labels > 0, scene.answer > 0)
+
+
+def test_the_network_is_told_where_the_canal_is(tmp_path: Path) -> None:
+    scene = Scene(tmp_path, by_name=True, located=(4, 3, 2))
+    scene.segmenter().segment(scene.image(tmp_path))
+    near = scene.networks["main"].asked[0]
+    assert near is not None
+    z, y, x = near.T
+    assert z.max() <= 30 + 25, "the margin above the located levels is kept"
+    assert abs(y.mean() - 20) < 3
+    assert abs(x.mean() - 20) < 3
+
+
+def test_all_tiles_are_run_when_asked(tmp_path: Path) -> None:
+    scene = Scene(tmp_path, by_name=True)
+    scene.segmenter(tiles="all").segment(scene.image(tmp_path))
+    assert scene.networks["main"].asked == [None]
+    assert "locator" not in scene.networks, "it is not even loaded"
+
+
+def test_all_tiles_are_run_when_the_locator_finds_too_little(tmp_path: Path) -> None:
+    scene = Scene(tmp_path, by_name=True, located=(3, 2))
+    scene.segmenter().segment(scene.image(tmp_path))
+    assert scene.networks["main"].asked == [None]
+
+
+def test_all_tiles_are_run_when_the_network_finds_little_where_it_was_sent(
+    tmp_path: Path,
+) -> None:
+    scene = Scene(tmp_path, by_name=True)
+    scene.segmenter().segment(scene.image(tmp_path))
+    first, second = scene.networks["main"].asked
+    assert first is not None
+    assert second is None
+
+
+def test_the_network_is_asked_once_when_it_finds_the_located_levels(tmp_path: Path) -> None:
+    scene = Scene(tmp_path, by_name=True)
+    for level in range(2, 10):
+        scene.answer[11:13, 18:22, 10 * (9 - level) : 10 * (9 - level) + 4] = level
+    scene.segmenter().segment(scene.image(tmp_path))
+    assert len(scene.networks["main"].asked) == 1
+
+
+def test_the_starter_is_not_run_where_no_level_is_located(tmp_path: Path) -> None:
+    scene = Scene(tmp_path, by_name=False, located=(10,))
+    segmentation = scene.segmenter().segment(scene.image(tmp_path))
+    assert scene.networks["main"].asked == []
+    assert not segmentation.labels.any()
+    assert "no rootlets" in segmentation.warnings[0]
+
+
+@pytest.mark.parametrize("by_name", [True, False])
+def test_no_value_outside_the_task_is_ever_put_out(tmp_path: Path, by_name: bool) -> None:
+    scene = Scene(tmp_path, by_name=by_name)
+    scene.answer[11:13, 18:22, 40:44] = 1
+    labels = scene.segmenter().segment(scene.image(tmp_path)).labels
+    assert set(np.unique(labels)) <= {0, *TASK.levels}
