@@ -2,9 +2,9 @@
 
     python -m benchmarks.speed IMAGE [--repeats 3] [--model starter] [--threads N]
 
-The reference is stock nnU-Net on all tiles (``-engine nnunet -tiles all``). The commands take turns,
-so that a busy machine slows all of them alike; medians and ratios to the reference are printed, with
-the agreement of the labels beside each time. Peak memory is that of the process.
+The reference is stock nnU-Net on all tiles (``-engine nnunet -tiles all``). The commands take
+turns, so that a busy machine slows all of them alike; medians and ratios to the reference are
+printed, with the agreement of the labels beside each time. Peak memory is that of the process.
 """
 
 from __future__ import annotations
