@@ -1,0 +1,350 @@
+"""Unpacking a model's zip archive, taking nothing in it on trust.
+
+Nothing from an archive is executed or unpickled here; its files are written as plain data.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import stat
+import struct
+import unicodedata
+import zipfile
+import zlib
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import IO, Any
+
+from sct_rootlets_task.errors import ArchiveError
+
+logger = logging.getLogger(__name__)
+
+CHECKPOINTS = ("checkpoint_final.pth", "checkpoint_best.pth")
+"""Names of a fold's weights, in nnU-Net's order of preference."""
+
+_DEFAULT_TRAINER = "nnUNetTrainer"
+_DEFAULT_PLANS = "nnUNetPlans"
+_DEFAULT_CONFIGURATION = "3d_fullres"
+_NAME_PART = re.compile(r"[A-Za-z0-9_.-]{1,80}")
+_FOLD = re.compile(r"fold_(all|\d+)")
+_LITTER = ("__MACOSX", ".DS_Store")
+_JSON_LIMIT = 64 << 20
+_DAMAGE = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, NotImplementedError, ValueError)
+_CHUNK = 1 << 20
+_ENCRYPTED = 0x1
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Beyond these an archive is taken for a zip bomb.
+
+    The published models are some hundred megabytes of weights, which hardly compress.
+
+    Parameters
+    ----------
+    members : int
+        Number of entries.
+    total : int
+        Size of everything unpacked, in bytes.
+    ratio : float
+        Size unpacked over size packed; only looked at above `ratio_from` bytes.
+    ratio_from : int
+        Unpacked size in bytes below which no ratio is absurd.
+    """
+
+    members: int = 20_000
+    total: int = 32 << 30
+    ratio: float = 100.0
+    ratio_from: int = 64 << 20
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """Where the model lies in the archive and what its folder is to be called."""
+
+    home: PurePosixPath
+    trainer: str
+    wrapper: PurePosixPath
+
+    def target(self, path: PurePosixPath) -> PurePosixPath | None:
+        """Return where a member goes below the destination; None leaves it out."""
+        if _is_litter(path):
+            return None
+        if path.is_relative_to(self.home):
+            return self.trainer / path.relative_to(self.home)
+        if path.is_relative_to(self.wrapper):
+            return path.relative_to(self.wrapper)
+        return None
+
+
+def not_a_zip(path: Path) -> str | None:
+    """Return why a file cannot be a complete zip archive, None if it looks like one.
+
+    Tells a login page, an error page or a truncated file from an archive by the end record.
+    """
+    if zipfile.is_zipfile(path):
+        return None
+    return f"this is no complete zip archive ({path.stat().st_size} bytes)"
+
+
+def unpack_model(zip_path: Path, destination: Path, *, limits: Limits | None = None) -> Path:
+    """Unpack the one nnU-Net model of a zip archive.
+
+    Three layouts are understood: the trainer folder at the top, the trainer folder inside other
+    folders, and the folds beside ``plans.json`` without a trainer folder, for which one is made.
+
+    Parameters
+    ----------
+    zip_path : Path
+        The archive.
+    destination : Path
+        Existing folder to write to. After an error it holds an unknown part of the archive, so it
+        should be a temporary one.
+    limits : Limits, optional
+        What counts as absurd.
+
+    Returns
+    -------
+    Path
+        The trainer folder, ``<destination>/nnUNetTrainer…``, with ``plans.json``,
+        ``dataset.json`` and ``fold_*/checkpoint_*.pth``.
+
+    Raises
+    ------
+    ArchiveError
+        If the archive is damaged, unsafe, or does not hold exactly one model.
+    OSError
+        If the files cannot be written.
+    """
+    try:
+        with zipfile.ZipFile(zip_path) as archive:
+            members = _safe_members(archive, zip_path, limits or Limits())
+            layout = _find_layout(archive, members)
+            _write_members(archive, members, layout, destination)
+    except _DAMAGE as error:
+        raise ArchiveError(
+            f"Expected an intact zip archive, found {zip_path} damaged ({error}). Fetch it again."
+        ) from error
+    return destination / layout.trainer
+
+
+def read_json_object(stream: IO[bytes], name: str) -> dict[str, Any]:
+    """Return the object in a JSON file.
+
+    Parameters
+    ----------
+    stream : binary file
+        What to read.
+    name : str
+        What to call it in an error.
+
+    Raises
+    ------
+    ArchiveError
+        If it is too large, no JSON, or not an object.
+    """
+    data = stream.read(_JSON_LIMIT + 1)
+    if len(data) > _JSON_LIMIT:
+        raise ArchiveError(f"Expected {name} of some kilobytes, found more than {_JSON_LIMIT}.")
+    try:
+        content = json.loads(data.decode("utf-8-sig"))
+    except (ValueError, RecursionError) as error:
+        raise ArchiveError(f"Expected JSON in {name}, found a damaged file ({error}).") from error
+    if not isinstance(content, dict):
+        raise ArchiveError(f"Expected a JSON object in {name}, found {type(content).__name__}.")
+    return content
+
+
+def _safe_members(
+    archive: zipfile.ZipFile, zip_path: Path, limits: Limits
+) -> dict[PurePosixPath, zipfile.ZipInfo]:
+    """Return the files to read by path, after every entry of the archive has been checked."""
+    entries = archive.infolist()
+    _check_size(entries, zip_path.stat().st_size, limits)
+    files: dict[PurePosixPath, zipfile.ZipInfo] = {}
+    for entry in entries:
+        if entry.header_offset < 0:  # zipfile would fail on it with an error of the disk
+            raise zipfile.BadZipFile(f"no data for {entry.filename!r}")
+        path = _safe_path(entry)
+        _check_kind(entry)
+        if not entry.is_dir():
+            files[path] = entry
+    _check_distinct(entries, files)
+    return files
+
+
+def _is_litter(path: PurePosixPath) -> bool:
+    return any(part in _LITTER for part in path.parts)
+
+
+def _check_size(entries: Iterable[zipfile.ZipInfo], packed: int, limits: Limits) -> None:
+    sizes = [entry.file_size for entry in entries]
+    total = sum(sizes)
+    if len(sizes) > limits.members:
+        raise ArchiveError(
+            f"Expected at most {limits.members} files in the archive, found {len(sizes)}."
+        )
+    bomb = total > limits.ratio_from and total > limits.ratio * max(packed, 1)
+    if total > limits.total or bomb:
+        raise ArchiveError(
+            f"The archive of {packed} bytes would expand to {total} bytes, which no model does. "
+            "Do not trust its source."
+        )
+
+
+def _safe_path(entry: zipfile.ZipInfo) -> PurePosixPath:
+    """Return the relative path of an entry; refuse whatever could lead out of the folder."""
+    # orig_filename: zipfile has already replaced separators and cut at a zero byte in filename.
+    name = entry.orig_filename
+    path = PurePosixPath(name)
+    forbidden = any(c in "\\:" or unicodedata.category(c) == "Cc" for c in name)
+    nameless = not path.parts and not entry.is_dir()  # "./" is the archive's own folder
+    if forbidden or nameless or path.is_absolute() or ".." in path.parts:
+        raise ArchiveError(
+            f"Expected relative paths in the archive, found {name!r}, which could be written "
+            "outside the model's folder. Do not trust its source."
+        )
+    return path
+
+
+def _check_kind(entry: zipfile.ZipInfo) -> None:
+    kind = stat.S_IFMT(entry.external_attr >> 16)
+    if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
+        raise ArchiveError(
+            f"Expected plain files in the archive, found {entry.filename!r}, which is a link or a "
+            "special file. Do not trust its source."
+        )
+    if entry.flag_bits & _ENCRYPTED:
+        raise ArchiveError(
+            f"Expected an archive without a password, found {entry.filename!r} encrypted."
+        )
+    if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise ArchiveError(
+            f"Expected ordinary zip compression (deflate), found method {entry.compress_type} for "
+            f"{entry.filename!r}. Pack the model again."
+        )
+
+
+def _check_distinct(
+    entries: Iterable[zipfile.ZipInfo], files: Mapping[PurePosixPath, zipfile.ZipInfo]
+) -> None:
+    """Refuse two files that would be one on a disk that ignores case, or a file used as folder."""
+    names = [_folded(PurePosixPath(e.orig_filename)) for e in entries if not e.is_dir()]
+    folders = {str(parent) for name in names for parent in PurePosixPath(name).parents}
+    clashes = sorted(n for n, count in Counter(names).items() if count > 1 or n in folders)
+    if clashes:
+        raise ArchiveError(
+            f"Expected each file once in the archive, found {clashes[0]!r} several times. "
+            "Do not trust its source."
+        )
+
+
+def _folded(path: PurePosixPath) -> str:
+    return unicodedata.normalize("NFC", str(path)).casefold()
+
+
+def _find_layout(
+    archive: zipfile.ZipFile, members: Mapping[PurePosixPath, zipfile.ZipInfo]
+) -> _Layout:
+    """Return where the one model lies, after a look at its two JSON files."""
+    home = _find_home(members)
+    contents = {}
+    for name in ("plans.json", "dataset.json"):
+        if home / name not in members:
+            raise ArchiveError(
+                f"Expected {home / name} in the archive, found none. This is no nnU-Net model."
+            )
+        with archive.open(members[home / name]) as stream:
+            contents[name] = read_json_object(stream, f"{home / name} of the archive")
+    if not any(_is_checkpoint(path, home) and e.file_size for path, e in members.items()):
+        raise ArchiveError(
+            f"Expected {CHECKPOINTS[0]} or {CHECKPOINTS[1]} in a folder {home / 'fold_*'} of the "
+            "archive, found none. This is no trained nnU-Net model."
+        )
+    if home.name.startswith(_DEFAULT_TRAINER):
+        return _Layout(home, home.name, wrapper=home.parent)
+    return _Layout(home, trainer_name(contents["plans.json"]), wrapper=home)
+
+
+def _is_checkpoint(path: PurePosixPath, home: PurePosixPath) -> bool:
+    fold = path.parent
+    return path.name in CHECKPOINTS and fold.parent == home and bool(_FOLD.fullmatch(fold.name))
+
+
+def _find_home(members: Iterable[PurePosixPath]) -> PurePosixPath:
+    """Return the folder of the archive that is, or stands for, the trainer folder."""
+    homes = set()
+    for path in members:
+        if _is_litter(path):
+            continue
+        if path.name == "plans.json":
+            homes.add(path.parent)
+        homes.update(p for p in path.parents if p.name.startswith(_DEFAULT_TRAINER))
+    outermost = sorted(h for h in homes if not homes & set(h.parents))
+    if len(outermost) != 1:
+        found = ", ".join(map(str, outermost)) or "none"
+        raise ArchiveError(
+            f"Expected exactly one folder nnUNetTrainer… in the archive, found {found}. "
+            "Pack one model with its plans.json, dataset.json and folds."
+        )
+    return outermost[0]
+
+
+def trainer_name(plans: Mapping[str, Any]) -> str:
+    """Return a name for a trainer folder whose archive has dropped it.
+
+    The trainer's own name stands only in the checkpoint, which is not opened here.
+
+    Examples
+    --------
+    >>> trainer_name({"plans_name": "nnUNetPlans", "configurations": {"3d_fullres": {}}})
+    'nnUNetTrainer__nnUNetPlans__3d_fullres'
+    """
+    named = plans.get("plans_name")
+    configurations = plans.get("configurations")
+    available = list(configurations) if isinstance(configurations, dict) else []
+    configuration = _DEFAULT_CONFIGURATION
+    if available and configuration not in available:
+        configuration = available[0]
+    parts = (
+        _DEFAULT_TRAINER,
+        named if isinstance(named, str) and _NAME_PART.fullmatch(named) else _DEFAULT_PLANS,
+        configuration if _NAME_PART.fullmatch(configuration) else _DEFAULT_CONFIGURATION,
+    )
+    return "__".join(parts)
+
+
+def _write_members(
+    archive: zipfile.ZipFile,
+    members: Mapping[PurePosixPath, zipfile.ZipInfo],
+    layout: _Layout,
+    destination: Path,
+) -> None:
+    """Read every file to its end, which checks its CRC, and write those that are wanted."""
+    for path, entry in members.items():
+        target = layout.target(path)
+        with archive.open(entry) as stream:
+            if target is None:
+                _drain(stream)
+            else:
+                _write(stream, destination / target)
+
+
+def _drain(stream: IO[bytes]) -> None:
+    while stream.read(_CHUNK):
+        pass
+
+
+def _write(stream: IO[bytes], target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with target.open("xb") as out:
+        while chunk := stream.read(_CHUNK):
+            out.write(chunk)
+        out.flush()
+        # The folder is renamed into place next: after a power cut its files must not be empty.
+        os.fsync(out.fileno())

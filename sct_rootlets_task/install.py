@@ -1,0 +1,414 @@
+"""Installing a model: decide, fetch, unpack aside, and move into place by rename.
+
+At every instant a reader finds a complete model, whatever happens to the installing process: the
+old one in its place, the old one moved aside (for the instant between two renames, or until the
+next installation repairs a swap that was killed), or the new one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import logging
+import os
+import shutil
+import uuid
+from collections.abc import Iterator, Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, Literal
+
+from sct_rootlets_task import __version__
+from sct_rootlets_task.archive import not_a_zip, unpack_model
+from sct_rootlets_task.download import (
+    Fetched,
+    Patience,
+    fetch,
+    refuse_if_offline,
+)
+from sct_rootlets_task.errors import DownloadError, InstallError, RootletsError, UsageError
+from sct_rootlets_task.store import (
+    PREVIOUS,
+    SOURCE,
+    WORK,
+    InstalledModel,
+    damage,
+    find_in_slot,
+    find_installed,
+    hash_file,
+    hash_files,
+    load,
+    read_source,
+    slot_name,
+)
+from sct_rootlets_task.tasks import Release, Task
+
+logger = logging.getLogger(__name__)
+
+Action = Literal["keep", "install", "update"]
+
+_INCOMING = "incoming-"
+_TRASH = "trash-"
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_NO_PERMISSION = (errno.EACCES, errno.EPERM, errno.EROFS)
+
+
+def decide(
+    installed: InstalledModel | None, release: Release, *, anew: bool, intact: bool
+) -> Action:
+    """Return what to do about a release; nothing is touched here.
+
+    Parameters
+    ----------
+    installed : InstalledModel, optional
+        What is in the release's place now.
+    release : Release
+        What is wanted there.
+    anew : bool
+        Whether to install whatever is there: a custom archive, or by force.
+    intact : bool
+        Whether the files of `installed` are those that were installed.
+
+    Returns
+    -------
+    {"keep", "install", "update"}
+    """
+    if installed is None:
+        return "install"
+    same_source = not installed.custom and bool(set(installed.urls) & set(release.urls))
+    other_archive = bool(release.sha256 and installed.sha256 not in (None, release.sha256))
+    if installed.builtin or (same_source and intact and not other_archive and not anew):
+        return "keep"
+    return "update"
+
+
+def install(
+    task: Task,
+    release: Release,
+    root: Path,
+    *,
+    urls: Sequence[str] | None = None,
+    force: bool = False,
+    progress: bool | None = False,
+    patience: Patience | None = None,
+) -> InstalledModel:
+    """Install a release, or a custom archive in its place.
+
+    A model that is there already from the release's own mirrors, and intact, is kept. Processes
+    that install the same release at once take turns, and all but the first find it there.
+
+    Parameters
+    ----------
+    task : Task
+        The task that runs the release.
+    release : Release
+        One of the task's releases.
+    root : Path
+        The model root; made when missing.
+    urls : sequence of str, optional
+        Mirrors of a custom archive, or paths to it, instead of the release's own; installed anew
+        in any case, and recorded as custom.
+    force : bool
+        Install anew even if the release is there.
+    progress : bool, optional
+        Show a progress bar on stderr; None: only when stderr is a terminal.
+    patience : Patience, optional
+        Time-outs, attempts, and how long to wait for another process.
+
+    Raises
+    ------
+    DownloadError
+        If no mirror delivered.
+    ArchiveError
+        If what was delivered is unsafe or holds no model.
+    InstallError
+        If it cannot be written here. After any error the model that was there is untouched.
+    UsageError
+        If a custom archive is to replace a built-in release.
+    """
+    if urls is not None and (release.bundled or not urls):
+        raise UsageError(
+            f"Expected a URL or path to install in place of a published release, found {urls!r} "
+            f"for {release.tag!r}. Built-in releases cannot be replaced."
+        )
+    anew = force or urls is not None
+    kept = _kept(task, release, root, anew=anew)
+    if kept:
+        _tidy(root, slot_name(task, release))
+        return kept
+    patience = patience or Patience()
+    try:
+        refuse_if_offline(urls or release.urls)
+        with _workspace(root, slot_name(task, release), patience) as work:
+            # Another process may have installed it while this one waited.
+            kept = _kept(task, release, root, anew=anew)
+            if not kept:
+                _install(task, release, work, urls=urls, progress=progress, patience=patience)
+    except DownloadError as error:
+        raise DownloadError(f"{error}\n{_without_network(task, release)}") from error
+    return kept or _installed(root, slot_name(task, release), release)
+
+
+def _kept(task: Task, release: Release, root: Path, *, anew: bool) -> InstalledModel | None:
+    """Return the model that is there if it is to stay."""
+    found = find_installed(task, release, root)
+    intact = found is None or anew or found.builtin or _is_intact(found)
+    action = decide(found, release, anew=anew, intact=intact)
+    logger.debug("%s %s: %s", task.name, release.tag, action)
+    return found if action == "keep" else None
+
+
+def _is_intact(model: InstalledModel) -> bool:
+    """Return whether nothing speaks against the files (SCT records no checksums)."""
+    source = read_source(model.path.parent)
+    problems = damage(model.path.parent, source) if source and source.files else []
+    for problem in problems:
+        logger.warning("%s", problem)
+    return not problems
+
+
+def install_zip(
+    task: Task, zip_path: Path, root: Path, *, patience: Patience | None = None
+) -> InstalledModel:
+    """Unpack an archive of the user's own, once, into a folder named by its checksum.
+
+    Parameters
+    ----------
+    task : Task
+        The task that is to run it.
+    zip_path : Path
+        The archive.
+    root : Path
+        The model root; made when missing.
+    patience : Patience, optional
+        How long to wait for another process.
+
+    Raises
+    ------
+    ArchiveError
+        If the archive is damaged, unsafe or holds no model.
+    InstallError
+        If it cannot be read or unpacked.
+    """
+    try:
+        fetched = Fetched(str(zip_path.absolute()), hash_file(zip_path), zip_path.stat().st_size)
+    except OSError as error:
+        raise InstallError(f"Cannot read the archive {zip_path}: {error.strerror}.") from error
+    slot = f"{task.model_name}_zip-{fetched.sha256[:16]}"
+    found = find_in_slot(root, slot)
+    if found:
+        return found
+    with _workspace(root, slot, patience or Patience()) as work:
+        if load(root / slot) is None:
+            _place(zip_path, work, _record(task, None, fetched, custom=True))
+    return _installed(root, slot, None)
+
+
+def _installed(root: Path, slot: str, release: Release | None) -> InstalledModel:
+    found = find_in_slot(root, slot, release)
+    if found is None:
+        raise InstallError(
+            f"The model was installed in {root / slot} but is not there any more. "
+            "Make sure that nothing else clears this folder, and install it again."
+        )
+    return found
+
+
+def _install(
+    task: Task,
+    release: Release,
+    work: Path,
+    *,
+    urls: Sequence[str] | None,
+    progress: bool | None,
+    patience: Patience,
+) -> None:
+    archive = work / f"{_INCOMING}{uuid.uuid4().hex}.zip"
+    fetched = fetch(
+        urls or release.urls,
+        archive,
+        sha256=None if urls else release.sha256,
+        accept=not_a_zip,
+        progress=progress,
+        patience=patience,
+    )
+    _place(archive, work, _record(task, release, fetched, custom=urls is not None))
+    logger.info("Installed %s from %s", work.name, fetched.url)
+
+
+def _record(
+    task: Task, release: Release | None, fetched: Fetched, *, custom: bool
+) -> dict[str, Any]:
+    """Return the content of ``source.json``: the three keys that SCT reads, then ours."""
+    return {
+        "model_name": task.model_name,
+        "model_urls": fetched.url,
+        "custom": custom,
+        "release": release.tag if release else None,
+        "sha256": fetched.sha256,
+        "installed": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "installed_by": f"sct-rootlets-task {__version__}",
+    }
+
+
+def _place(archive: Path, work: Path, record: dict[str, Any]) -> None:
+    """Unpack an archive aside, write its record, and put the complete folder in its place."""
+    # Not tempfile: its folders are closed to other users, who are to read the model.
+    incoming = work / f"{_INCOMING}{uuid.uuid4().hex}"
+    incoming.mkdir()
+    unpack_model(archive, incoming)
+    with (incoming / SOURCE).open("w", encoding="utf-8") as out:
+        json.dump({**record, "files": hash_files(incoming)}, out, indent=4)
+        out.flush()
+        os.fsync(out.fileno())
+    _swap(incoming, work.parent.parent / work.name, work)
+
+
+def _swap(incoming: Path, final: Path, work: Path) -> None:
+    """Put a complete model in its place; the old one stays findable until the new one is there."""
+    previous = work / f"{PREVIOUS}{uuid.uuid4().hex}"
+    replaced = os.path.lexists(final)
+    if replaced:
+        final.rename(previous)
+    try:
+        incoming.rename(final)
+    except BaseException:
+        if replaced:
+            previous.rename(final)
+        raise
+    if replaced:
+        _discard(previous, work)
+
+
+@contextlib.contextmanager
+def _workspace(root: Path, slot: str, patience: Patience) -> Iterator[Path]:
+    """Give the installer's own folder for a slot, alone, after the leftovers of killed runs."""
+    work = root / WORK / slot
+    with _disk_errors(root):
+        work.mkdir(parents=True, exist_ok=True)
+        with _lock(work / "lock", slot, patience.lock):
+            _repair(root / slot, work)
+            try:
+                yield work
+            finally:
+                _clear(work)
+
+
+def _repair(final: Path, work: Path) -> None:
+    """Finish or undo the swap of a killed process, and remove what it left."""
+    for previous in sorted(work.glob(f"{PREVIOUS}*")):
+        if load(final) is None and load(previous) is not None:
+            logger.warning("Putting back %s, which a killed installation had moved.", final.name)
+            if os.path.lexists(final):
+                _discard(final, work)
+            previous.rename(final)
+        else:
+            _discard(previous, work)
+    _clear(work)
+
+
+def _tidy(root: Path, slot: str) -> None:
+    """Remove what a killed run has left, unless another process is at work or nothing may be."""
+    leftovers = (_INCOMING, _TRASH, PREVIOUS, f".{_INCOMING}")
+    work = root / WORK / slot
+    if work.is_dir() and any(path.name.startswith(leftovers) for path in work.iterdir()):
+        with contextlib.suppress(InstallError), _workspace(root, slot, Patience(lock=0)):
+            pass
+
+
+def _discard(path: Path, work: Path) -> None:
+    # Renamed first: whatever has its name is complete, also for a reader in the midst of this.
+    trash = work / f"{_TRASH}{uuid.uuid4().hex}"
+    path.rename(trash)
+    _remove(trash)
+
+
+def _clear(work: Path) -> None:
+    for path in work.iterdir():
+        if path.name.startswith((_INCOMING, _TRASH, f".{_INCOMING}")):
+            _remove(path)
+
+
+def _remove(path: Path) -> None:
+    # What cannot be removed now (open files on some systems) goes with the next installation.
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with contextlib.suppress(OSError):
+            path.unlink()
+
+
+@contextlib.contextmanager
+def _lock(path: Path, slot: str, wait_s: float) -> Iterator[None]:
+    from filelock import FileLock, Timeout
+
+    # Group-writable: in a shared model root another member of the group takes it next.
+    lock = FileLock(str(path), mode=0o664)
+    try:
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            if not wait_s:
+                raise
+            logger.warning("Another process is installing %s; waiting for it.", slot)
+            lock.acquire(timeout=wait_s, poll_interval=0.2)
+    except Timeout:
+        raise InstallError(
+            f"Another process has been installing {slot} for more than {wait_s:g} s (lock "
+            f"{path}). Try again when it is done or has been ended."
+        ) from None
+    except NotImplementedError as error:
+        raise InstallError(
+            f"The disk of {path} knows no file locks. {_elsewhere('Choose a local folder')}"
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextlib.contextmanager
+def _disk_errors(root: Path) -> Iterator[None]:
+    """Turn an error of the operating system into one that says what to do."""
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error, RootletsError):
+            raise
+        raise InstallError(_what_to_do(root, error)) from error
+
+
+def _what_to_do(root: Path, error: OSError) -> str:
+    reason = error.strerror or str(error)
+    if error.errno in _NO_SPACE:
+        return f"The disk of {root} has no room for the model ({reason}). " + _elsewhere(
+            "Make room, or choose another folder"
+        )
+    if error.errno in _NO_PERMISSION:
+        return f"Cannot write to the model folder {root} ({reason}). " + _elsewhere(
+            "Choose a folder of your own"
+        )
+    where = f" at {error.filename}" if error.filename else ""
+    return f"The model could not be installed in {root}: {reason}{where}. " + _elsewhere(
+        "Try again, or choose another folder"
+    )
+
+
+def _elsewhere(advice: str) -> str:
+    return f"{advice} with -model-dir FOLDER or the variable SCT_ROOTLETS_MODELS."
+
+
+def _without_network(task: Task, release: Release) -> str:
+    command = f"sct_deepseg {task.name}"
+    which = "" if release.tag == task.default else f" -model {release.tag}"
+    text = (
+        "Without a network, bring the zip to this machine and install it with "
+        f"'{command} -install{which} -custom-url /path/to.zip'."
+    )
+    if task.fallback:
+        text += (
+            f" Meanwhile '{command} -model {task.fallback} -i IMAGE' runs the built-in model, "
+            "which is not the published one."
+        )
+    return text

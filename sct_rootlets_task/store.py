@@ -1,0 +1,337 @@
+"""The models on this machine: how they lie in the model root, and what is known of each.
+
+Everything here only reads, and is safe while another process installs. A release has one folder,
+``<root>/<model name>_<tag>/``, with the trainer folder and ``source.json``. The installer works in
+``<root>/.installing/<folder>/`` and moves complete models by rename.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sct_rootlets_task import tasks
+from sct_rootlets_task.archive import CHECKPOINTS
+from sct_rootlets_task.errors import ModelError
+from sct_rootlets_task.tasks import Release, Task
+
+logger = logging.getLogger(__name__)
+
+SOURCE = "source.json"
+WORK = ".installing"
+PREVIOUS = "previous-"
+_SWAP_CHECKS = 5
+_SWAP_PAUSE_S = 0.05
+_CHUNK = 1 << 20
+
+
+@dataclass(frozen=True)
+class InstalledModel:
+    """A complete model on this machine.
+
+    Parameters
+    ----------
+    path : Path
+        The trainer folder, with ``plans.json``, ``dataset.json`` and the folds.
+    release : Release, optional
+        The release it is, or whose place it takes; None for a folder or archive of the user's own.
+    name : str
+        The release's tag, ``custom``, or the name of the user's folder.
+    urls : tuple of str
+        Where it came from; empty when unknown.
+    sha256 : str, optional
+        Checksum of the archive it was unpacked from.
+    custom : bool
+        Whether it came from somewhere else than its release's own mirrors.
+    builtin : bool
+        Whether it ships inside this package.
+    """
+
+    path: Path
+    release: Release | None
+    name: str
+    urls: tuple[str, ...] = ()
+    sha256: str | None = None
+    custom: bool = False
+    builtin: bool = False
+
+
+@dataclass(frozen=True)
+class Source:
+    """What ``source.json`` records of a model.
+
+    Parameters
+    ----------
+    urls : tuple of str
+        Where it came from.
+    custom : bool
+        Whether that was the user's choice.
+    release : str, optional
+        Tag of the release.
+    sha256 : str, optional
+        Checksum of the archive.
+    files : mapping of str to str
+        SHA-256 of each file, by path relative to the folder of ``source.json``; empty in folders
+        that SCT has installed.
+    """
+
+    urls: tuple[str, ...] = ()
+    custom: bool = False
+    release: str | None = None
+    sha256: str | None = None
+    files: Mapping[str, str] = field(default_factory=dict)
+
+
+def slot_name(task: Task, release: Release) -> str:
+    """Return the name of a release's folder in the model root."""
+    return f"{task.model_name}_{release.tag}"
+
+
+def find_trainer_folder(folder: Path, pattern: str = "nnUNetTrainer*") -> Path:
+    """Return the trainer folder that a folder is or holds, once it is known to be complete.
+
+    Parameters
+    ----------
+    folder : Path
+        The trainer folder itself or its parent.
+    pattern : str
+        How the trainer folder may be called.
+
+    Raises
+    ------
+    ModelError
+        If there is not exactly one, it lacks plans, dataset or weights, or cannot be read.
+    """
+    try:
+        return _find_trainer_folder(folder, pattern)
+    except OSError as error:
+        if isinstance(error, ModelError):
+            raise
+        raise ModelError(f"Cannot read the model in {folder}: {error.strerror}.") from error
+
+
+def _find_trainer_folder(folder: Path, pattern: str) -> Path:
+    if (folder / "plans.json").is_file():
+        found = [folder]
+    else:
+        found = sorted(path for path in folder.glob(pattern) if path.is_dir())
+    if len(found) != 1:
+        names = ", ".join(path.name for path in found) or "none"
+        raise ModelError(
+            f"Expected exactly one folder {pattern} in {folder}, found {names}. "
+            "Name the folder that holds plans.json, dataset.json and fold_*."
+        )
+    missing = [n for n in ("plans.json", "dataset.json") if not (found[0] / n).is_file()]
+    if not any(path.name in CHECKPOINTS for path in found[0].glob("fold_*/*.pth")):
+        missing.append(f"fold_*/{CHECKPOINTS[0]}")
+    if missing:
+        raise ModelError(
+            f"Expected a complete nnU-Net model in {found[0]}, found no {' and no '.join(missing)}."
+        )
+    return found[0]
+
+
+def read_source(folder: Path) -> Source | None:
+    """Return the record of a model folder; None when there is none or it cannot be read."""
+    path = folder / SOURCE
+    try:
+        content = json.loads(path.read_bytes())
+        return _parse_source(content)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError, AttributeError, TypeError) as error:
+        logger.warning("Cannot read %s (%s): where the model came from is unknown.", path, error)
+        return None
+
+
+def _parse_source(content: Mapping[str, Any]) -> Source:
+    return Source(
+        urls=tuple(_flat(content.get("model_urls") or ())),
+        custom=bool(content.get("custom")),
+        release=content.get("release"),
+        sha256=content.get("sha256"),
+        files={str(name): str(digest) for name, digest in (content.get("files") or {}).items()},
+    )
+
+
+def _flat(urls: Any) -> Iterator[str]:
+    """Yield the URLs of SCT's record: one string, a list, or a table of them."""
+    if isinstance(urls, str):
+        yield urls
+    else:
+        for item in urls.values() if isinstance(urls, Mapping) else urls:
+            yield from _flat(item)
+
+
+def load(folder: Path, release: Release | None = None) -> InstalledModel | None:
+    """Return the model in a folder of the model root; None when it is missing or incomplete."""
+    try:
+        path = find_trainer_folder(folder, release.trainer_folder if release else "nnUNetTrainer*")
+    except ModelError as error:
+        if folder.exists():
+            logger.debug("%s", error)
+        return None
+    source = read_source(folder) or Source()
+    if not all((folder / name).is_file() for name in source.files):
+        logger.warning("The model in %s has lost files and is not used.", folder)
+        return None
+    name = release.tag if release and not source.custom else "custom"
+    return InstalledModel(path, release, name, source.urls, source.sha256, custom=source.custom)
+
+
+def find_in_slot(root: Path, slot: str, release: Release | None = None) -> InstalledModel | None:
+    """Return the model of a folder of the model root, also while it is being replaced.
+
+    Parameters
+    ----------
+    root : Path
+        The model root.
+    slot : str
+        Name of the folder.
+    release : Release, optional
+        The release the folder belongs to.
+    """
+    for _ in range(_SWAP_CHECKS):
+        found = load(root / slot, release)
+        if found:
+            return found
+        previous = _previous(root, slot, release)
+        if previous is None:
+            # A swap may have ended since the first look.
+            return load(root / slot, release)
+        # A swap takes an instant; if it outlasts these looks, whoever did it is dead.
+        time.sleep(_SWAP_PAUSE_S)
+    return previous
+
+
+def _previous(root: Path, slot: str, release: Release | None) -> InstalledModel | None:
+    """Return the model that a swap has moved aside."""
+    aside = (load(path, release) for path in sorted((root / WORK / slot).glob(f"{PREVIOUS}*")))
+    return next((model for model in aside if model), None)
+
+
+def find_installed(task: Task, release: Release, root: Path) -> InstalledModel | None:
+    """Return a release's model if it is on this machine, without taking a lock.
+
+    Parameters
+    ----------
+    task : Task
+        The task that runs it.
+    release : Release
+        One of the task's releases.
+    root : Path
+        The model root; it need not exist.
+
+    Returns
+    -------
+    InstalledModel or None
+        Built-in releases are always there. In the model root, the release's own folder comes
+        before a model that SCT itself has installed from one of the release's URLs.
+    """
+    if release.bundled:
+        path = find_trainer_folder(tasks.BUNDLED / release.bundled, release.trainer_folder)
+        return InstalledModel(path, release, release.tag, builtin=True)
+    found = find_in_slot(root, slot_name(task, release), release)
+    return found or _installed_by_sct(task, release, root)
+
+
+def _installed_by_sct(task: Task, release: Release, root: Path) -> InstalledModel | None:
+    folder = root / task.model_name
+    source = read_source(folder)
+    if source is None or not set(source.urls) & set(release.urls):
+        return None
+    found = load(folder, release)
+    return found and InstalledModel(found.path, release, release.tag, source.urls)
+
+
+def hash_file(path: Path) -> str:
+    """Return the SHA-256 of a file in hexadecimal digits."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while chunk := stream.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def hash_files(folder: Path) -> dict[str, str]:
+    """Return the SHA-256 of every file below a folder, by relative path, without the record."""
+    return {name: hash_file(folder / name) for name in sorted(_files(folder))}
+
+
+def _files(folder: Path) -> Iterator[str]:
+    for path in folder.rglob("*"):
+        name = path.relative_to(folder).as_posix()
+        if path.is_file() and name != SOURCE and not path.name.startswith("."):
+            yield name
+
+
+def verify(folder: Path) -> list[str]:
+    """Compare every file of a model with the checksums recorded when it was installed.
+
+    Parameters
+    ----------
+    folder : Path
+        The model's folder, or the trainer folder in it.
+
+    Returns
+    -------
+    list of str
+        One sentence a problem; empty when all is as installed. A folder without recorded
+        checksums (installed by SCT, by hand, or built in) is a problem of its own: it cannot be
+        verified.
+    """
+    home = folder if (folder / SOURCE).is_file() else folder.parent
+    source = read_source(home)
+    if source is None or not source.files:
+        return [f"{folder}: no checksums are recorded for this model; it cannot be verified."]
+    extra = sorted(set(_files(home)) - set(source.files))
+    return [
+        *damage(home, source),
+        *(f"{home / name}: this file was not in the archive." for name in extra),
+    ]
+
+
+def damage(folder: Path, source: Source) -> list[str]:
+    """Return which recorded files are missing or altered, one sentence each."""
+    problems = []
+    for name, expected in source.files.items():
+        path = folder / name
+        if not path.is_file():
+            problems.append(f"{path}: the file is missing.")
+        elif (found := hash_file(path)) != expected:
+            problems.append(f"{path}: expected SHA-256 {expected}, found {found}.")
+    return problems
+
+
+@dataclass(frozen=True)
+class Listed:
+    """One line of the list of models.
+
+    Parameters
+    ----------
+    task : Task
+        A task.
+    release : Release
+        One of its releases.
+    model : InstalledModel, optional
+        The model, when it is on this machine.
+    """
+
+    task: Task
+    release: Release
+    model: InstalledModel | None
+
+
+def list_models(registry: Mapping[str, Task], root: Path) -> list[Listed]:
+    """Return all releases of all tasks, each with its model if it is on this machine."""
+    return [
+        Listed(task, release, find_installed(task, release, root))
+        for task in registry.values()
+        for release in task.releases
+    ]

@@ -1,0 +1,105 @@
+"""Tiny zip archives that look like released nnU-Net models, and a task that runs them.
+
+The weights are a few bytes of text: enough for everything that finds, fetches, unpacks or moves
+models, which never opens them.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from sct_rootlets_task.levels import ByName
+from sct_rootlets_task.tasks import Release, Task
+
+TRAINER = "nnUNetTrainer_2000epochs__nnUNetPlans__3d_fullres"
+LAYOUTS = {"trainer": f"{TRAINER}/", "wrapped": f"Dataset037_x/{TRAINER}/", "bare": ""}
+LAYOUTS["bare in a wrapper"] = "model_M5/"
+
+
+def model_files(
+    weights: str = "weights", folds: Sequence[str] = ("fold_all",), **plans: object
+) -> dict[str, bytes]:
+    """Return the files of a trainer folder by relative path; `weights` tells models apart."""
+    plans = {
+        "dataset_name": "Dataset037_x",
+        "plans_name": "nnUNetPlans",
+        "configurations": {"2d": {}, "3d_fullres": {}},
+        **plans,
+    }
+    dataset = {"channel_names": {"0": "MRI"}, "labels": {"background": 0, "lvl2": 2}}
+    files = {
+        "plans.json": json.dumps(plans).encode(),
+        "dataset.json": json.dumps(dataset).encode(),
+    }
+    return files | {f"{fold}/checkpoint_final.pth": f"{weights} {fold}".encode() for fold in folds}
+
+
+def pack(members: Mapping[str, bytes] | Iterable[tuple[str | zipfile.ZipInfo, bytes]]) -> bytes:
+    """Return a zip archive of the given members, which may be as wicked as you like."""
+    buffer = io.BytesIO()
+    pairs = members.items() if isinstance(members, Mapping) else members
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in pairs:
+            # A ZipInfo has a fixed date, so that equal members make equal archives.
+            info = name if isinstance(name, zipfile.ZipInfo) else zipfile.ZipInfo(name)
+            archive.writestr(info, content, zipfile.ZIP_DEFLATED)
+    return buffer.getvalue()
+
+
+def model_zip(
+    weights: str = "weights", layout: str = "trainer", extra: Mapping[str, bytes] | None = None
+) -> bytes:
+    """Return a good archive in one of the layouts, with further members beside the model."""
+    prefix = LAYOUTS[layout]
+    members = {f"{prefix}{name}": data for name, data in model_files(weights).items()}
+    return pack(members | dict(extra or {}))
+
+
+def write_zip(path: Path, data: bytes) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+    return path
+
+
+def write_model(folder: Path, weights: str = "weights") -> Path:
+    """Write a model folder as if by hand and return its trainer folder."""
+    for name, data in model_files(weights).items():
+        target = folder / TRAINER / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(data)
+    return folder / TRAINER
+
+
+def make_release(tag: str, *urls: str, sha256: str | None = None) -> Release:
+    """Return a release whose mirrors may be anything, a loopback server's http:// included."""
+    release = Release(tag, f"Test release {tag}.", ("https://models.invalid/m.zip",), sha256=sha256)
+    if urls:
+        # The registry admits https:// only, and the test server has no certificate.
+        object.__setattr__(release, "urls", urls)
+    return release
+
+
+def make_task(*releases: Release, fallback: Release | None = None) -> Task:
+    """Return a task of the given releases, the first being its default."""
+    return Task(
+        name="fake",
+        description="A task for tests",
+        long_description="A task for tests.",
+        url="https://models.invalid",
+        model_name="model_fake",
+        releases=releases + ((fallback,) if fallback else ()),
+        default=releases[0].tag,
+        contrasts=("t2",),
+        level_source=ByName(),
+        levels=tuple(range(2, 10)),
+        fallback=fallback.tag if fallback else None,
+    )
+
+
+def weights_of(trainer: Path) -> str:
+    """Return what :func:`model_files` was told to write as weights."""
+    return (trainer / "fold_all" / "checkpoint_final.pth").read_text().rsplit(" ", 1)[0]

@@ -1,0 +1,323 @@
+"""Fetching, against a real server on loopback."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import logging
+from collections.abc import Iterator
+from functools import partialmethod
+from pathlib import Path
+
+import pytest
+import requests
+import urllib3
+from loopback import (
+    Behaviour,
+    Loopback,
+    dropped,
+    redirected,
+    stalled,
+    status,
+    trickled,
+    truncated,
+    vanishing,
+    whole,
+)
+
+from sct_rootlets_task.download import Patience, fetch, is_offline, local_path, without_password
+from sct_rootlets_task.errors import DownloadError
+
+DATA = bytes(range(256)) * 1000
+DIGEST = hashlib.sha256(DATA).hexdigest()
+HASTY = Patience(attempts=2, pause=0.0, connect=2.0, stall=0.3)
+
+
+@pytest.fixture
+def server() -> Iterator[Loopback]:
+    with Loopback() as loopback:
+        yield loopback
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> Path:
+    folder = tmp_path / "target"
+    folder.mkdir()
+    return folder / "m.zip"
+
+
+def _only(target: Path) -> list[str]:
+    return [path.name for path in target.parent.iterdir()]
+
+
+def test_a_file_is_fetched_whole_and_hashed(server: Loopback, target: Path) -> None:
+    url = server.serve("m.zip", whole(DATA))
+    fetched = fetch([url], target, sha256=DIGEST, patience=HASTY)
+    assert (fetched.url, fetched.sha256, fetched.size) == (url, DIGEST, len(DATA))
+    assert target.read_bytes() == DATA
+    assert _only(target) == ["m.zip"]
+    headers = server.requests[0].headers
+    assert headers["Accept-Encoding"] == "identity"
+    assert headers["User-Agent"].startswith("sct-rootlets-task/")
+
+
+def test_a_file_without_a_stated_length_is_fetched(server: Loopback, target: Path) -> None:
+    assert fetch([server.serve("m", whole(DATA, length=False))], target).sha256 == DIGEST
+
+
+def test_the_first_mirror_that_delivers_is_used(server: Loopback, target: Path) -> None:
+    urls = [
+        server.serve("gone.zip", status(404)),
+        server.serve("good.zip", whole(DATA)),
+        server.serve("spare.zip", whole(DATA)),
+    ]
+    assert fetch(urls, target, patience=HASTY).url == urls[1]
+    assert [server.count(f"{name}.zip") for name in ("gone", "good", "spare")] == [1, 1, 0]
+
+
+BAD = {
+    "404": (status(404), "HTTP 404 Not Found", 1),
+    "403": (status(403), "HTTP 403", 1),
+    "204 without content": (status(204), "HTTP 204", 1),
+    "500": (status(500), "HTTP 500", 2),
+    "503": (status(503), "HTTP 503", 2),
+    "truncated": (truncated(DATA, 1000), r"broke off|truncated", 2),
+    "empty though a length is stated": (truncated(DATA, 0), r"broke off|truncated", 2),
+    "stall in the middle": (stalled(DATA, 1000), r"stalled: no data for 0\.3 s", 2),
+    "stall at once": (stalled(DATA, 0), r"stalled: no data for 0\.3 s", 2),
+    "no answer": (dropped, "no connection", 2),
+    "wrong checksum": (whole(DATA[::-1]), f"expected SHA-256 {DIGEST}, found ", 1),
+    "truncated without a stated length": (truncated(DATA, 9, length=False), "wrong checksum", 1),
+    "endless redirects": (redirected("/m.zip"), "TooManyRedirects", 31),
+}
+
+
+@pytest.mark.parametrize(("behaviour", "reason", "tries"), BAD.values(), ids=BAD)
+def test_a_bad_mirror_is_named_with_its_reason_and_leaves_nothing(
+    behaviour: Behaviour, reason: str, tries: int, server: Loopback, target: Path
+) -> None:
+    url = server.serve("m.zip", behaviour)
+    with pytest.raises(DownloadError, match=reason) as caught:
+        fetch([url], target, sha256=DIGEST, patience=HASTY)
+    assert url in str(caught.value)
+    assert server.count("m.zip") == tries
+    assert _only(target) == []
+
+
+@pytest.mark.parametrize(
+    "passing",
+    [status(503), status(429), truncated(DATA, 1000), stalled(DATA, 5), dropped],
+    ids=["503", "429", "truncated", "stalled", "dropped"],
+)
+def test_a_failure_that_passes_is_tried_again(
+    passing: Behaviour, server: Loopback, target: Path
+) -> None:
+    fetch([server.serve("m.zip", passing, whole(DATA))], target, sha256=DIGEST, patience=HASTY)
+    assert target.read_bytes() == DATA
+    assert server.count("m.zip") == 2
+
+
+def test_pauses_between_attempts_double(
+    server: Loopback, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pauses: list[float] = []
+    monkeypatch.setattr("sct_rootlets_task.download.time.sleep", pauses.append)
+    with pytest.raises(DownloadError):
+        fetch([server.serve("m", status(503))], target, patience=Patience(attempts=4, pause=0.5))
+    assert pauses == [0.5, 1.0, 2.0]
+
+
+def test_every_mirror_and_reason_is_listed(server: Loopback, target: Path, tmp_path: Path) -> None:
+    gone = server.serve("gone.zip", status(404))
+    cut = server.serve("cut.zip", truncated(DATA, 10))
+    missing = str(tmp_path / "missing.zip")
+    with pytest.raises(DownloadError) as caught:
+        fetch([gone, cut, missing, "ftp://host/m.zip"], target, patience=HASTY)
+    lines = str(caught.value).splitlines()
+    assert "any of 4 mirrors" in lines[0]
+    assert [line.split(": ")[0] for line in lines[1:]] == [
+        f"  - {source}" for source in (gone, cut, missing, "ftp://host/m.zip")
+    ]
+
+
+def test_a_server_that_goes_away_leaves_the_old_file(server: Loopback, target: Path) -> None:
+    target.write_bytes(b"old")
+    url = server.serve("m.zip", vanishing(DATA, 1000))
+    with pytest.raises(DownloadError, match="no connection"):
+        fetch([url], target, patience=HASTY)
+    assert target.read_bytes() == b"old"
+    assert _only(target) == ["m.zip"]
+
+
+def test_the_old_file_stays_until_the_new_one_is_complete(server: Loopback, target: Path) -> None:
+    target.write_bytes(b"old")
+    seen = []
+    behaviour = trickled(DATA, 4, 0.0, lambda piece: seen.append(target.read_bytes()))
+    fetch([server.serve("m.zip", behaviour)], target)
+    assert seen[:3] == [b"old"] * 3
+    assert target.read_bytes() == DATA
+
+
+def test_what_is_not_accepted_counts_as_a_failed_mirror(server: Loopback, target: Path) -> None:
+    login, good = server.serve("login", whole(b"<html>")), server.serve("m.zip", whole(DATA))
+    fetched = fetch(
+        [login, good], target, accept=lambda p: None if p.read_bytes() == DATA else "a login page"
+    )
+    assert fetched.url == good
+    with pytest.raises(DownloadError, match=r"/login: a login page"):
+        fetch([login], target, accept=lambda _: "a login page")
+
+
+def test_file_urls_and_plain_paths_are_read(
+    target: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = tmp_path / "my model.zip"
+    source.write_bytes(DATA)
+    monkeypatch.chdir(tmp_path)
+    for name in (source.as_uri(), str(source), "my model.zip", f"file://localhost{source}"):
+        fetched = fetch([name], target, sha256=DIGEST)
+        assert (fetched.url, fetched.size) == (str(source), len(DATA))
+        assert target.read_bytes() == DATA
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("/no/such/file.zip", "there is no such file"),
+        ("file:///no/such/file.zip", "there is no such file"),
+        ("file://otherhost/m.zip", "a file of the machine 'otherhost'"),
+        ("/", "this is a folder"),
+        ("ftp://host/m.zip", "expected https://, http://, file:// or a path"),
+        ("http://", "Invalid URL"),
+    ],
+)
+def test_a_source_that_cannot_be_read_is_explained(name: str, reason: str, target: Path) -> None:
+    with pytest.raises(DownloadError, match=reason):
+        fetch([name], target, patience=HASTY)
+
+
+def test_no_source_at_all_is_an_error(target: Path) -> None:
+    with pytest.raises(DownloadError, match="at least one URL or path"):
+        fetch([], target)
+
+
+def test_offline_refuses_the_network_without_an_attempt(
+    server: Loopback, target: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SCT_ROOTLETS_OFFLINE", "1")
+    url = server.serve("m.zip", whole(DATA))
+    with pytest.raises(DownloadError, match=r"m\.zip: not tried, because SCT_ROOTLETS_OFFLINE"):
+        fetch([url], target)
+    local = tmp_path / "local.zip"
+    local.write_bytes(DATA)
+    assert fetch([url, str(local)], target).url == str(local)
+    assert server.requests == []
+
+
+@pytest.mark.parametrize(
+    ("value", "offline"),
+    [("1", True), ("yes", True), ("TRUE", True), ("0", False), ("", False), (" no ", False)],
+)
+def test_the_offline_variable_is_read_as_people_write_it(value: str, offline: bool) -> None:
+    assert is_offline({"SCT_ROOTLETS_OFFLINE": value}) is offline
+
+
+def test_plain_http_is_warned_about(
+    server: Loopback, target: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        fetch([server.serve("m.zip", whole(DATA))], target)
+    assert "m.zip is not encrypted" in caplog.text
+
+
+def test_a_redirect_is_followed(server: Loopback, target: Path) -> None:
+    url = server.serve("latest", redirected(server.serve("m.zip", whole(DATA))))
+    assert fetch([url], target, sha256=DIGEST).url == url
+
+
+def test_a_redirect_from_https_to_http_is_refused(
+    server: Loopback, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = server.serve("m.zip", whole(DATA))
+    honest = requests.adapters.HTTPAdapter.send
+
+    def send(adapter: object, request: requests.PreparedRequest, **options: object) -> object:
+        if not (request.url or "").startswith("https://"):
+            return honest(adapter, request, **options)  # type: ignore[arg-type]
+        # Stands for the encrypted connection alone; the redirect takes requests' own way.
+        response = requests.Response()
+        response.status_code, response.url, response.request = 302, request.url or "", request
+        response.headers["Location"] = plain
+        response.raw = requests.packages.urllib3.HTTPResponse(body=b"")  # type: ignore[attr-defined]
+        return response
+
+    monkeypatch.setattr(requests.adapters.HTTPAdapter, "send", send)
+    with pytest.raises(DownloadError, match=r"redirected from https:// to http://127"):
+        fetch(["https://models.invalid/m.zip"], target, patience=HASTY)
+    assert server.requests == []
+
+
+def test_the_proxy_of_the_environment_is_used(
+    server: Loopback, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("no_proxy", "NO_PROXY", "ALL_PROXY", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("http_proxy", "HTTP_PROXY"):
+        monkeypatch.setenv(name, server.url(""))
+    server._behaviours["http://models.invalid/m.zip"] = (whole(DATA),)
+    fetch(["http://models.invalid/m.zip"], target, sha256=DIGEST, patience=HASTY)
+    assert [request.path for request in server.requests] == ["http://models.invalid/m.zip"]
+
+
+def test_passwords_never_reach_messages_or_records(
+    server: Loopback, target: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    url = server.serve("m.zip", whole(DATA)).replace("http://", "http://me:s3cret@")
+    with caplog.at_level(logging.DEBUG, logger="sct_rootlets_task"):
+        assert "s3cret" not in fetch([url], target).url
+        with pytest.raises(DownloadError) as caught:
+            fetch([url.replace("m.zip", "gone.zip"), "http://me:s3cret@"], target, patience=HASTY)
+    assert "s3cret" not in str(caught.value) + caplog.text
+    assert server.requests[0].headers["Authorization"].startswith("Basic ")
+    assert without_password("https://a@b.org/x@y") == "https://b.org/x@y"
+
+
+def test_a_full_disk_is_not_blamed_on_the_mirrors(
+    server: Loopback, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def replace(self: Path, other: Path) -> Path:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "replace", replace)
+    with pytest.raises(OSError, match="No space left") as caught:
+        fetch([server.serve("m.zip", whole(DATA))], target)
+    assert not isinstance(caught.value, DownloadError)
+    assert _only(target) == []
+
+
+@pytest.mark.parametrize(("progress", "shown"), [(True, True), (False, False), (None, False)])
+def test_the_progress_bar_goes_to_stderr_when_asked(
+    progress: bool | None,
+    shown: bool,
+    server: Loopback,
+    target: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    fetch([server.serve("m.zip", whole(DATA))], target, progress=progress)
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert ("m.zip" in captured.err) is shown
+
+
+def test_a_truncated_file_is_found_out_where_urllib3_does_not(
+    server: Loopback, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    urlopen = urllib3.HTTPConnectionPool.urlopen
+    lenient = partialmethod(urlopen, enforce_content_length=False)  # the default of urllib3 1.x
+    monkeypatch.setattr(urllib3.HTTPConnectionPool, "urlopen", lenient)
+    with pytest.raises(DownloadError, match="truncated: expected 256000 bytes, received 1000"):
+        fetch([server.serve("m.zip", truncated(DATA, 1000))], target, patience=HASTY)
+
+
+def test_a_local_path_of_windows_is_no_scheme() -> None:
+    assert local_path("C:model.zip").name == "C:model.zip"

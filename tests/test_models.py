@@ -1,0 +1,250 @@
+"""From the user's choice to a model."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from loopback import Loopback, status, whole
+from model_zips import (
+    TRAINER,
+    make_release,
+    make_task,
+    model_files,
+    model_zip,
+    pack,
+    weights_of,
+    write_model,
+    write_zip,
+)
+
+from sct_rootlets_task import models
+from sct_rootlets_task.errors import (
+    ArchiveError,
+    DownloadError,
+    InstallError,
+    ModelError,
+    ModelNotInstalledError,
+    UsageError,
+)
+from sct_rootlets_task.models import resolve
+from sct_rootlets_task.tasks import STARTER, Release, Task
+
+SLOT = "model_fake_r1"
+
+
+@pytest.fixture
+def server() -> Iterator[Loopback]:
+    with Loopback() as loopback:
+        yield loopback
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return tmp_path / "root"
+
+
+def _task(*urls: str, fallback: Release | None = STARTER) -> Task:
+    return make_task(make_release("r1", *urls), make_release("r2", "/none.zip"), fallback=fallback)
+
+
+def test_the_module_offers_what_its_callers_need() -> None:
+    assert {"InstalledModel", "find_installed", "install", "verify", "list_models"} <= set(
+        models.__all__
+    )
+    assert all(hasattr(models, name) for name in models.__all__)
+
+
+def test_a_missing_default_model_is_installed_first(
+    server: Loopback, root: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    task = _task(server.serve("m.zip", whole(model_zip())))
+    with caplog.at_level(logging.INFO):
+        resolved = resolve(task, None, root)
+    assert (resolved.model.name, resolved.notice) == ("r1", None)
+    assert "Model r1 is not installed. Installing it now..." in caplog.text
+    assert resolve(task, None, root) == resolved
+    assert server.count("m.zip") == 1
+
+
+def test_an_installed_model_is_used_without_a_look_at_the_network(
+    server: Loopback, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = _task(server.serve("m.zip", whole(model_zip())))
+    resolve(task, None, root)
+    server.requests.clear()
+    monkeypatch.setenv("SCT_ROOTLETS_OFFLINE", "1")
+    assert resolve(task, None, root).model.name == "r1"
+    assert resolve(task, "r1", root, offline=True).model.name == "r1"
+    assert server.requests == []
+
+
+def test_without_the_published_model_the_starter_stands_in_loudly(
+    server: Loopback, root: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    url = server.serve("m.zip", status(404))
+    with caplog.at_level(logging.WARNING):
+        resolved = resolve(_task(url), None, root)
+    assert (resolved.model.name, resolved.model.builtin) == ("starter", True)
+    assert resolved.notice is not None
+    for text in ("NOT the published model r1", "'sct_deepseg fake -install'", "-custom-url"):
+        assert text in resolved.notice
+    assert f"{url}: HTTP 404" in caplog.text
+
+
+def test_offline_the_starter_stands_in_without_an_attempt(
+    server: Loopback, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = _task(server.serve("m.zip", whole(model_zip())))
+    assert resolve(task, None, root, offline=True).model.name == "starter"
+    monkeypatch.setenv("SCT_ROOTLETS_OFFLINE", "1")
+    assert resolve(task, None, root).model.name == "starter"
+    assert server.requests == []
+    assert not root.exists()
+
+
+def test_a_release_asked_for_by_name_has_no_stand_in(
+    server: Loopback, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = _task(server.serve("m.zip", status(404)))
+    with pytest.raises(DownloadError, match="HTTP 404"):
+        resolve(task, "r1", root)
+    with pytest.raises(ModelNotInstalledError, match="-install"):
+        resolve(task, "r1", root, offline=True)
+    monkeypatch.setenv("SCT_ROOTLETS_OFFLINE", "1")
+    with pytest.raises(DownloadError, match="SCT_ROOTLETS_OFFLINE is set"):
+        resolve(task, "r1", root)
+
+
+def test_a_task_without_a_stand_in_reports_the_failed_download(
+    server: Loopback, root: Path
+) -> None:
+    with pytest.raises(DownloadError, match="HTTP 404"):
+        resolve(_task(server.serve("m.zip", status(404)), fallback=None), None, root)
+
+
+def test_only_a_failed_download_calls_the_stand_in(
+    server: Loopback, root: Path, tmp_path: Path
+) -> None:
+    evil = server.serve("m.zip", whole(pack({"../evil": b""})))
+    with pytest.raises(ArchiveError):
+        resolve(_task(evil), None, root)
+    (tmp_path / "file").write_text("")
+    good = server.serve("good.zip", whole(model_zip()))
+    with pytest.raises(InstallError, match="-model-dir"):
+        resolve(_task(good), None, tmp_path / "file")
+
+
+def test_the_starter_is_never_used_without_a_notice(root: Path) -> None:
+    resolved = resolve(_task(), "starter", root)
+    assert resolved.model.name == "starter"
+    assert resolved.notice is not None
+    assert "NOT the published model r1" in resolved.notice
+
+
+def test_a_built_in_default_needs_no_notice(root: Path) -> None:
+    resolved = resolve(make_task(STARTER), None, root)
+    assert (resolved.model.builtin, resolved.notice) == (True, None)
+
+
+def test_a_custom_model_in_the_place_of_a_release_is_used_and_said_so(
+    root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    task = _task()
+    mine = str(write_zip(tmp_path / "mine.zip", model_zip("mine")))
+    models.install(task, task.release(), root, urls=[mine])
+    with caplog.at_level(logging.WARNING):
+        resolved = resolve(task, None, root)
+    assert (resolved.model.name, weights_of(resolved.model.path)) == ("custom", "mine")
+    assert f"Using a custom model from {mine}" in caplog.text
+
+
+@pytest.mark.parametrize("inside", [False, True], ids=["parent", "trainer folder"])
+def test_a_folder_of_the_users_own_is_used_where_it_is(
+    inside: bool, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = write_model(tmp_path / "mine")
+    choice = trainer if inside else trainer.parent
+    model = resolve(_task(), choice, root).model
+    assert (model.path, model.name, model.release) == (trainer, "mine", None)
+    monkeypatch.chdir(tmp_path)
+    assert resolve(_task(), str(choice.relative_to(tmp_path)), root).model == model
+    assert not root.exists()
+
+
+def test_a_folder_that_is_a_known_release_is_recognised(server: Loopback, root: Path) -> None:
+    task = _task(server.serve("m.zip", whole(model_zip())))
+    installed = resolve(task, "r1", root).model
+    for choice in (installed.path, installed.path.parent):
+        assert resolve(task, choice, root).model == installed
+
+
+def test_a_custom_model_chosen_by_folder_is_no_release(root: Path, tmp_path: Path) -> None:
+    urls = [str(write_zip(tmp_path / "m.zip", model_zip()))]
+    task = _task(*urls)
+    installed = models.install(task, task.release(), root, urls=urls)
+    model = resolve(task, installed.path, root).model
+    assert (model.release, model.name, model.custom) == (None, SLOT, True)
+    assert model.sha256 == installed.sha256
+
+
+def test_a_folder_without_a_complete_model_is_an_error(root: Path, tmp_path: Path) -> None:
+    (write_model(tmp_path / "m") / "plans.json").unlink()
+    with pytest.raises(ModelError, match=r"plans\.json"):
+        resolve(_task(), tmp_path / "m", root)
+
+
+def test_a_zip_of_the_users_own_is_unpacked_once_into_the_root(root: Path, tmp_path: Path) -> None:
+    zip_path = write_zip(tmp_path / "mine.zip", model_zip("mine", layout="bare"))
+    first = resolve(_task(), zip_path, root).model
+    assert (first.name, first.custom, first.release) == ("custom", True, None)
+    assert weights_of(first.path) == "mine"
+    assert first.path.parent.parent == root
+    assert resolve(_task(), str(zip_path), root).model == first
+    assert models.find_installed(_task(), _task().release(), root) is None
+
+
+@pytest.mark.parametrize("choice", ["r3", "nowhere/model.zip", "R1"])
+def test_an_unknown_choice_names_the_tags(choice: str, root: Path) -> None:
+    with pytest.raises(UsageError, match="r1, r2, starter") as caught:
+        resolve(_task(), choice, root)
+    assert choice in str(caught.value)
+    assert caught.value.exit_code == 2
+
+
+def test_a_file_that_is_no_zip_is_an_unknown_choice(root: Path, tmp_path: Path) -> None:
+    other = write_zip(tmp_path / "checkpoint_final.pth", b"weights")
+    with pytest.raises(UsageError, match="checkpoint_final"):
+        resolve(_task(), other, root)
+
+
+def test_a_tag_comes_before_a_folder_of_the_same_name(
+    server: Loopback, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_model(tmp_path / "r1", "folder")
+    monkeypatch.chdir(tmp_path)
+    task = _task(server.serve("m.zip", whole(model_zip("release"))))
+    assert weights_of(resolve(task, "r1", root).model.path) == "release"
+    assert weights_of(resolve(task, "./r1", root).model.path) == "folder"
+
+
+def test_a_model_that_sct_installed_is_used_where_it_is(root: Path) -> None:
+    task = _task("https://models.invalid/m.zip")
+    folder = root / "model_fake"
+    trainer = write_model(folder)
+    (folder / "source.json").write_text(
+        json.dumps({"model_name": "model_fake", "model_urls": task.release().urls[0]})
+    )
+    model = resolve(task, None, root).model
+    assert (model.path, model.name, model.custom) == (trainer, "r1", False)
+    assert sorted(path.name for path in root.iterdir()) == ["model_fake"]
+
+
+def test_files_of_the_archive_stay_as_they_are(server: Loopback, root: Path) -> None:
+    model = resolve(_task(server.serve("m.zip", whole(model_zip()))), None, root).model
+    assert model.path.name == TRAINER
+    for name, data in model_files().items():
+        assert (model.path / name).read_bytes() == data
