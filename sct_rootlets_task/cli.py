@@ -8,9 +8,9 @@ from collections.abc import Sequence
 
 from sct_rootlets_task import __version__
 from sct_rootlets_task.errors import RootletsError
-from sct_rootlets_task.verbs import models, picture, sample
+from sct_rootlets_task.verbs import models, picture, qc, sample
 
-VERBS = (models, sample, picture)
+VERBS = (models, sample, picture, qc)
 
 
 def build_parser() -> argparse.ArgumentParser:

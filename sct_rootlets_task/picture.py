@@ -2,53 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from sct_rootlets_task.errors import ImageError, MissingDependencyError
 from sct_rootlets_task.files import atomic_output
-from sct_rootlets_task.images import InputImage, load_image, load_labels
-from sct_rootlets_task.levels import level_name
 from sct_rootlets_task.luts import level_colour
-from sct_rootlets_task.orientation import Reorientation
+from sct_rootlets_task.qc import render
+from sct_rootlets_task.qc.scene import Scene, label_name, load_scene
 
-_AXIAL_RADIUS_MM = 16.0
-_MARGIN_MM = 15.0
-_INK, _PAPER = "#e8e8e8", "#111111"
-
-
-@dataclass(frozen=True, eq=False)
-class _Scene:
-    """Image and labels with axes (right, anterior, superior) and voxel sizes in mm."""
-
-    image: np.ndarray
-    labels: np.ndarray
-    spacing: tuple[float, ...]
-
-    def centre_per_slice(self) -> np.ndarray:
-        """Return (x, y) of the rootlets' centre for each axial slice, shape (slices, 2)."""
-        found = np.argwhere(self.labels)
-        slices = np.arange(self.labels.shape[2])
-        if not len(found):
-            middle = [(n - 1) / 2 for n in self.labels.shape[:2]]
-            return np.tile(middle, (len(slices), 1))
-        present = np.unique(found[:, 2])
-        means = np.array([found[found[:, 2] == z, :2].mean(axis=0) for z in present])
-        degree = min(3, len(present) - 1)
-        fits = [np.polyfit(present, means[:, axis], degree) for axis in (0, 1)]
-        inside = np.clip(slices, present[0], present[-1])
-        return np.stack([np.polyval(fit, inside) for fit in fits], axis=1)
-
-    def extent(self) -> slice:
-        """Return the axial slices to show: those with labels and a margin, or all."""
-        present = np.flatnonzero(self.labels.any(axis=(0, 1)))
-        if not len(present):
-            return slice(0, self.labels.shape[2])
-        margin = round(_MARGIN_MM / self.spacing[2])
-        return slice(max(0, present[0] - margin), present[-1] + margin + 1)
+_HEIGHT, _GAP, _HEAD, _CAPTION = 560, 18, 46, 30
+_PAPER, _INK, _DIM = (13, 16, 20), (221, 227, 234), (139, 149, 163)
 
 
 def draw(image: Path, segmentation: Path, output: Path) -> Path:
@@ -59,7 +25,7 @@ def draw(image: Path, segmentation: Path, output: Path) -> Path:
     image : Path
         NIfTI image.
     segmentation : Path
-        Level map on the same grid.
+        Level map on the same grid; it may be empty.
     output : Path
         PNG to write.
 
@@ -71,124 +37,66 @@ def draw(image: Path, segmentation: Path, output: Path) -> Path:
     Raises
     ------
     ImageError
-        If the two files are not on one grid.
+        If a file cannot be read or the two are not on one grid.
     MissingDependencyError
-        If matplotlib is not installed.
+        If Pillow is not installed.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingDependencyError(
-            "Pictures need matplotlib, which is not installed. Install it with: "
-            "pip install 'sct-rootlets-task[picture]'"
-        ) from error
-    scene = _scene(load_image(image), load_labels(segmentation))
-    figure = Figure(figsize=(11, 5), facecolor=_PAPER, dpi=110)
-    grid = figure.add_gridspec(
-        2,
-        6,
-        width_ratios=(1.5, 1.5, 1, 1, 1, 1),
-        left=0.01,
-        right=0.99,
-        top=0.88,
-        bottom=0.02,
-        wspace=0.03,
-        hspace=0.15,
-    )
-    _draw_coronal(figure.add_subplot(grid[:, 0]), scene)
-    _draw_sagittal(figure.add_subplot(grid[:, 1]), scene)
-    levels = [int(level) for level in np.unique(scene.labels) if level]
-    for number, level in enumerate(levels[:8]):
-        _draw_axial(figure.add_subplot(grid[number // 4, 2 + number % 4]), scene, level)
-    figure.suptitle(segmentation.name, color=_INK, fontsize=11)
+    pillow = render.require_pillow()
+    scene = load_scene(image, segmentation)
+    views = [
+        _lengthwise(render.coronal(scene), "coronal", "RL"),
+        _lengthwise(render.sagittal(scene), "sagittal", "AP"),
+        *_axials(scene),
+    ]
+    width = sum(view.width + _GAP for view in views) + _GAP
+    sheet = pillow.new("RGB", (width, _HEAD + _HEIGHT + _CAPTION + _GAP), _PAPER)
+    _write(sheet, (width / 2, _HEAD / 2), segmentation.name, _INK, 17)
+    left = _GAP
+    for view in views:
+        sheet.paste(view, (left, _HEAD))
+        left += view.width + _GAP
     with atomic_output(output) as temporary:
-        figure.savefig(temporary, format="png", facecolor=_PAPER)
+        sheet.save(temporary, format="PNG", optimize=True)
     return output
 
 
-def _scene(image: InputImage, labels: InputImage) -> _Scene:
-    if image.data.shape != labels.data.shape or not np.allclose(
-        image.affine, labels.affine, atol=1e-3
-    ):
-        raise ImageError(
-            f"Expected one grid, found {image.data.shape} in {image.path} and {labels.data.shape} "
-            f"(or another affine) in {labels.path}. Give the segmentation of this very image."
-        )
-    way = Reorientation.to_sct(image.affine, "LPI")
-    values = way.forward(labels.data).astype(np.uint8)
-    scene = _Scene(way.forward(image.data), values, way.forward_spacing(image.spacing))
-    return _Scene(_scaled(scene), values, scene.spacing)
+def _lengthwise(layers: render.Layers, title: str, sides: str) -> Any:
+    """Return a view of the whole cord with its title and the two sides."""
+    pillow = render.require_pillow()
+    picture = pillow.fromarray(render.blend(layers))
+    width = max(1, round(picture.width * _HEIGHT / picture.height))
+    panel = pillow.new("RGB", (width, _HEIGHT + _CAPTION), _PAPER)
+    panel.paste(picture.resize((width, _HEIGHT), pillow.Resampling.LANCZOS), (0, _CAPTION))
+    _write(panel, (width / 2, _CAPTION / 2), title, _DIM, 14)
+    for letter, x in zip(sides, (12, width - 12), strict=True):
+        _write(panel, (x, _CAPTION + _HEIGHT - 14), letter, _INK, 13)
+    return panel
 
 
-def _scaled(scene: _Scene) -> np.ndarray:
-    """Return the intensities with the brightest tissue around the cord (CSF on T2w) at 1."""
-    rows = scene.extent()
-    x, y = scene.centre_per_slice()[rows].mean(axis=0).astype(int)
-    reach = [round(_AXIAL_RADIUS_MM / size) for size in scene.spacing[:2]]
-    near = scene.image[
-        max(0, x - reach[0]) : x + reach[0] + 1, max(0, y - reach[1]) : y + reach[1] + 1, rows
-    ]
-    low, high = np.percentile(scene.image, 1), np.percentile(near, 99.7)
-    return np.clip((scene.image - low) / max(high - low, 1e-6), 0, 1)
+def _axials(scene: Scene) -> list[Any]:
+    """Return one panel with the slice of each level that has most of its voxels."""
+    levels = scene.levels
+    if not levels:
+        return []
+    pillow = render.require_pillow()
+    rows = max(2, math.ceil(math.sqrt(len(levels) / 2)))
+    columns = math.ceil(len(levels) / rows)
+    side = (_HEIGHT + _CAPTION) // rows - _CAPTION
+    panel = pillow.new("RGB", (columns * (side + 8) - 8, _HEIGHT + _CAPTION), _PAPER)
+    for number, level in enumerate(levels):
+        x, y = number % columns * (side + 8), number // columns * (side + _CAPTION)
+        tile = render.axial(scene, int(np.argmax(scene.counts[level])), side)
+        panel.paste(pillow.fromarray(render.blend(tile)), (x, y + _CAPTION))
+        where = (x + side / 2, y + _CAPTION / 2)
+        _write(panel, where, label_name(level), level_colour(level), 16)
+    return [panel]
 
 
-def _colours(labels: np.ndarray) -> np.ndarray:
-    """Return labels as colours with transparency, shape labels.shape + (4,), 0–1."""
-    table = np.zeros((256, 4))
-    for level in np.unique(labels[labels != 0]):
-        table[level] = (*(value / 255 for value in level_colour(int(level))), 0.85)
-    return table[labels]
-
-
-def _draw_coronal(axes: Any, scene: _Scene) -> None:
-    """Show the plane that follows the cord, with all labels projected onto it."""
-    centre = scene.centre_per_slice()[:, 1].round().astype(int)
-    slices = np.arange(scene.labels.shape[2])
-    plane = scene.image[:, np.clip(centre, 0, scene.image.shape[1] - 1), slices]
-    _show(axes, scene, plane, scene.labels.max(axis=1), (0, "coronal", "R", "L"))
-
-
-def _draw_sagittal(axes: Any, scene: _Scene) -> None:
-    x = round(float(np.median(scene.centre_per_slice()[:, 0])))
-    plane = scene.image[min(max(x, 0), scene.image.shape[0] - 1)]
-    _show(axes, scene, plane, scene.labels.max(axis=0), (1, "sagittal", "A", "P"))
-
-
-def _show(
-    axes: Any, scene: _Scene, plane: np.ndarray, labels: np.ndarray, view: tuple[int, str, str, str]
+def _write(
+    picture: Any, centre: tuple[float, float], text: str, colour: tuple[int, ...], size: int
 ) -> None:
-    """Show a plane of shape (in-plane axis, slices), superior up, R or A on the left."""
-    axis, title, left, right = view
-    rows = scene.extent()
-    aspect = scene.spacing[2] / scene.spacing[axis]
-    centre = scene.centre_per_slice()[rows, axis].mean()
-    reach = 0.5 * (rows.stop - rows.start) * scene.spacing[2] / scene.spacing[axis] * 0.40
-    for layer, options in ((plane, {"cmap": "gray", "vmin": 0, "vmax": 1}), (_colours(labels), {})):
-        shown = np.swapaxes(layer[:, rows], 0, 1)
-        axes.imshow(shown, origin="lower", aspect=aspect, interpolation="nearest", **options)
-    # Radiological convention: the patient's right (and front) is on the left of the picture.
-    axes.set_xlim(centre + reach, centre - reach)
-    for position, letter in ((0.03, left), (0.93, right)):
-        axes.text(position, 0.01, letter, color=_INK, fontsize=8, transform=axes.transAxes)
-    axes.set_title(title, color=_INK, fontsize=9)
-    axes.axis("off")
+    """Write one line around a point, with the font that comes with Pillow."""
+    from PIL import ImageDraw, ImageFont
 
-
-def _draw_axial(axes: Any, scene: _Scene, level: int) -> None:
-    """Show the slice with most voxels of a level, around the cord."""
-    z = int((scene.labels == level).sum(axis=(0, 1)).argmax())
-    x, y = scene.centre_per_slice()[z]
-    radius = [_AXIAL_RADIUS_MM / size for size in scene.spacing[:2]]
-    aspect = scene.spacing[1] / scene.spacing[0]
-    axes.imshow(scene.image[:, :, z].T, origin="lower", cmap="gray", vmin=0, vmax=1, aspect=aspect)
-    axes.imshow(
-        np.swapaxes(_colours(scene.labels[:, :, z]), 0, 1),
-        origin="lower",
-        aspect=aspect,
-        interpolation="nearest",
-    )
-    axes.set_xlim(x + radius[0], x - radius[0])
-    axes.set_ylim(y - radius[1], y + radius[1])
-    colour = [value / 255 for value in level_colour(level)]
-    axes.set_title(level_name(level), color=colour, fontsize=10, fontweight="bold")
-    axes.axis("off")
+    font = ImageFont.load_default(size)
+    ImageDraw.Draw(picture).text(centre, text, fill=colour, font=font, anchor="mm")

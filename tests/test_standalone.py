@@ -336,3 +336,21 @@ def test_beside_sct_our_tasks_stay_ours(
 def test_every_task_has_its_own_help(task: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(task, "-h") == 0
     assert TASKS[task].description in capsys.readouterr().out
+
+
+def test_a_quality_report_is_added_to_on_request(image: Path, model: Path, tmp_path: Path) -> None:
+    report = tmp_path / "qc"
+    words = ("rootlets", "-i", image, "-model", model, "-qc", report, "-qc-subject", "sub-<01>")
+    assert run(*words) == 0
+    index = (report / "index.html").read_text()
+    assert "sub-&lt;01&gt;" in index
+    assert "sub-<01>" not in index
+
+
+def test_a_missing_mask_for_the_report_is_found_out_before_anything_runs(
+    image: Path, model: Path
+) -> None:
+    load = Loader()
+    words = ("rootlets", "-i", image, "-model", model, "-qc", "qc", "-qc-seg", "missing.nii.gz")
+    assert run(*words, load=load) == 2
+    assert load.networks == []

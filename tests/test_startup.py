@@ -7,7 +7,18 @@ import sys
 
 import pytest
 
-HEAVY = ("torch", "nnunetv2", "nibabel", "matplotlib", "scipy", "requests", "openvino", "pandas")
+HEAVY = (
+    "torch",
+    "nnunetv2",
+    "nibabel",
+    "matplotlib",
+    "scipy",
+    "requests",
+    "openvino",
+    "pandas",
+    "PIL",
+    "jinja2",
+)
 PROBE = """
 import contextlib, io, sys
 from {module} import main

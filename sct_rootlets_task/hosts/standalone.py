@@ -196,7 +196,7 @@ def _segment(
     threads = parsed.threads if parsed.threads is not None else available_cores()
     settings = _settings(task, parsed, threads)
     images = [Path(name) for name in parsed.i]
-    for image in images:
+    for image in [*images, *([Path(parsed.qc_seg)] if parsed.qc_seg else [])]:
         if not image.is_file():
             raise UsageError(f"This file does not exist: {image}. Check the path.")
     jobs = plan_outputs(images, parsed.o, task.suffix, overwrite=bool(parsed.overwrite))
@@ -309,8 +309,26 @@ def _segment_one(run: _Run, job: Job) -> None:
     write_json(job.sidecar, sidecar)
     for viewer in run.parsed.lut or ():
         write_lut(job.output, viewer, task.levels)
+    if run.parsed.qc:
+        _add_to_report(run, job)
     if run.parsed.v:
         _report(job, details["LevelVoxels"])
+
+
+def _add_to_report(run: _Run, job: Job) -> None:
+    from sct_rootlets_task.qc.entry import Details
+    from sct_rootlets_task.qc.report import add_entry
+
+    parsed = run.parsed
+    details = Details(
+        dataset=parsed.qc_dataset,
+        subject=parsed.qc_subject,
+        command=shlex.join(["sct_deepseg", *run.arguments]),
+        model=run.segmenter.model.name,
+        around=Path(parsed.qc_seg) if parsed.qc_seg else None,
+        expected=run.segmenter.task.levels,
+    )
+    add_entry(Path(parsed.qc), job.image, job.output, details)
 
 
 def _generated_by(model: InstalledModel, arguments: Sequence[str]) -> dict[str, object]:

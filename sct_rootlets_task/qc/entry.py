@@ -1,0 +1,295 @@
+"""One image in a report: its pictures, its volume and everything the pages say about it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sct_rootlets_task import __version__
+from sct_rootlets_task.files import write_json
+from sct_rootlets_task.images import stem
+from sct_rootlets_task.qc import render
+from sct_rootlets_task.qc.measures import level_rows, missing_levels
+from sct_rootlets_task.qc.scene import Scene, label_name, load_scene
+from sct_rootlets_task.qc.volumes import extract
+
+DATA = "entry.json"
+"""File of an entry with everything its pages are made from."""
+
+SCHEMA = 1
+"""Number of the layout of that file."""
+
+VOLUME = "volume.js"
+_THUMBNAIL_HEIGHT = 168
+_JPEG_QUALITY = 88
+_SUBJECT = re.compile(r"sub-[A-Za-z0-9]+")
+
+
+@dataclass(frozen=True)
+class Details:
+    """What is known of a segmentation besides its two files; all of it is optional.
+
+    Parameters
+    ----------
+    dataset, subject : str, optional
+        As the report shows them; otherwise they are read from the image's path.
+    command : str
+        Command that made the segmentation.
+    model : str
+        Name of the model that made it; otherwise the sidecar beside the segmentation tells.
+    around : Path, optional
+        Mask on the image's grid that the views are centred on (``-qc-seg``).
+    expected : tuple of int
+        Levels there should be.
+    flags : sequence of mapping
+        Remarks on the segmentation: ``code``, ``level``, ``side``, ``value``, ``expected`` (lowest
+        and highest), ``unit``, ``source``, ``text`` and ``severity`` (``warning`` or ``note``);
+        what is absent or None is not shown.
+    levels : sequence of mapping
+        Rows of the level table measured elsewhere, each with its ``level``; see
+        :func:`~sct_rootlets_task.qc.measures.level_rows`.
+    """
+
+    dataset: str | None = None
+    subject: str | None = None
+    command: str = ""
+    model: str = ""
+    around: Path | None = None
+    expected: tuple[int, ...] = ()
+    flags: Sequence[Mapping[str, Any]] = ()
+    levels: Sequence[Mapping[str, Any]] = ()
+
+
+def identity(image: Path, segmentation: Path, details: Details) -> str:
+    """Return the name of an entry's folder, which is the same when a subject is run again.
+
+    A subject given by name is the same wherever its files lie; otherwise the files' places tell.
+
+    Parameters
+    ----------
+    image, segmentation : Path
+        The two files.
+    details : Details
+        Dataset and subject.
+
+    Returns
+    -------
+    str
+        Lower-case ASCII letters, digits and hyphens: safe as a file name and in an address.
+    """
+    if details.subject:
+        parts = [details.dataset or "", details.subject, image.name, segmentation.name]
+    else:
+        parts = [str(image.resolve()), str(segmentation.resolve())]
+    digest = hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:12]
+    dataset, subject = names_of(image, details)
+    del dataset
+    readable = re.sub(r"[^a-z0-9]+", "-", subject.lower())[:40].strip("-")
+    return f"{readable}-{digest}" if readable else digest
+
+
+def names_of(image: Path, details: Details) -> tuple[str, str]:
+    """Return dataset and subject: as given, else from a BIDS path, else from SCT's folder rule.
+
+    SCT takes a path as ``dataset/subject/contrast/image``.
+
+    Examples
+    --------
+    >>> names_of(Path("/data/ds1/sub-01/anat/sub-01_T2w.nii.gz"), Details())
+    ('ds1', 'sub-01')
+    """
+    parts = image.resolve().parts
+    named = _SUBJECT.match(image.name)
+    folders = [i for i, part in enumerate(parts[:-1]) if _SUBJECT.fullmatch(part)]
+    if folders:
+        subject, dataset = parts[folders[-1]], parts[folders[-1] - 1]
+    elif named:
+        subject, dataset = named[0], image.resolve().parent.name
+    else:
+        subject = image.resolve().parent.parent.name or image.name
+        dataset = image.resolve().parent.parent.parent.name
+    return details.dataset or dataset.strip("/"), details.subject or subject
+
+
+def write_entry(folder: Path, image: Path, segmentation: Path, details: Details) -> dict[str, Any]:
+    """Write pictures, volume and data of one image into a folder.
+
+    Parameters
+    ----------
+    folder : Path
+        Existing, empty folder.
+    image, segmentation : Path
+        NIfTI image and the level map on its grid.
+    details : Details
+        What else is known.
+
+    Returns
+    -------
+    dict
+        Content of :data:`DATA`.
+
+    Raises
+    ------
+    ImageError
+        If a file cannot be read or the grids differ.
+    MissingDependencyError
+        If Pillow is not installed.
+    """
+    scene = load_scene(image, segmentation, details.around)
+    name = identity(image, segmentation, details)
+    rows = render.axial_rows(scene, details.expected or _levels_between(scene))
+    data = _data(scene, name, segmentation, details)
+    data["rows"] = [_row(scene, row) for row in rows]
+    data["pictures"] = _write_pictures(folder, scene, rows)
+    volume = extract(scene, name)
+    (folder / VOLUME).write_text(volume.script, encoding="ascii")
+    data["volume"] = {
+        "offset": list(volume.offset),
+        "step": list(volume.step),
+        "whole": volume.whole,
+    }
+    write_json(folder / DATA, data)
+    return data
+
+
+def _levels_between(scene: Scene) -> range:
+    levels = scene.levels
+    return range(levels[0], levels[-1]) if levels else range(0)
+
+
+def _data(scene: Scene, name: str, segmentation: Path, details: Details) -> dict[str, Any]:
+    source = scene.source
+    dataset, subject = names_of(source.path, details)
+    missing = missing_levels(scene.levels, details.expected)
+    sidecar = _sidecar_of(segmentation)
+    notice = sidecar.get("Notice")
+    return {
+        "schema": SCHEMA,
+        "id": name,
+        "stamp": _stamp(scene),
+        "dataset": dataset,
+        "subject": subject,
+        "image": source.path.name,
+        "segmentation": segmentation.name,
+        "image_path": str(source.path.resolve()),
+        "segmentation_path": str(segmentation.resolve()),
+        "around": str(details.around.resolve()) if details.around else "",
+        "command": details.command,
+        "model": details.model or _model_of(sidecar),
+        "made": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "version": __version__,
+        "orientation": source.orientation,
+        "shape": list(source.data.shape),
+        "voxel_mm": [round(float(size), 4) for size in source.spacing],
+        "notices": [*source.warnings, *([notice] if isinstance(notice, str) else [])],
+        "found": [{"level": v, "name": label_name(v)} for v in scene.levels],
+        "missing": [{"level": v, "name": label_name(v)} for v in missing],
+        "levels": level_rows(scene, details.levels),
+        "flags": [flag_of(flag) for flag in details.flags],
+    }
+
+
+def _sidecar_of(segmentation: Path) -> dict[str, Any]:
+    """Return what is written beside a segmentation about how it was made, if anything is."""
+    try:
+        text = segmentation.with_name(f"{stem(segmentation)}.json").read_text(encoding="utf-8")
+        content = json.loads(text)
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _model_of(sidecar: Mapping[str, Any]) -> str:
+    model = sidecar.get("Model")
+    return str(model.get("Name") or "") if isinstance(model, dict) else ""
+
+
+def _stamp(scene: Scene) -> str:
+    """Return a checksum of the segmentation, by which a rating knows what it was given to."""
+    digest = hashlib.sha256(np.ascontiguousarray(scene.labels).tobytes())
+    digest.update(np.round(scene.affine, 3).tobytes())
+    return digest.hexdigest()[:16]
+
+
+def flag_of(flag: Mapping[str, Any]) -> dict[str, str]:
+    """Return a flag as the pages show it, every part as text.
+
+    Examples
+    --------
+    >>> flag = flag_of({"code": "spacing", "level": 5, "value": 8.24, "expected": (10, None)})
+    >>> flag["level"], flag["value"], flag["expected"]
+    ('C5', '8.24', '≥ 10')
+    """
+    unit = f" {flag['unit']}" if flag.get("unit") else ""
+    value, level = flag.get("value"), flag.get("level")
+    text = next((flag[key] for key in ("text", "message", "line") if flag.get(key)), "")
+    return {
+        "code": str(flag.get("code") or ""),
+        "level": "" if level is None else label_name(int(level)),
+        "side": str(flag.get("side") or ""),
+        "value": "" if value is None else f"{_number(value)}{unit}",
+        "expected": _range(flag.get("expected"), unit),
+        "source": str(flag.get("source") or ""),
+        "text": str(text),
+        "severity": "note" if flag.get("severity") == "note" else "warning",
+    }
+
+
+def _number(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def _range(expected: Any, unit: str) -> str:
+    if expected is None or isinstance(expected, str):
+        return expected or ""
+    low, high = expected
+    if low is None or high is None:
+        sign, limit = ("≥", low) if high is None else ("≤", high)
+        return "" if limit is None else f"{sign} {_number(limit)}{unit}"
+    return f"{_number(low)}–{_number(high)}{unit}"
+
+
+def _row(scene: Scene, row: render.Row) -> dict[str, Any]:
+    """Return a row of the mosaic with the place in world mm that each tile shows."""
+    tiles = []
+    for z in row.slices:
+        x, y = scene.centre[z]
+        place = scene.affine[:3, :3] @ (x, y, z) + scene.affine[:3, 3]
+        tiles.append({"slice": z, "mm": [round(float(part), 2) for part in place]})
+    return {"levels": list(row.levels), "name": row.name, "found": row.found, "tiles": tiles}
+
+
+def _write_pictures(folder: Path, scene: Scene, rows: Sequence[render.Row]) -> dict[str, list[int]]:
+    """Write the views and return their sizes (width, height) in pixels."""
+    views = {
+        "axial": render.mosaic(scene, rows),
+        "coronal": render.coronal(scene),
+        "sagittal": render.sagittal(scene),
+    }
+    for name, layers in views.items():
+        picture = render.grey_picture(layers)
+        picture.save(folder / f"{name}.jpg", quality=_JPEG_QUALITY)
+        render.label_picture(layers).save(folder / f"{name}.png", optimize=True)
+    _write_thumbnail(folder / "thumbnail.jpg", views["coronal"], views["sagittal"])
+    return {name: list(layers.grey.shape[::-1]) for name, layers in views.items()}
+
+
+def _write_thumbnail(path: Path, *views: render.Layers) -> None:
+    pillow = render.require_pillow()
+    pictures = [pillow.fromarray(render.blend(view)) for view in views]
+    scale = _THUMBNAIL_HEIGHT / max(picture.height for picture in pictures)
+    sizes = [(max(1, round(p.width * scale)), max(1, round(p.height * scale))) for p in pictures]
+    sheet = pillow.new("RGB", (sum(width for width, _ in sizes), _THUMBNAIL_HEIGHT))
+    left = 0
+    for picture, size in zip(pictures, sizes, strict=True):
+        sheet.paste(picture.resize(size, pillow.Resampling.LANCZOS), (left, 0))
+        left += size[0]
+    sheet.save(path, quality=82)

@@ -1,0 +1,303 @@
+"""An image with its levels, turned upright and with the cord found: what every picture is made of.
+
+Arrays have the axes right, anterior, superior (nibabel's RAS, SCT's LPI), whatever the file's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from sct_rootlets_task.errors import ImageError
+from sct_rootlets_task.images import InputImage, load_image, load_labels
+from sct_rootlets_task.levels import level_name
+from sct_rootlets_task.orientation import Reorientation
+
+MARGIN_MM = 18.0
+"""How far beyond the outermost levels the pictures reach along the cord."""
+
+_NEAR_MM = 16.0
+_BOTH_SIDES_MM = 8.0
+_SIDE_SHARE = 0.25
+_OUTLIER_MM = 4.0
+_ROUNDS = 4
+_DEGREE = 4
+_MM_PER_DEGREE = 12.0
+# The neck bends forwards and backwards more than to the sides.
+_LEAN = (0.3, 1.0)
+_SAME_GRID_MM = 0.1
+_SAMPLE = 4_000_000
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """An image, its level map and where the cord runs.
+
+    Parameters
+    ----------
+    image : ndarray of float32, shape (x, y, z)
+        Intensities; axes right, anterior, superior.
+    labels : ndarray of uint8, same shape
+        Level of each voxel.
+    affine : ndarray of float, shape (4, 4)
+        Index of these arrays to world mm.
+    spacing : tuple of float
+        Voxel sizes in mm along the three axes.
+    centre : ndarray of float, shape (z, 2)
+        Index (x, y) of the cord's centre in each axial slice.
+    located : bool
+        Whether the centre was found; otherwise it is the middle of the image.
+    region : slice
+        Axial slices to show.
+    reach : float
+        Half the side of an axial view in mm.
+    window : tuple of (float, float)
+        Intensities shown black and white.
+    source : InputImage
+        The image as read.
+    """
+
+    image: np.ndarray
+    labels: np.ndarray
+    affine: np.ndarray
+    spacing: tuple[float, ...]
+    centre: np.ndarray
+    located: bool
+    region: slice
+    reach: float
+    window: tuple[float, float]
+    source: InputImage
+
+    @cached_property
+    def counts(self) -> np.ndarray:
+        """Voxels of each label value in each axial slice, shape (256, z); those of 0 left out."""
+        here = np.flatnonzero(self.labels)
+        slices = self.labels.shape[2]
+        places = self.labels.ravel()[here].astype(np.intp) * slices + here % slices
+        return np.bincount(places, minlength=256 * slices).reshape(256, slices)
+
+    @property
+    def levels(self) -> tuple[int, ...]:
+        """Label values present, ascending."""
+        return tuple(int(value) for value in np.flatnonzero(self.counts.any(axis=1)))
+
+    def slices_of(self, level: int) -> np.ndarray:
+        """Return the axial slices that have voxels of a level, ascending."""
+        return np.flatnonzero(self.counts[level])
+
+    def shade(self, plane: np.ndarray) -> np.ndarray:
+        """Return intensities between black (0) and white (1)."""
+        low, high = self.window
+        return np.clip((plane - low) / (high - low), 0, 1)
+
+
+def label_name(value: int) -> str:
+    """Return a level's name, or the bare value for one that is no level.
+
+    Examples
+    --------
+    >>> label_name(9), label_name(50)
+    ('T1', '50')
+    """
+    return level_name(value) if 1 <= value <= 30 else str(value)
+
+
+def load_scene(image: Path, segmentation: Path, around: Path | None = None) -> Scene:
+    """Read an image and its level map, and find the cord.
+
+    Parameters
+    ----------
+    image : Path
+        NIfTI image.
+    segmentation : Path
+        Level map on the grid of the image; it may be empty.
+    around : Path, optional
+        Mask on the same grid that the views are centred on, and made wide enough for; without it
+        the levels themselves tell where the cord runs.
+
+    Raises
+    ------
+    ImageError
+        If a file cannot be read or the grids differ.
+    """
+    source = load_image(image)
+    voxels, affine = _upright(source)
+    labels = _on_grid(load_labels(segmentation), source, voxels.shape, affine)
+    labels = np.ascontiguousarray(labels, dtype=np.uint8)
+    mask = labels != 0
+    if around is not None:
+        given = _on_grid(load_labels(around), source, voxels.shape, affine) != 0
+        mask = given if given.any() else mask
+    spacing = Reorientation.to_sct(source.affine, "LPI").forward_spacing(source.spacing)
+    located = bool(mask.any())
+    find = _centre_of_mask if around is not None else _centre_of_rootlets
+    centre = find(mask, spacing) if located else _middle(mask.shape)
+    region = _region(labels if labels.any() else mask, spacing[2])
+    return Scene(
+        image=voxels,
+        labels=labels,
+        affine=affine,
+        spacing=spacing,
+        centre=centre,
+        located=located,
+        region=region,
+        reach=_reach(mask if around is not None else None, centre, spacing),
+        window=_window(voxels, centre[region].mean(axis=0), spacing, region if located else None),
+        source=source,
+    )
+
+
+def _upright(image: InputImage) -> tuple[np.ndarray, np.ndarray]:
+    """Return voxels and affine with the axes right, anterior, superior."""
+    from nibabel.orientations import inv_ornt_aff
+
+    way = Reorientation.to_sct(image.affine, "LPI")
+    affine = image.affine @ inv_ornt_aff(way.transform, image.data.shape)
+    return way.forward(image.data), affine
+
+
+def _on_grid(
+    labels: InputImage, image: InputImage, shape: tuple[int, ...], affine: np.ndarray
+) -> np.ndarray:
+    """Return a label map upright, after making sure that it lies on the image's grid."""
+    voxels, own = _upright(labels)
+    apart = np.inf
+    if voxels.shape == shape:
+        corners = np.array(np.meshgrid(*[(0, n - 1) for n in shape])).reshape(3, -1)
+        offset = (own - affine)[:3, :3] @ corners + (own - affine)[:3, 3:]
+        apart = float(np.linalg.norm(offset, axis=0).max())
+    if apart > _SAME_GRID_MM:
+        raise ImageError(
+            f"Expected one grid, found {image.data.shape} in {image.path} and {labels.data.shape} "
+            f"(or another affine) in {labels.path}. Give the segmentation of this very image."
+        )
+    return voxels
+
+
+def _middle(shape: Sequence[int]) -> np.ndarray:
+    return np.tile([(n - 1) / 2 for n in shape[:2]], (shape[2], 1))
+
+
+def _centre_of_mask(mask: np.ndarray, spacing: tuple[float, ...]) -> np.ndarray:
+    """Return the centre of mass of each slice, between and beyond them the nearest ones."""
+    del spacing
+    slices = np.arange(mask.shape[2])
+    area = mask.sum(axis=(0, 1))
+    present = np.flatnonzero(area)
+    means = [
+        np.tensordot(np.arange(mask.shape[axis]), mask.sum(axis=1 - axis), axes=1)
+        for axis in (0, 1)
+    ]
+    return np.stack([np.interp(slices, present, (m[present] / area[present])) for m in means], 1)
+
+
+def _centre_of_rootlets(mask: np.ndarray, spacing: tuple[float, ...]) -> np.ndarray:
+    """Return a smooth line between the left and the right rootlets.
+
+    Between left and right, only slices with rootlets on both sides tell where the cord lies, as
+    long as there are any. The line goes on straight beyond them.
+    """
+    x, y, z = np.nonzero(mask)
+    present = np.unique(z)
+    order = np.argsort(z, kind="stable")
+    groups = np.split(order, np.searchsorted(z[order], present[1:]))
+    middles = np.array([_between_sides(x[group], spacing[0]) for group in groups])
+    both = np.isfinite(middles)
+    if not both.any():
+        both, middles = ~both, np.array([x[group].mean() for group in groups])
+    ahead = np.array([y[group].mean() for group in groups])
+    slices = np.arange(mask.shape[2])
+    lines = [
+        _line(present[both], middles[both], slices, (spacing[0], spacing[2]), _LEAN[0]),
+        _line(present, ahead, slices, (spacing[1], spacing[2]), _LEAN[1]),
+    ]
+    return np.clip(np.stack(lines, axis=1), 0, np.array(mask.shape[:2]) - 1)
+
+
+def _between_sides(x: np.ndarray, size: float) -> float:
+    """Return the place between two groups of voxels far enough apart, else NaN."""
+    left = x < (x.min() + x.max()) / 2
+    share = left.mean()
+    if np.ptp(x) * size < _BOTH_SIDES_MM or min(share, 1 - share) < _SIDE_SHARE:
+        return np.nan
+    return float(x[left].mean() + x[~left].mean()) / 2
+
+
+def _line(
+    present: np.ndarray,
+    values: np.ndarray,
+    slices: np.ndarray,
+    sizes: tuple[float, float],
+    lean: float,
+) -> np.ndarray:
+    """Fit a smooth line through one coordinate, on which outliers count little.
+
+    Parameters
+    ----------
+    present, values : ndarray, shape (n,)
+        Slices and the coordinate in each, in voxels.
+    slices : ndarray, shape (z,)
+        All slices of the image; a value is returned for each.
+    sizes : tuple of float
+        Voxel sizes across and along the cord in mm.
+    lean : float
+        Greatest slope (mm per mm) by which the line goes on beyond `present`.
+    """
+    across, along = sizes
+    first, last = present[0], present[-1]
+    degree = int(min(_DEGREE, len(present) - 1, (last - first) * along // _MM_PER_DEGREE))
+    half = max((last - first) / 2, 1)
+    weights = np.ones(len(present))
+    for _ in range(_ROUNDS):
+        fit = np.polynomial.Polynomial.fit(
+            present, values, degree, domain=(first, first + 2 * half), w=np.sqrt(weights)
+        )
+        weights = 1 / (1 + ((fit(present) - values) * across / _OUTLIER_MM) ** 2)
+    line = fit(np.clip(slices, first, last))
+    limit = lean * along / across
+    for end, beyond in ((first, slices < first), (last, slices > last)):
+        slope = float(np.clip(fit.deriv()(end), -limit, limit))
+        line[beyond] += slope * (slices[beyond] - end)
+    return line
+
+
+def _region(mask: np.ndarray, spacing: float) -> slice:
+    """Return the slices with labels and a margin, or all."""
+    present = np.flatnonzero(mask.any(axis=(0, 1)))
+    if not len(present):
+        return slice(0, mask.shape[2])
+    margin = max(1, round(MARGIN_MM / spacing))
+    return slice(
+        max(0, int(present[0]) - margin), min(mask.shape[2], int(present[-1]) + margin + 1)
+    )
+
+
+def _reach(mask: np.ndarray | None, centre: np.ndarray, spacing: tuple[float, ...]) -> float:
+    """Return half the side of an axial view: around the canal, or around all of a given mask."""
+    if mask is None or not mask.any():
+        return _NEAR_MM
+    x, y, z = np.nonzero(mask)
+    far = np.abs(np.stack([x, y], axis=1) - centre[z]) * spacing[:2]
+    return float(max(_NEAR_MM, far.max() + 2))
+
+
+def _window(
+    voxels: np.ndarray, centre: np.ndarray, spacing: tuple[float, ...], rows: slice | None
+) -> tuple[float, float]:
+    """Return black and white: white is the brightest tissue around the cord (CSF on T2w)."""
+    sample = voxels.ravel()[:: max(1, voxels.size // _SAMPLE)]
+    low, high = (float(value) for value in np.percentile(sample, (1, 99.5)))
+    if rows is not None:
+        reach = [max(1, round(_NEAR_MM / size)) for size in spacing[:2]]
+        x, y = centre.round().astype(int)
+        near = voxels[
+            max(0, x - reach[0]) : x + reach[0] + 1, max(0, y - reach[1]) : y + reach[1] + 1, rows
+        ]
+        high = float(np.percentile(near, 99.7))
+    if high <= low:
+        low, high = float(voxels.min()), float(voxels.max())
+    return low, high

@@ -1,0 +1,61 @@
+"""``sct_rootlets qc``: put an existing segmentation into a quality-control report."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+from pathlib import Path
+
+NAME = "qc"
+HELP = "Add any segmentation, a manual one too, to a QC report that opens in a browser from disk."
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the verb."""
+    parser.add_argument("-i", required=True, metavar="IMAGE", help="Image.")
+    parser.add_argument("-s", required=True, metavar="SEG", help="Level map on the image's grid.")
+    parser.add_argument(
+        "-o", required=True, metavar="DIR", help="Folder of the report; it may hold other images."
+    )
+    parser.add_argument(
+        "-dataset", metavar="STR", help="Dataset to show; by default the image's path tells."
+    )
+    parser.add_argument(
+        "-subject", metavar="STR", help="Subject to show; by default the image's path tells."
+    )
+    parser.add_argument(
+        "-qc-seg",
+        metavar="MASK",
+        help="Mask on the image's grid, such as the cord, that the views are centred on.",
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Add the entry."""
+    from sct_rootlets_task.qc.entry import Details
+    from sct_rootlets_task.qc.report import INDEX, add_entry
+
+    details = Details(
+        dataset=arguments.dataset,
+        subject=arguments.subject,
+        command=_command(arguments),
+        around=Path(arguments.qc_seg) if arguments.qc_seg else None,
+    )
+    report = Path(arguments.o)
+    page = add_entry(report, Path(arguments.i), Path(arguments.s), details)
+    print(f"Created file: {page}\nTo see all images of the report, open:\n{report / INDEX}")
+    return 0
+
+
+def _command(arguments: argparse.Namespace) -> str:
+    """Return the command as it could be typed again."""
+    options = {
+        "-i": arguments.i,
+        "-s": arguments.s,
+        "-o": arguments.o,
+        "-dataset": arguments.dataset,
+        "-subject": arguments.subject,
+        "-qc-seg": arguments.qc_seg,
+    }
+    words = [word for name, value in options.items() if value for word in (name, value)]
+    return shlex.join(["sct_rootlets", NAME, *words])

@@ -1,0 +1,520 @@
+"""The QC report in a real browser, opened from disk."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from test_qc import HOSTILE, phantom, write_case
+
+from sct_rootlets_task.luts import level_colour
+from sct_rootlets_task.qc.entry import Details
+from sct_rootlets_task.qc.report import add_entry
+
+pytestmark = pytest.mark.browser
+
+OPTIONS = (
+    "--no-sandbox",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--enable-unsafe-swiftshader",
+    "--use-angle=swiftshader",
+)
+SUBJECTS = ("sub-01", "sub-02", "sub-03", HOSTILE)
+_EXPECTED = tuple(range(2, 10))
+
+
+def _absent(what: str) -> None:
+    """Skip where a browser is a luxury; in CI it is required."""
+    message = f"browser tests need {what}"
+    if os.environ.get("CI"):
+        pytest.fail(message)
+    pytest.skip(message)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
+    if program is None:
+        _absent("Chromium (Debian's package chromium)")
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        _absent("the Python package playwright")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=list(OPTIONS))
+        yield browser
+        browser.close()
+
+
+def _fill(report: Path, folder: Path) -> None:
+    """Write a report of four subjects: whole, with a gap and a flag, empty, with a hostile name."""
+    flag = {"code": "level_missing", "level": 4, "text": "C4 is absent.", "severity": "warning"}
+    note = {"code": "fov_cut", "level": 2, "severity": "note"}
+    cases = (
+        (phantom((2, 3, 4, 5))[1], "model-a", [note]),
+        (phantom((2, 3, 5))[1], "model-b", [flag]),
+        (np.zeros_like(phantom()[1]), "model-a", []),
+        (phantom((2, 3))[1], "model-b", [{**flag, "text": HOSTILE, "code": HOSTILE}]),
+    )
+    for number, (subject, (labels, model, flags)) in enumerate(zip(SUBJECTS, cases, strict=True)):
+        name = "image" if subject == HOSTILE else "sub-01_T2w"
+        image, segmentation = write_case(folder / str(number), labels, name=name)
+        details = Details("study", subject, HOSTILE, model, expected=_EXPECTED, flags=flags)
+        add_entry(report, image, segmentation, details)
+
+
+@pytest.fixture(scope="module")
+def pristine(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("report")
+    _fill(folder / "qc", folder / "in")
+    return folder / "qc"
+
+
+@pytest.fixture
+def report(pristine: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(pristine, tmp_path / "a report's folder"))
+
+
+@pytest.fixture
+def page(browser: Any, report: Path) -> Iterator[Any]:
+    """Give the opened list; afterwards nothing may have gone wrong or left the disk."""
+    context = browser.new_context(viewport={"width": 1440, "height": 900}, accept_downloads=True)
+    page = context.new_page()
+    troubles: list[str] = []
+    page.on("console", lambda message: troubles.append(message.text) if _is_bad(message) else None)
+    page.on("pageerror", lambda error: troubles.append(str(error)))
+    page.on("dialog", lambda dialog: troubles.append("a dialog opened"))
+    page.on("requestfailed", lambda r: troubles.append(r.url) if _is_broken(r) else None)
+    page.on("request", lambda request: troubles.append(request.url) if _leaves(request) else None)
+    page.goto((report / "index.html").as_uri())
+    page.wait_for_selector("body[data-ready]")
+    page.troubles = troubles
+    yield page
+    assert troubles == []
+    assert page.title() in {"Rootlets QC", *(f"{subject} – rootlets QC" for subject in SUBJECTS)}
+    context.close()
+
+
+def _is_bad(message: Any) -> bool:
+    return message.type in ("error", "warning") and "GPU stall" not in message.text
+
+
+def _is_broken(request: Any) -> bool:
+    """Tell a file that is not there from one that a new page made superfluous."""
+    return request.failure != "net::ERR_ABORTED"
+
+
+def _leaves(request: Any) -> bool:
+    return not request.url.startswith(("file:", "data:", "blob:"))
+
+
+def shown(page: Any) -> list[str]:
+    """Return the subjects in the list, in order."""
+    rows = page.locator("#entries tbody tr:not([hidden])")
+    return rows.evaluate_all("rows => rows.map((row) => row.dataset.subject)")
+
+
+def entry_of(page: Any, subject: str) -> str:
+    """Return the identity of a subject's entry."""
+    rows = page.locator("#entries tbody tr")
+    known = rows.evaluate_all("rows => rows.map((row) => [row.dataset.subject, row.dataset.id])")
+    return str(dict(known)[subject])
+
+
+def open_entry(page: Any, subject: str) -> str:
+    """Open a subject's page from the list."""
+    name = entry_of(page, subject)
+    page.locator(f"tr[data-id='{name}'] .subject").click()
+    page.wait_for_selector("#sheet .pictures")
+    return name
+
+
+def expect_text(page: Any, element: str, text: str) -> None:
+    """Wait until an element contains a text; the page's policy forbids polling by script."""
+    from playwright.sync_api import expect
+
+    expect(page.locator(f"#{element}")).to_contain_text(text, timeout=60_000)
+
+
+def press(page: Any, *keys: str) -> None:
+    for key in keys:
+        page.keyboard.press(key)
+
+
+def save(page: Any, kind: str) -> tuple[str, str]:
+    """Save ratings through the menu and return the file's name and text."""
+    page.click("#ratings-menu summary")
+    with page.expect_download() as download:
+        page.click(f"[data-save={kind}]")
+    path = download.value.path()
+    return download.value.suggested_filename, Path(path).read_bytes().decode()
+
+
+# The list
+
+
+@pytest.mark.parametrize(
+    ("words", "subjects"),
+    [
+        ("sub-02", ["sub-02"]),
+        ("STUDY model-a", ["sub-01", "sub-03"]),
+        ("level_missing", ["sub-02"]),
+        ("c4", ["sub-01"]),
+        ("<script>", [HOSTILE]),
+        ("nobody", []),
+        ("", sorted(SUBJECTS)),
+    ],
+)
+def test_the_filter_finds_subjects_models_levels_and_flags(
+    page: Any, words: str, subjects: list[str]
+) -> None:
+    page.fill("#filter", words)
+    assert shown(page) == subjects
+    assert page.locator("#nothing").is_visible() == (not subjects)
+
+
+def test_only_flagged_images_are_shown_on_request(page: Any) -> None:
+    page.click("#flagged")
+    assert shown(page) == sorted(["sub-02", HOSTILE])
+    page.click("#flagged")
+    assert len(shown(page)) == 4
+
+
+@pytest.mark.parametrize(
+    ("key", "forwards", "backwards"),
+    [
+        ("found", "empty hostile gap whole", "whole gap hostile empty"),
+        ("warnings", "whole empty hostile gap", "hostile gap whole empty"),
+        ("made", "whole gap empty hostile", "hostile empty gap whole"),
+    ],
+)
+def test_a_click_on_a_heading_sorts_and_another_reverses(
+    page: Any, key: str, forwards: str, backwards: str
+) -> None:
+    page.evaluate(
+        """(subjects) => document.querySelectorAll("#entries tbody tr").forEach((row) => {
+             row.dataset.made = String(subjects.indexOf(row.dataset.subject));
+           })""",
+        SUBJECTS,
+    )
+    names = dict(zip(SUBJECTS, ("whole", "gap", "empty", "hostile"), strict=True))
+    heading = page.locator(f"th:has([data-sort={key}])")
+    for direction, order in (("ascending", forwards), ("descending", backwards)):
+        page.click(f"[data-sort={key}]")
+        assert heading.get_attribute("aria-sort") == direction
+        assert " ".join(names[subject] for subject in shown(page)) == order
+
+
+def test_ratings_are_sorted_from_fail_to_pass(page: Any) -> None:
+    for subject, key in (("sub-01", "p"), ("sub-02", "f"), ("sub-03", "a")):
+        page.locator(f"tr[data-id='{entry_of(page, subject)}'] .col-made").click()
+        press(page, key)
+    page.click("[data-sort=rating]")
+    assert shown(page) == ["sub-02", "sub-03", HOSTILE, "sub-01"]
+
+
+def test_thumbnails_are_there(page: Any) -> None:
+    widths = page.locator(".thumbnail").evaluate_all(
+        "async images => { for (const i of images) await i.decode(); "
+        "return images.map((i) => i.naturalWidth); }"
+    )
+    assert min(widths) > 20
+
+
+def test_missing_levels_are_marked(page: Any) -> None:
+    row = page.locator(f"tr[data-id='{entry_of(page, 'sub-02')}']")
+    assert row.locator(".pip:not(.missing)").all_text_contents() == ["C2", "C3", "C5"]
+    assert row.locator(".pip.missing").all_text_contents() == ["C4", "C6", "C7", "C8", "T1"]
+    assert row.locator(".pip").first.evaluate("e => getComputedStyle(e).backgroundColor") == (
+        "rgb({}, {}, {})".format(*level_colour(2))
+    )
+    empty = page.locator(f"tr[data-id='{entry_of(page, 'sub-03')}']")
+    assert "no level" in empty.inner_text()
+
+
+# Ratings
+
+
+def test_the_list_is_rated_by_keyboard_and_the_ratings_survive(page: Any) -> None:
+    page.fill("#filter", "sub-0")
+    press(page, "Enter", "ArrowDown", "p", "ArrowDown", "f", "n")
+    page.keyboard.type('C3, too "low" p f a')
+    press(page, "Enter", "ArrowDown", "a", "a")
+    page.reload()
+    page.wait_for_selector("body[data-ready]")
+    marks = {
+        subject: page.locator(f"tr[data-id='{entry_of(page, subject)}'] .mark").inner_text()
+        for subject in ("sub-01", "sub-02", "sub-03")
+    }
+    assert marks == {"sub-01": "✓ Pass", "sub-02": "✕ Fail", "sub-03": ""}
+    note = page.locator(f"tr[data-id='{entry_of(page, 'sub-02')}'] .notes")
+    assert note.input_value() == 'C3, too "low" p f a'
+    assert "4 images · 2 rated" in page.inner_text("#tally")
+    page.click("[data-show=none]")
+    assert set(shown(page)) == {"sub-03", HOSTILE}
+    page.click("[data-show=fail]")
+    assert shown(page) == ["sub-02"]
+
+
+def test_images_are_rated_one_after_the_other(page: Any) -> None:
+    page.fill("#filter", "sub-0")
+    press(page, "Enter", "ArrowDown", "Enter")
+    page.wait_for_selector("#sheet .pictures")
+    assert page.inner_text("#title") == "sub-01"
+    assert page.inner_text("#position") == "1 of 3"
+    press(page, "f", "n")
+    page.keyboard.type("blurred")
+    press(page, "Enter")
+    assert page.locator("[data-rate=fail]").get_attribute("aria-pressed") == "true"
+    press(page, "ArrowRight")
+    expect_text(page, "title", "sub-02")
+    assert page.locator("[data-rate=fail]").get_attribute("aria-pressed") == "false"
+    page.click("[data-rate=pass]")
+    press(page, "Escape")
+    page.wait_for_selector("#list:not([hidden])")
+    assert page.locator("tr.selected").get_attribute("data-subject") == "sub-02"
+    assert "2 rated" in page.inner_text("#tally")
+    name, text = save(page, "fail")
+    assert name == "qc_fail.yml"
+    assert text.startswith("FILES_SEG:\n    - ")
+    assert text.endswith('/0/sub-01_T2w.nii.gz"  # blurred\n')
+    name, text = save(page, "artefact")
+    assert (name, text) == ("qc_artifact.yml", '# No image is rated "artefact".\n')
+
+
+def test_fails_are_saved_as_a_yaml_list_of_files(page: Any, pristine: Path) -> None:
+    yaml = pytest.importorskip("yaml")
+    open_entry(page, "sub-01")
+    press(page, "f", "n")
+    page.keyboard.type("# - [x]: {y} 'z'")
+    press(page, "Enter", "Escape")
+    page.wait_for_selector("#list:not([hidden])")
+    open_entry(page, HOSTILE)
+    press(page, "f", "Escape")
+    page.wait_for_selector("#list:not([hidden])")
+    listed = yaml.safe_load(save(page, "fail")[1])
+    files = [pristine.parent / "in" / name for name in ("0/sub-01_T2w.nii.gz", "3/image.nii.gz")]
+    assert {key: sorted(names) for key, names in listed.items()} == {
+        "FILES_SEG": [str(file) for file in files]
+    }
+
+
+def test_ratings_are_saved_as_csv_and_read_again(page: Any, tmp_path: Path) -> None:
+    page.evaluate("localStorage.clear()")
+    open_entry(page, HOSTILE)
+    press(page, "a", "n")
+    page.keyboard.type('=1+1, "x"')
+    press(page, "Enter", "Escape")
+    page.wait_for_selector("#list:not([hidden])")
+    name, text = save(page, "csv")
+    rows = {row["subject"]: row for row in csv.DictReader(io.StringIO(text, newline=""))}
+    assert name == "qc_ratings.csv"
+    assert set(rows) == set(SUBJECTS)
+    assert rows[HOSTILE]["rating"] == "artefact"
+    assert rows[HOSTILE]["notes"] == '\'=1+1, "x"', "no spreadsheet may take it for a formula"
+    assert rows["sub-02"]["missing"] == "C4 C6 C7 C8 T1"
+    (tmp_path / "qc_ratings.csv").write_bytes(text.encode())
+    page.evaluate("localStorage.clear()")
+    page.reload()
+    page.wait_for_selector("body[data-ready]")
+    assert "0 rated" in page.inner_text("#tally")
+    page.set_input_files("#load", tmp_path / "qc_ratings.csv")
+    expect_text(page, "tally", "1 rated")
+    row = page.locator(f"tr[data-id='{entry_of(page, HOSTILE)}']")
+    assert row.locator(".mark").inner_text() == "~ Artefact"
+    assert row.locator(".notes").input_value() == '=1+1, "x"'
+
+
+def test_a_rating_of_an_earlier_run_does_not_count_for_this_one(
+    page: Any, report: Path, tmp_path: Path
+) -> None:
+    name = open_entry(page, "sub-02")
+    press(page, "p")
+    image, segmentation = write_case(tmp_path / "again", phantom((2, 3, 4, 5))[1])
+    add_entry(report, image, segmentation, Details("study", "sub-02", expected=_EXPECTED))
+    page.reload()
+    page.wait_for_selector("#sheet .pictures")
+    assert page.locator("#stale").is_visible()
+    assert page.locator("[data-rate=pass]").get_attribute("aria-pressed") == "false"
+    press(page, "Escape")
+    page.wait_for_selector("#list:not([hidden])")
+    assert "0 rated" in page.inner_text("#tally")
+    assert "earlier run" in page.locator(f"tr[data-id='{name}'] .mark").inner_text()
+
+
+# The page of one image
+
+
+def test_all_pictures_are_there_and_lie_on_one_another(page: Any) -> None:
+    open_entry(page, "sub-01")
+    boxes = page.locator("#sheet .view").evaluate_all(
+        """async (views) => {
+             const result = [];
+             for (const view of views) {
+               const images = [...view.querySelectorAll("img")];
+               for (const image of images) await image.decode();
+               result.push(images.map((image) => {
+                 const box = image.getBoundingClientRect();
+                 return [image.naturalWidth, box.x, box.y, box.width, box.height];
+               }));
+             }
+             return result;
+           }"""
+    )
+    assert len(boxes) == 3
+    for grey, levels in boxes:
+        assert grey[0] == levels[0] > 20
+        assert grey[1:] == pytest.approx(levels[1:], abs=0.6)
+
+
+def _opacity(page: Any) -> float:
+    overlay = page.locator("#sheet .overlay").first
+    return float(overlay.evaluate("image => getComputedStyle(image).opacity"))
+
+
+def test_one_key_takes_the_levels_off_and_a_slider_sets_how_opaque_they_are(page: Any) -> None:
+    open_entry(page, "sub-01")
+    assert _opacity(page) == pytest.approx(0.8)
+    press(page, "o")
+    assert _opacity(page) == 0
+    assert page.locator("#overlay").get_attribute("aria-pressed") == "false"
+    press(page, "o", "[", "[")
+    assert _opacity(page) == pytest.approx(0.6)
+    page.locator("#opacity").fill("0.25")
+    assert _opacity(page) == pytest.approx(0.25)
+    press(page, "ArrowRight")
+    assert page.inner_text("#title") == "sub-01", "the slider keeps its own keys"
+
+
+def test_the_table_and_the_flags_are_shown(page: Any) -> None:
+    open_entry(page, "sub-02")
+    rows = page.locator(".levels tbody tr").all_inner_texts()
+    assert [row.split()[0] for row in rows] == ["C2", "C3", "C5"]
+    assert "C4 is absent." in page.inner_text(".flags")
+    assert page.locator(".row-name.missing").inner_text().split()[0] == "C4"
+
+
+def _colours(page: Any) -> dict[str, int]:
+    """Count the pixels of the viewer that have the hue of a level, and the grey ones."""
+    picture = Image.open(io.BytesIO(page.locator("#canvas").screenshot())).convert("RGB")
+    pixels = np.asarray(picture).reshape(-1, 3).astype(float)
+    bright = pixels[pixels.max(axis=1) > 90]
+    counts = {"grey": int((np.ptp(bright, axis=1) < 12).sum())}
+    chroma = bright - bright.mean(axis=1, keepdims=True)
+    for level in (2, 3, 4, 5):
+        colour = np.array(level_colour(level), float)
+        colour -= colour.mean()
+        size = np.linalg.norm(chroma, axis=1)
+        cosine = chroma @ colour / np.maximum(size * np.linalg.norm(colour), 1e-9)
+        counts[f"C{level}"] = int(((cosine > 0.97) & (size > 30)).sum())
+    return counts
+
+
+def _show_volume(page: Any, name: str) -> None:
+    press(page, "v")
+    page.wait_for_selector(f"#canvas[data-shown='{name}']", timeout=60_000)
+    page.wait_for_timeout(300)
+
+
+def test_the_viewer_shows_the_volume_and_the_levels(page: Any) -> None:
+    name = open_entry(page, "sub-01")
+    _show_volume(page, name)
+    seen = _colours(page)
+    assert seen["grey"] > 5000
+    assert min(seen[f"C{level}"] for level in (3, 4, 5)) > 40
+    press(page, "o")
+    page.wait_for_timeout(300)
+    bare = _colours(page)
+    assert max(bare[f"C{level}"] for level in (3, 4, 5)) == 0
+    assert bare["grey"] > 5000
+    press(page, "o")
+    page.click("[data-view=solid]")
+    page.wait_for_timeout(500)
+    assert min(_colours(page)[f"C{level}"] for level in (3, 4, 5)) > 40
+
+
+def test_a_tile_takes_the_viewer_to_its_slice(page: Any) -> None:
+    name = open_entry(page, "sub-01")
+    tile = page.locator(".tile-row").nth(2).locator(".tile").nth(3)
+    number = tile.inner_text()
+    tile.click()
+    page.wait_for_selector(f"#canvas[data-shown='{name}']", timeout=60_000)
+    expect_text(page, "place", f"slice {number} ")
+
+
+def test_an_empty_segmentation_has_a_page_and_a_volume(page: Any) -> None:
+    name = open_entry(page, "sub-03")
+    assert "No level was found" in page.inner_text(".crosswise")
+    _show_volume(page, name)
+    assert _colours(page)["grey"] > 5000
+    press(page, "ArrowLeft")
+    expect_text(page, "title", "sub-02")
+    _show_volume(page, entry_of(page, "sub-02"))
+    assert _colours(page)["C3"] > 40
+
+
+def test_without_webgl_the_viewer_says_so_and_the_rest_works(page: Any) -> None:
+    page.add_init_script("HTMLCanvasElement.prototype.getContext = () => null")
+    page.reload()
+    page.wait_for_selector("body[data-ready]")
+    open_entry(page, "sub-01")
+    press(page, "v")
+    expect_text(page, "viewer-state", "The volume cannot be shown here")
+    page.troubles.clear()
+    press(page, "ArrowRight")
+    expect_text(page, "title", "sub-02")
+
+
+def test_a_hostile_name_is_text_wherever_it_appears(page: Any) -> None:
+    open_entry(page, HOSTILE)
+    assert page.inner_text("#title") == HOSTILE
+    assert HOSTILE in page.inner_text(".flags")
+    assert HOSTILE in page.inner_text(".run")
+    assert page.locator("#sheet script, #sheet img[src=x], .flags img").count() == 0
+    page.wait_for_timeout(200)
+
+
+def test_the_page_file_of_an_entry_leads_into_the_report(page: Any, report: Path) -> None:
+    name = entry_of(page, "sub-02")
+    page.goto((report / "entries" / name / "index.html").as_uri())
+    page.wait_for_selector("#sheet .pictures")
+    assert page.inner_text("#title") == "sub-02"
+
+
+def test_an_entry_whose_files_are_gone_says_so(page: Any, report: Path) -> None:
+    name = entry_of(page, "sub-02")
+    shutil.rmtree(report / "entries" / name)
+    page.locator(f"tr[data-id='{name}'] .subject").click()
+    page.wait_for_selector("#sheet .notice")
+    assert name in page.inner_text("#sheet .notice")
+    assert all("ERR_FILE_NOT_FOUND" in text or name in text for text in page.troubles)
+    page.troubles.clear()
+
+
+def test_no_foreign_or_inline_script_would_run(page: Any) -> None:
+    page.evaluate(
+        """() => {
+             const script = document.createElement("script");
+             script.textContent = "document.title = 'owned'";
+             document.head.append(script);
+             const image = document.createElement("img");
+             image.src = "https://example.invalid/x.png";
+             document.body.append(image);
+           }"""
+    )
+    page.wait_for_timeout(200)
+    assert page.title() == "Rootlets QC"
+    assert sum("Content Security Policy" in text for text in page.troubles) >= 2
+    page.troubles.clear()
