@@ -1,0 +1,1 @@
+"""What a level map says: bundles, consistency, plausibility, spinal levels, sides."""

@@ -1,0 +1,219 @@
+"""Hooks that make the levels of a segmentation consistent, bundle by bundle.
+
+Each hook is a pure function of the signature :data:`sct_rootlets_task.postprocess.Hook`. None
+invents a rootlet: a voxel keeps its level, takes that of its bundle, or is removed. What cannot be
+decided is left as the network said; :mod:`sct_rootlets_task.analysis.plausibility` reports it.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from sct_rootlets_task.analysis.anatomy import has_priors
+from sct_rootlets_task.analysis.bundles import Bundle, Bundles, connected, find_bundles
+from sct_rootlets_task.analysis.centreline import line_through_rootlets
+from sct_rootlets_task.analysis.geometry import to_world, voxel_volume
+from sct_rootlets_task.analysis.level_fit import MARGIN, fit_levels
+from sct_rootlets_task.postprocess import SPECK_MM3, HookContext
+
+STRAY_MM3 = 6.0
+"""Volume below which a piece that lies where no rootlets run is removed. The smallest bundle of
+PAM50 has 4.9 mm³, so size alone does not decide."""
+
+STRAY_SHARE = 0.25
+"""A stray piece has less than this share of the volume of the piece that a typical voxel
+belongs to."""
+
+STRAY_ACROSS_MM = 2.0
+STRAY_ALONG_MM = 3.0
+"""How far from all larger bundles, across and along the cord, a stray piece lies."""
+
+_NEIGHBOURHOOD_MM = 20.0
+_FEWEST_PIECES = 4
+_LEAST_MARGIN = 0.5
+_MOST_ROUNDS = 8
+
+
+def unify_bundles(labels: np.ndarray, context: HookContext) -> np.ndarray:
+    """Give all voxels of a bundle the level of most of them.
+
+    A bundle is a connected component on one side of the cord; where two bundles of neighbouring
+    levels touch, each keeps its own level.
+
+    Parameters
+    ----------
+    labels : ndarray of uint8, shape (i, j, k)
+        Level map.
+    context : HookContext
+        Grid and levels of the level map.
+
+    Returns
+    -------
+    ndarray of uint8, same shape
+    """
+    if np.count_nonzero(labels) < 2:
+        return labels.copy()
+    bundles = find_bundles(labels, context.affine)
+    return bundles.paint(bundle.level for bundle in bundles.items)
+
+
+def remove_strays(labels: np.ndarray, context: HookContext) -> np.ndarray:
+    """Remove small pieces that lie where no rootlets run.
+
+    A piece (connected component, of whatever levels) is stray when it is smaller than
+    :data:`STRAY_MM3` and than :data:`STRAY_SHARE` of the typical piece, and lies farther than
+    :data:`STRAY_ACROSS_MM` from where the larger pieces around run beside the cord (both sides
+    laid upon each other), or farther than :data:`STRAY_ALONG_MM` above or below all of them.
+
+    Parameters
+    ----------
+    labels : ndarray of uint8, shape (i, j, k)
+        Level map.
+    context : HookContext
+        Grid and levels of the level map.
+
+    Returns
+    -------
+    ndarray of uint8, same shape
+    """
+    kept = labels.copy()
+    for _ in range(_MOST_ROUNDS):
+        stray = stray_voxels(kept, context.affine)
+        if not len(stray[0]):
+            break
+        kept[stray] = 0
+    return kept
+
+
+def stray_voxels(labels: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Return the indices of the voxels :func:`remove_strays` removes.
+
+    Parameters
+    ----------
+    labels : ndarray of uint8, shape (i, j, k)
+        Level map.
+    affine : ndarray of float, shape (4, 4)
+        Voxel index to world mm.
+
+    Returns
+    -------
+    tuple of three ndarrays of int, shape (n,)
+        As :func:`numpy.nonzero` gives them.
+    """
+    voxels = np.argwhere(labels)
+    piece = connected(voxels)
+    volumes = np.bincount(piece) * voxel_volume(affine)
+    # The median over voxels: a hundred specks must not make a speck the typical piece.
+    typical = np.median(volumes[piece]) if len(piece) else 0.0
+    small = (volumes < STRAY_MM3) & (volumes < STRAY_SHARE * typical)
+    if not small.any() or np.count_nonzero(~small) < _FEWEST_PIECES:
+        return tuple(voxels[:0].T)
+    points = to_world(voxels, affine)
+    where = line_through_rootlets(points[~small[piece]]).project(points)
+    stray = np.zeros(len(volumes), dtype=bool)
+    main = where[~small[piece]]
+    for number in np.flatnonzero(small):
+        stray[number] = _is_stray(where[piece == number], main)
+    return tuple(voxels[stray[piece]].T)
+
+
+def sound_bundles(
+    bundles: Bundles, labels: np.ndarray
+) -> tuple[tuple[Bundle, ...], tuple[Bundle, ...]]:
+    """Return the bundles that count for measures, and the strays; specks are in neither.
+
+    Parameters
+    ----------
+    bundles : Bundles
+        All bundles of the labels.
+    labels : ndarray of uint8, shape (i, j, k)
+        Level map.
+    """
+    stray = np.zeros(labels.shape, dtype=bool)
+    stray[stray_voxels(labels, bundles.affine)] = True
+    at_stray = np.bincount(
+        bundles.owner, weights=stray[tuple(bundles.voxels.T)], minlength=len(bundles.items)
+    )
+    counted = tuple(
+        bundle
+        for bundle in bundles.items
+        if not at_stray[bundle.number] and bundle.volume >= SPECK_MM3
+    )
+    return counted, tuple(bundles.items[number] for number in np.flatnonzero(at_stray))
+
+
+def order_levels(labels: np.ndarray, context: HookContext) -> np.ndarray:
+    """Resolve bundles out of order or far from their level by a global fit.
+
+    :func:`sct_rootlets_task.analysis.level_fit.fit_levels` finds the levels that agree best with the
+    network's labels and with the anatomy. A bundle is changed only where its own level would cost
+    at least :data:`sct_rootlets_task.analysis.level_fit.MARGIN` more; a bundle beyond the task's levels is
+    removed under the same condition. All voxels of a bundle get its level.
+
+    Parameters
+    ----------
+    labels : ndarray of uint8, shape (i, j, k)
+        Level map.
+    context : HookContext
+        Grid and levels of the level map.
+
+    Returns
+    -------
+    ndarray of uint8, same shape
+        Unchanged for tasks without priors (other than C2–T1), for a single level, and for fewer
+        than four bundles.
+    """
+    result = labels.copy()
+    if not has_priors(context.levels):
+        return result
+    # What one round settles may settle what it left open.
+    for _ in range(_MOST_ROUNDS):
+        before = result
+        result = _ordered(before, context)
+        if np.array_equal(before, result):
+            break
+    return result
+
+
+def _ordered(labels: np.ndarray, context: HookContext) -> np.ndarray:
+    if len(np.unique(labels)) < 3:
+        return labels
+    bundles = find_bundles(labels, context.affine)
+    if len(bundles.items) < _FEWEST_PIECES:
+        return labels
+    return bundles.paint(decide_levels(bundles, context.levels))
+
+
+def decide_levels(bundles: Bundles, levels: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the level of each bundle after the certain changes of the global fit (0: removed).
+
+    Parameters
+    ----------
+    bundles : Bundles
+        The bundles.
+    levels : tuple of int
+        Levels of the task, ascending.
+    """
+    fit = fit_levels(bundles.items, levels)
+    decided = []
+    for bundle in bundles.items:
+        column = levels.index(bundle.level) if bundle.level in levels else len(levels)
+        costs = fit.costs[bundle.number]
+        margin = MARGIN * max(fit.weights[bundle.number], _LEAST_MARGIN)
+        certain = np.isfinite(costs).any() and costs[column] >= margin
+        decided.append(fit.levels[bundle.number] if certain else bundle.level)
+    return tuple(decided)
+
+
+def _is_stray(piece: np.ndarray, main: np.ndarray) -> bool:
+    """Say whether a piece lies away from the larger ones; both as (arc, right, anterior) rows."""
+    from scipy.spatial import cKDTree
+
+    arc = piece[:, 0].mean()
+    along = np.abs(main[:, 0] - arc)
+    if along.min() > STRAY_ALONG_MM:
+        return True
+    near = main[along <= _NEIGHBOURHOOD_MM]
+    section = np.column_stack((np.abs(near[:, 1]), near[:, 2]))
+    place = np.column_stack((np.abs(piece[:, 1]), piece[:, 2])).mean(axis=0)
+    return bool(cKDTree(section).query(place)[0] > STRAY_ACROSS_MM)

@@ -1,0 +1,154 @@
+"""Voxels in world millimetres: what every measure along the cord is built on.
+
+Arrays of voxel indices have the shape (n, 3) with the image's own axes (i, j, k); world points have
+the shape (n, 3) with the axes right, anterior, superior (RAS+) in mm.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from sct_rootlets_task.errors import ImageError
+
+_SAME_GRID_MM = 0.1
+
+
+def to_world(indices: np.ndarray, affine: np.ndarray) -> np.ndarray:
+    """Return the world points of voxel indices.
+
+    Parameters
+    ----------
+    indices : ndarray, shape (n, 3)
+        Voxel indices (i, j, k).
+    affine : ndarray of float, shape (4, 4)
+        Voxel index to world mm.
+
+    Returns
+    -------
+    ndarray of float, shape (n, 3)
+        Right, anterior, superior in mm.
+    """
+    return indices @ affine[:3, :3].T + affine[:3, 3]
+
+
+def voxel_volume(affine: np.ndarray) -> float:
+    """Return the volume of a voxel in mm³."""
+    return float(abs(np.linalg.det(affine[:3, :3])))
+
+
+def slice_axis(affine: np.ndarray) -> tuple[int, bool]:
+    """Return the axis of the slices that cut the body from bottom to top.
+
+    Parameters
+    ----------
+    affine : ndarray of float, shape (4, 4)
+        Voxel index to world mm.
+
+    Returns
+    -------
+    axis : int
+        Array axis nearest to inferior–superior.
+    upwards : bool
+        Whether its index grows towards the head.
+
+    Examples
+    --------
+    >>> slice_axis(np.diag([1.0, 1.0, -2.0, 1.0]))
+    (2, False)
+    """
+    from nibabel.orientations import io_orientation
+
+    orientation = io_orientation(affine)
+    axis = int(np.flatnonzero(orientation[:, 0] == 2)[0])
+    return axis, bool(orientation[axis, 1] > 0)
+
+
+def slice_numbers(indices: np.ndarray, affine: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Return the axial slice of each voxel, counted from the inferior end (SCT's RPI order).
+
+    Parameters
+    ----------
+    indices : ndarray of int, shape (n, 3)
+        Voxel indices.
+    affine : ndarray of float, shape (4, 4)
+        Voxel index to world mm.
+    shape : tuple of int
+        Shape of the image.
+
+    Returns
+    -------
+    ndarray of int, shape (n,)
+    """
+    axis, upwards = slice_axis(affine)
+    return indices[:, axis] if upwards else shape[axis] - 1 - indices[:, axis]
+
+
+def require_same_grid(
+    labels: np.ndarray,
+    affine: np.ndarray,
+    *,
+    other: np.ndarray,
+    other_affine: np.ndarray | None = None,
+    name: str = "cord mask",
+) -> None:
+    """Refuse two arrays that do not lie on one grid.
+
+    Parameters
+    ----------
+    labels : ndarray, shape (i, j, k)
+        Level map.
+    affine : ndarray of float, shape (4, 4)
+        Its affine.
+    other : ndarray
+        The array that has to fit.
+    other_affine : ndarray of float, shape (4, 4), optional
+        Its affine; not compared when not given.
+    name : str
+        What the other array is, for the message.
+
+    Raises
+    ------
+    ImageError
+        If the level map is not 3-D, the shapes differ, or a corner voxel lies more than 0.1 mm
+        apart.
+    """
+    if labels.ndim != 3:
+        raise ImageError(f"Expected a level map of three dimensions, found {labels.ndim}.")
+    advice = (
+        "Resample it to the segmentation with nearest-neighbour interpolation "
+        "(sct_register_multimodal -identity 1 -x nn) first."
+    )
+    if labels.shape != other.shape:
+        raise ImageError(
+            f"Expected the {name} on the grid of the segmentation, {labels.shape}, found "
+            f"{other.shape}. {advice}"
+        )
+    if other_affine is None:
+        return
+    corners = np.array(np.meshgrid(*[(0, n - 1) for n in labels.shape])).reshape(3, -1).T
+    apart = np.linalg.norm(to_world(corners, affine) - to_world(corners, other_affine), axis=1)
+    if apart.max() > _SAME_GRID_MM:
+        raise ImageError(
+            f"Expected the {name} on the grid of the segmentation, found voxels up to "
+            f"{apart.max():.1f} mm apart. {advice}"
+        )
+
+
+def like(image: Any, labels: np.ndarray) -> Any:
+    """Return a nibabel image of labels on the grid of another, with its header.
+
+    Parameters
+    ----------
+    image : nibabel.Nifti1Image
+        The image whose grid it is.
+    labels : ndarray of uint8, shape (i, j, k)
+        Label map.
+    """
+    import nibabel as nib
+
+    header = image.header.copy()
+    header.set_data_dtype(np.uint8)
+    header.set_slope_inter(1, 0)
+    return nib.Nifti1Image(labels.astype(np.uint8), image.affine, header)

@@ -1,0 +1,276 @@
+"""Renumbering levels on request: by a shift, an anchor, a table, the discs or the locator.
+
+A renumbered level that the task does not have is removed, and the log says so.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from sct_rootlets_task.analysis.anatomy import DISC_OWN_SD, DISC_SHARED_SD, describe, disc_coordinate
+from sct_rootlets_task.analysis.bundles import Bundles, find_bundles
+from sct_rootlets_task.errors import ImageError, LevelSourceError, UsageError
+from sct_rootlets_task.analysis.geometry import require_same_grid, slice_numbers, to_world
+from sct_rootlets_task.analysis.level_fit import VOTE_COST, LevelFit, fit_levels
+from sct_rootlets_task.levels import level_from_class_name, level_range, relabel
+from sct_rootlets_task.analysis.references import disc_coordinates, located_level
+
+logger = logging.getLogger(__name__)
+
+CERVICAL = tuple(range(2, 10))
+"""C2 to T1."""
+
+_BEYOND_COST = 1.0
+_DISC_OFFSETS = (-0.6, -0.4, -0.2, 0.0, 0.2, 0.4, 0.6)
+
+
+def parse_level(text: str) -> int:
+    """Read a level as a number or a name.
+
+    Raises
+    ------
+    UsageError
+        If it is neither.
+
+    Examples
+    --------
+    >>> parse_level("5"), parse_level("C5"), parse_level("T1")
+    (5, 5, 9)
+    """
+    word = text.strip()
+    if re.fullmatch(r"\d+", word) and 0 <= int(word) <= 30:
+        return int(word)
+    try:
+        return level_from_class_name(word)
+    except LevelSourceError as error:
+        raise UsageError(f"Expected a level such as 5, C5 or T1, found {text!r}.") from error
+
+
+def parse_anchor(text: str) -> tuple[int, int]:
+    """Read the argument of ``-anchor``: a level and a slice counted from the inferior end.
+
+    Raises
+    ------
+    UsageError
+        If it is not of the form LEVEL:Z.
+
+    Examples
+    --------
+    >>> parse_anchor("C5:120")
+    (5, 120)
+    """
+    match = re.fullmatch(r"\s*([^:]+):\s*(\d+)\s*", text)
+    if not match:
+        raise UsageError(f"Expected LEVEL:Z, for example C5:120, found {text!r}.")
+    return parse_level(match[1]), int(match[2])
+
+
+def parse_map(text: str) -> dict[int, int]:
+    """Read the argument of ``-map``; 0 removes a level.
+
+    Raises
+    ------
+    UsageError
+        If it is not of the form OLD:NEW,OLD:NEW, or names a level twice.
+
+    Examples
+    --------
+    >>> parse_map("3:4,C4:C5")
+    {3: 4, 4: 5}
+    """
+    mapping: dict[int, int] = {}
+    for pair in text.split(","):
+        old, colon, new = pair.partition(":")
+        if not colon:
+            raise UsageError(f"Expected OLD:NEW,OLD:NEW, for example 3:4,4:5, found {text!r}.")
+        if parse_level(old) in mapping:
+            raise UsageError(
+                f"Expected each old level once, found {old.strip()} twice in {text!r}."
+            )
+        mapping[parse_level(old)] = parse_level(new)
+    return mapping
+
+
+def map_levels(
+    labels: np.ndarray, mapping: Mapping[int, int], *, levels: Sequence[int] = CERVICAL
+) -> np.ndarray:
+    """Renumber levels by a table; what it does not name stays.
+
+    Parameters
+    ----------
+    labels : ndarray of uint8, shape (i, j, k)
+        Level map.
+    mapping : mapping of int to int
+        Old level → new level (0 removes it).
+    levels : sequence of int
+        Levels the result may hold.
+
+    Returns
+    -------
+    ndarray of uint8, same shape
+
+    Examples
+    --------
+    >>> map_levels(np.array([[[0, 3, 4, 5]]]), {3: 4, 4: 3}).ravel().tolist()
+    [0, 4, 3, 5]
+    """
+    present = [int(value) for value in np.unique(labels) if value]
+    table = {value: mapping.get(value, value) for value in present}
+    lost = {old: new for old, new in table.items() if new not in levels and old in mapping and new}
+    if lost:
+        names = ", ".join(f"{describe(old)} → {describe(new)}" for old, new in lost.items())
+        logger.warning("Removed, as they are outside %s: %s.", level_range(levels), names)
+    return relabel(labels, {old: 0 if old in lost else new for old, new in table.items()})
+
+
+def shift_levels(labels: np.ndarray, shift: int, *, levels: Sequence[int] = CERVICAL) -> np.ndarray:
+    """Add a number to all levels; see :func:`map_levels`.
+
+    Examples
+    --------
+    >>> shift_levels(np.array([[[0, 3, 9]]]), 1).ravel().tolist()
+    [0, 4, 0]
+    """
+    present = [int(value) for value in np.unique(labels) if value]
+    above = [old for old in present if old + shift < 1]
+    if above:
+        logger.warning("Removed, as they would lie above C1: %s.", ", ".join(map(describe, above)))
+    return map_levels(labels, {old: max(old + shift, 0) for old in present}, levels=levels)
+
+
+def anchor_levels(
+    labels: np.ndarray,
+    affine: np.ndarray,
+    *,
+    level: int,
+    slice_number: int,
+    levels: Sequence[int] = CERVICAL,
+) -> np.ndarray:
+    """Shift all levels so that the one at a slice gets the given number.
+
+    Parameters
+    ----------
+    labels : ndarray of uint8, shape (i, j, k)
+        Level map.
+    affine : ndarray of float, shape (4, 4)
+        Voxel index to world mm.
+    level : int
+        The level it ought to be.
+    slice_number : int
+        Axial slice, counted from the inferior end as in the CSV's ``slice_start``.
+    levels : sequence of int
+        Levels the result may hold.
+
+    Raises
+    ------
+    ImageError
+        If no level lies in that slice, or several equally do.
+    """
+    voxels = np.argwhere(labels)
+    slices = slice_numbers(voxels, affine, labels.shape)
+    values = labels[tuple(voxels.T)]
+    here, counts = np.unique(values[slices == slice_number], return_counts=True)
+    if not len(here) or (counts == counts.max()).sum() > 1:
+        found = "none" if not len(here) else " and ".join(describe(int(v)) for v in here)
+        extents = ", ".join(
+            f"{describe(int(v))} {slices[values == v].min()}–{slices[values == v].max()}"
+            for v in np.unique(values)
+        )
+        raise ImageError(
+            f"Expected one level in slice {slice_number}, found {found}. The slices are: {extents}."
+        )
+    return shift_levels(labels, level - int(here[counts.argmax()]), levels=levels)
+
+
+def levels_from_discs(
+    labels: np.ndarray,
+    affine: np.ndarray,
+    *,
+    discs: Mapping[int, np.ndarray],
+    cord: np.ndarray | None = None,
+    levels: Sequence[int] = CERVICAL,
+) -> np.ndarray:
+    """Give each bundle the level that its place between the intervertebral discs speaks for.
+
+    The levels in the segmentation are not used. All bundles are fitted together, with an offset
+    common to the subject, see :func:`sct_rootlets_task.analysis.level_fit.fit_levels`.
+
+    Parameters
+    ----------
+    labels : ndarray of uint8, shape (i, j, k)
+        Level map.
+    affine : ndarray of float, shape (4, 4)
+        Voxel index to world mm.
+    discs : mapping of int to ndarray of float, shape (3,)
+        World points, see :func:`sct_rootlets_task.analysis.references.disc_points`.
+    cord : ndarray, shape (i, j, k), optional
+        Cord mask.
+    levels : sequence of int
+        Levels the result may hold.
+    """
+    bundles = find_bundles(labels, affine, cord=cord)
+    midpoints = np.array([bundle.midpoint for bundle in bundles.items])
+    found = disc_coordinates(bundles.line, discs, arcs=midpoints)
+    wanted = np.array([disc_coordinate(level) for level in levels])
+    outside = np.array([disc_coordinate(levels[0] - 1), disc_coordinate(levels[-1] + 1)])
+    best: tuple[float, LevelFit] | None = None
+    for offset in _DISC_OFFSETS:
+        place = found[:, None] - offset
+        inside = ((place - wanted) / DISC_OWN_SD) ** 2 / 2
+        beyond = (((place - outside) / DISC_OWN_SD) ** 2 / 2).min(axis=1) + _BEYOND_COST
+        fit = fit_levels(bundles.items, levels, evidence=np.column_stack((inside, beyond)))
+        cost = fit.total + (offset / DISC_SHARED_SD) ** 2 / 2
+        best = (cost, fit) if best is None or cost < best[0] else best
+    return bundles.paint(best[1].levels) if best else labels.copy()
+
+
+def levels_from_located(
+    labels: np.ndarray,
+    affine: np.ndarray,
+    *,
+    located: np.ndarray,
+    levels: Sequence[int] = CERVICAL,
+) -> np.ndarray:
+    """Give each bundle the level of the canal beside it, as the locator sees it.
+
+    The levels in the segmentation are not used. All bundles are fitted together, see
+    :func:`sct_rootlets_task.analysis.level_fit.fit_levels`.
+
+    Parameters
+    ----------
+    labels : ndarray of uint8, shape (i, j, k)
+        Level map.
+    affine : ndarray of float, shape (4, 4)
+        Voxel index to world mm.
+    located : ndarray of uint8, shape (i, j, k)
+        Spinal level of each voxel of the canal, 0 elsewhere.
+    levels : sequence of int
+        Levels the result may hold.
+
+    Raises
+    ------
+    ImageError
+        If the arrays differ in shape, or the locator found no canal.
+    """
+    require_same_grid(labels, affine, other=located, name="locator's levels")
+    if not located.any():
+        raise ImageError(
+            "Expected the locator's levels of the canal, found none. Look whether the image shows "
+            "the cervical spine."
+        )
+    bundles = find_bundles(labels, affine)
+    evidence = _located_evidence(bundles, located, levels)
+    return bundles.paint(fit_levels(bundles.items, levels, evidence=evidence).levels)
+
+
+def _located_evidence(bundles: Bundles, located: np.ndarray, levels: Sequence[int]) -> np.ndarray:
+    """Return the cost of each level for each bundle by the canal beside it."""
+    beside = located_level(located, bundles.affine, points=to_world(bundles.voxels, bundles.affine))
+    counts = np.zeros((len(bundles.items), 256))
+    np.add.at(counts, (bundles.owner, beside), 1)
+    counts = np.column_stack((counts[:, list(levels)], counts[:, 0]))
+    return VOTE_COST * (1 - counts / np.maximum(counts.max(axis=1, keepdims=True), 1))

@@ -1,0 +1,428 @@
+"""Spinal levels from rootlets: where each level of the cord begins and ends, without gaps.
+
+All lengths are arc lengths in mm along the cord's centre line. The rootlets of a level count where
+they enter the cord: within :data:`REACH_MM` of it. Between the cranial end of the first level and
+the caudal end of the last, the methods are
+
+``caudal``
+    A level reaches from the caudal end of the rootlets of the level above to that of its own.
+``midpoint``
+    Levels meet halfway between the midpoints of their rootlets.
+``rootlets``
+    A level reaches from the cranial to the caudal end of its own rootlets, with gaps between
+    levels (the published method); where two overlap, they meet in the middle.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sct_rootlets_task.analysis.anatomy import describe, has_priors, spacing
+from sct_rootlets_task.analysis.bundles import (
+    DORSAL,
+    LEFT,
+    RIGHT,
+    VENTRAL,
+    Bundle,
+    Bundles,
+    extent,
+    find_bundles,
+    table,
+)
+from sct_rootlets_task.analysis.consistency import sound_bundles
+from sct_rootlets_task.errors import ImageError, UsageError
+from sct_rootlets_task.analysis.geometry import (
+    like,
+    require_same_grid,
+    slice_axis,
+    to_world,
+    voxel_volume,
+)
+from sct_rootlets_task.analysis.plausibility import check
+from sct_rootlets_task.analysis.references import References, pmj_arc, pmj_point
+
+CAUDAL, MIDPOINT, ROOTLETS = "caudal", "midpoint", "rootlets"
+METHODS = (CAUDAL, MIDPOINT, ROOTLETS)
+
+REACH_MM = 4.0
+"""Rootlets within this distance of the cord mask make its levels; farther out they run downwards.
+The published method dilates the mask by 2 or 3 voxels, some 2 mm, which would leave 2 mm of C2 in
+PAM50, whose rootlets are drawn from 1.4 mm off the cord; at 4 mm every level of PAM50 keeps its
+height to within 1 mm."""
+
+INTERPOLATED, OUT_OF_ORDER, FAR = "interpolated", "out_of_order", "not_near_cord"
+
+_FEWEST_NEAR = 0.05
+_MOVED_MM = 0.25
+_LAST_LEVEL = 30
+
+
+@dataclass(frozen=True)
+class Span:
+    """One level along the cord; arc lengths in mm."""
+
+    level: int
+    start: float
+    end: float
+    flags: tuple[str, ...] = ()
+
+    @property
+    def height(self) -> float:
+        """Length along the cord in mm."""
+        return self.end - self.start
+
+
+@dataclass(frozen=True, eq=False)
+class SpinalLevels:
+    """Result of :func:`spinal_levels`.
+
+    Parameters
+    ----------
+    rows : tuple of dict
+        One a level, from top to bottom; the columns of the CSV file.
+    labels : ndarray of uint8, shape (i, j, k), or None
+        The cord coloured by level; None without a cord mask.
+    spans : tuple of Span
+        The levels as arc lengths.
+    origin : str
+        What distances are counted from: ``pmj``, ``cord_top`` or the first level found.
+    method : str
+        One of :data:`METHODS`.
+    """
+
+    rows: tuple[dict[str, Any], ...]
+    labels: np.ndarray | None
+    spans: tuple[Span, ...]
+    origin: str
+    method: str
+
+    def to_dataframe(self) -> Any:
+        """Return the rows as a pandas data frame.
+
+        Raises
+        ------
+        MissingDependencyError
+            If pandas is not installed.
+        """
+        return table(list(self.rows))
+
+    def write_csv(self, path: Path) -> None:
+        """Write the rows as a CSV file; fields that cannot be known stay empty.
+
+        Raises
+        ------
+        OutputError
+            If the file cannot be written.
+        """
+        from sct_rootlets_task.files import atomic_output
+
+        with atomic_output(path) as temporary, temporary.open("w", newline="") as file:
+            writer = csv.DictWriter(file, fieldnames=list(self.rows[0]))
+            writer.writeheader()
+            writer.writerows(self.rows)
+
+
+def spinal_levels(
+    labels: np.ndarray,
+    affine: np.ndarray,
+    *,
+    cord: np.ndarray | None = None,
+    pmj: np.ndarray | None = None,
+    method: str = CAUDAL,
+    reach_mm: float = REACH_MM,
+    fname: str = "",
+) -> SpinalLevels:
+    """Find the spinal levels of the cord from its rootlets.
+
+    Parameters
+    ----------
+    labels : ndarray of uint8, shape (i, j, k)
+        Level map of the rootlets.
+    affine : ndarray of float, shape (4, 4)
+        Voxel index to world mm, of labels and cord.
+    cord : ndarray, shape (i, j, k), optional
+        Cord mask. Without it the centre line is estimated from the rootlets, all of a level's
+        rootlets count, and there is no coloured cord.
+    pmj : ndarray of float, shape (3,), optional
+        World point of the pontomedullary junction, see
+        :func:`sct_rootlets_task.analysis.references.pmj_point`.
+    method : {"caudal", "midpoint", "rootlets"}
+        See the module's description.
+    reach_mm : float
+        Largest distance from the cord of the rootlets that count.
+    fname : str
+        Name for the column of that name.
+
+    Raises
+    ------
+    UsageError
+        If there is no such method.
+    ImageError
+        If there are no rootlets, or the cord mask is empty or on another grid.
+    """
+    if method not in METHODS:
+        raise UsageError(f"Expected one of the methods {', '.join(METHODS)}, found {method!r}.")
+    bundles = find_bundles(labels, affine, cord=cord)
+    sound = _level_bundles(bundles, labels)
+    near = _near_cord(bundles, cord, reach_mm)
+    rootlets = [
+        _rootlet_span(bundles, [bundle for bundle in sound if bundle.level == level], near)
+        for level in sorted({bundle.level for bundle in sound})
+    ]
+    report = check(labels, affine, references=References(cord=cord, pmj=pmj))
+    codes = {
+        span.level: sorted({flag.code for flag in report.flags if flag.level == span.level})
+        for span in rootlets
+    }
+    spans = spans_of(rootlets, method)
+    coloured = None if cord is None else _colour(cord, bundles, spans)
+    origin, zero = _origin(bundles, cord, pmj, rootlets[0])
+    rows = []
+    for span in spans:
+        places = _places(span, bundles, origin, zero)
+        sizes = _sizes(span, [b for b in sound if b.level == span.level], coloured, affine)
+        flags = " ".join([*codes.get(span.level, []), *span.flags])
+        first = {"spinal_level": span.level, "fname": fname}
+        rows.append({**first, **places, **sizes, "method": method, "flags": flags})
+    return SpinalLevels(tuple(rows), coloured, tuple(spans), origin, method)
+
+
+def spinal_levels_image(
+    image: Any,
+    *,
+    cord: Any = None,
+    pmj: Any = None,
+    method: str = CAUDAL,
+    reach_mm: float = REACH_MM,
+) -> tuple[SpinalLevels, Any]:
+    """Find the spinal levels of nibabel images; see :func:`spinal_levels`.
+
+    Parameters
+    ----------
+    image, cord, pmj : nibabel.Nifti1Image
+        Rootlets, and optionally cord mask (same grid) and PMJ label (any grid).
+    method : {"caudal", "midpoint", "rootlets"}
+        See the module's description.
+    reach_mm : float
+        Largest distance from the cord of the rootlets that count.
+
+    Returns
+    -------
+    SpinalLevels
+        The table.
+    nibabel.Nifti1Image or None
+        The cord coloured by level; None without a cord mask.
+
+    Raises
+    ------
+    ImageError
+        If the cord mask lies on another grid, or an image is empty.
+    """
+    labels = np.asarray(image.dataobj).astype(np.uint8)
+    mask = None if cord is None else np.asarray(cord.dataobj)
+    if mask is not None:
+        require_same_grid(labels, image.affine, other=mask, other_affine=cord.affine)
+    point = None if pmj is None else pmj_point(np.asarray(pmj.dataobj), pmj.affine)
+    found = spinal_levels(
+        labels, image.affine, cord=mask, pmj=point, method=method, reach_mm=reach_mm
+    )
+    return found, None if found.labels is None else like(image, found.labels)
+
+
+def spans_of(rootlets: Sequence[Span], method: str) -> list[Span]:
+    """Return where the levels begin and end, from where their rootlets do.
+
+    Parameters
+    ----------
+    rootlets : sequence of Span
+        Extent of each level's rootlets, levels ascending.
+    method : {"caudal", "midpoint", "rootlets"}
+        See the module's description.
+
+    Returns
+    -------
+    list of Span
+        For ``caudal`` and ``midpoint`` with every level between the first and the last: one without
+        rootlets is interpolated by the expected spacing and flagged so. Where rootlets are out of
+        order the borders are averaged until they are in order, and the levels flagged.
+
+    Examples
+    --------
+    >>> [s.end for s in spans_of([Span(5, 10.0, 19.0), Span(6, 25.0, 34.0)], "midpoint")]
+    [22.0, 34.0]
+    """
+    if method == ROOTLETS:
+        return _without_overlap(rootlets)
+    filled = _with_missing(rootlets)
+    if method == CAUDAL:
+        inner = [span.end for span in filled[:-1]]
+    else:
+        middles = [(span.start + span.end) / 2 for span in filled]
+        inner = [(upper + lower) / 2 for upper, lower in pairwise(middles)]
+    borders = np.array([filled[0].start, *inner, filled[-1].end])
+    ordered = _ascending(borders)
+    moved = np.abs(borders - ordered) > _MOVED_MM
+    return [
+        Span(
+            span.level,
+            float(start),
+            float(end),
+            (*span.flags, OUT_OF_ORDER) if moved[n] or moved[n + 1] else span.flags,
+        )
+        for n, (span, (start, end)) in enumerate(zip(filled, pairwise(ordered), strict=True))
+    ]
+
+
+def _without_overlap(rootlets: Sequence[Span]) -> list[Span]:
+    spans = list(rootlets)
+    for n, (upper, lower) in enumerate(pairwise(rootlets)):
+        if upper.end > lower.start:
+            border = (upper.end + lower.start) / 2
+            spans[n] = replace(spans[n], end=max(border, spans[n].start))
+            spans[n + 1] = replace(lower, start=min(border, lower.end))
+    return spans
+
+
+def _with_missing(rootlets: Sequence[Span]) -> list[Span]:
+    """Put interpolated levels between levels that do not follow upon each other."""
+    filled = [rootlets[0]]
+    for upper, lower in pairwise(rootlets):
+        for level in range(upper.level + 1, lower.level):
+            share = _share_of_way(upper.level, level, lower.level)
+            start = upper.start + share * (lower.start - upper.start)
+            end = upper.end + share * (lower.end - upper.end)
+            filled.append(Span(level, start, end, (INTERPOLATED,)))
+        filled.append(lower)
+    return filled
+
+
+def _share_of_way(upper: int, level: int, lower: int) -> float:
+    if has_priors((upper, lower)):
+        return spacing(upper, level)[0] / spacing(upper, lower)[0]
+    return (level - upper) / (lower - upper)
+
+
+def _ascending(values: np.ndarray) -> np.ndarray:
+    """Return the ascending values nearest to the given ones (pool adjacent violators)."""
+    pools: list[list[float]] = []
+    for value in values:
+        pools.append([float(value)])
+        while len(pools) > 1 and np.mean(pools[-2]) > np.mean(pools[-1]):
+            pools[-2:] = [pools[-2] + pools[-1]]
+    return np.concatenate([[np.mean(pool)] * len(pool) for pool in pools])
+
+
+def _level_bundles(bundles: Bundles, labels: np.ndarray) -> Sequence[Bundle]:
+    """Return the bundles that count; all of them if there are only specks."""
+    real = [bundle for bundle in bundles.items if 1 <= bundle.level <= _LAST_LEVEL]
+    if not real:
+        raise ImageError(
+            "Expected rootlets labelled by spinal level, found none. Check that the right "
+            "segmentation was given."
+        )
+    return [b for b in sound_bundles(bundles, labels)[0] if b.level <= _LAST_LEVEL] or real
+
+
+def _near_cord(bundles: Bundles, cord: np.ndarray | None, reach_mm: float) -> np.ndarray:
+    """Say of each rootlet voxel whether it lies within reach of the cord (all do without one)."""
+    from scipy.spatial import cKDTree
+
+    if cord is None:
+        return np.ones(len(bundles.voxels), dtype=bool)
+    points = to_world(bundles.voxels, bundles.affine)
+    tree = cKDTree(to_world(np.argwhere(cord > 0.5), bundles.affine))
+    return np.isfinite(tree.query(points, distance_upper_bound=reach_mm)[0])
+
+
+def _rootlet_span(bundles: Bundles, mine: Sequence[Bundle], near: np.ndarray) -> Span:
+    """Return the extent of one level's rootlets near the cord, of all if hardly any are."""
+    members = [bundles.owner == bundle.number for bundle in mine]
+    touching = [mask & near for mask in members if (mask & near).any()]
+    total = sum(np.count_nonzero(mask) for mask in members)
+    enough = sum(np.count_nonzero(mask) for mask in touching) >= _FEWEST_NEAR * total
+    ends = [
+        extent(
+            bundles.voxels[mask],
+            bundles.where[mask, 0],
+            affine=bundles.affine,
+            line=bundles.line,
+        )
+        for mask in (touching if enough else members)
+    ]
+    flags = () if enough else (FAR,)
+    return Span(mine[0].level, min(e[0] for e in ends), max(e[1] for e in ends), flags)
+
+
+def _colour(cord: np.ndarray, bundles: Bundles, spans: Sequence[Span]) -> np.ndarray:
+    """Return the cord coloured by level."""
+    coloured = np.zeros(cord.shape, dtype=np.uint8)
+    voxels = np.argwhere(cord > 0.5)
+    arcs = bundles.line.project(to_world(voxels, bundles.affine))[:, 0]
+    for span in spans:
+        inside = (arcs >= span.start) & (arcs < span.end)
+        coloured[tuple(voxels[inside].T)] = span.level
+    return coloured
+
+
+def _origin(
+    bundles: Bundles, cord: np.ndarray | None, pmj: np.ndarray | None, first: Span
+) -> tuple[str, float]:
+    """Return what distances are counted from, and its arc length."""
+    if pmj is not None:
+        return "pmj", pmj_arc(bundles.line, pmj)
+    if cord is not None:
+        return "cord_top", 0.0
+    return describe(first.level).lower().replace(" ", "_"), first.start
+
+
+def _places(span: Span, bundles: Bundles, origin: str, zero: float) -> dict[str, Any]:
+    """Return slices and distances; ``start`` is the caudal end, as in the published tables."""
+    lowest, highest = _slices(span, bundles)
+    return {
+        "slice_start": lowest,
+        "slice_end": highest,
+        f"distance_from_{origin}_start": round(span.end - zero, 3),
+        f"distance_from_{origin}_end": round(span.start - zero, 3),
+        "height": round(span.height, 3),
+        f"distance_from_{origin}_midpoint": round((span.start + span.end) / 2 - zero, 3),
+    }
+
+
+def _slices(span: Span, bundles: Bundles) -> tuple[int, int]:
+    """Return the axial slices the centre line crosses within a level, from the inferior end."""
+    axis, upwards = slice_axis(bundles.affine)
+    points = bundles.line.at(np.array([span.start, span.end]))
+    inverse = np.linalg.inv(bundles.affine)
+    along = points @ inverse[axis, :3] + inverse[axis, 3]
+    last = bundles.shape[axis] - 1
+    low, high = sorted(along if upwards else last - along)
+    # A slice belongs to the level in which its centre lies.
+    first, final = int(np.ceil(low)), int(np.ceil(high)) - 1
+    if final < first:
+        first = final = round((low + high) / 2)
+    return int(np.clip(first, 0, last)), int(np.clip(final, 0, last))
+
+
+def _sizes(
+    span: Span, mine: Sequence[Bundle], coloured: np.ndarray | None, affine: np.ndarray
+) -> dict[str, Any]:
+    """Return the rootlets' volumes (mm³) and the cord's mean cross-section (mm²)."""
+    area: float | str = ""
+    if coloured is not None and span.height > 0:
+        cord_mm3 = np.count_nonzero(coloured == span.level) * voxel_volume(affine)
+        area = round(float(cord_mm3 / span.height), 2)
+    return {
+        "volume": round(sum(b.volume for b in mine), 3),
+        "cord_area": area,
+        "left_volume": round(sum(b.volume for b in mine if b.side == LEFT), 3),
+        "right_volume": round(sum(b.volume for b in mine if b.side == RIGHT), 3),
+        "dorsal_volume": round(sum(b.volume for b in mine if b.part == DORSAL), 3),
+        "ventral_volume": round(sum(b.volume for b in mine if b.part == VENTRAL), 3),
+    }

@@ -1,0 +1,86 @@
+"""Left and right, dorsal and ventral: the four bundles of each level apart."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from sct_rootlets_task.analysis.bundles import DORSAL, LEFT, RIGHT, VENTRAL, find_bundles
+
+PARTS = tuple(f"{side}_{part}" for side in (LEFT, RIGHT) for part in (DORSAL, VENTRAL))
+"""Names of the parts, in the order of :func:`split`."""
+
+_MERGED_SHARE = 0.15
+_CLEAR_MM = 0.75
+
+
+def split(labels: np.ndarray, affine: np.ndarray, *, cord: np.ndarray) -> dict[str, np.ndarray]:
+    """Split a segmentation into left and right, dorsal and ventral rootlets.
+
+    Sides and roots are told by the cord's own axes: its centre line and the long axis of its
+    section, so a turned or bent cord makes no difference. A connected piece stays whole unless it
+    reaches well into both halves, or into both roots; then it is cut voxel by voxel.
+
+    Parameters
+    ----------
+    labels : ndarray of uint8, shape (i, j, k)
+        Level map.
+    affine : ndarray of float, shape (4, 4)
+        Voxel index to world mm, of both arrays.
+    cord : ndarray, shape (i, j, k)
+        Cord mask; above 0.5 is cord.
+
+    Returns
+    -------
+    dict of str to ndarray of uint8, shape (i, j, k)
+        A level map for each of :data:`PARTS`. They do not overlap, and their sum is the input.
+
+    Raises
+    ------
+    ImageError
+        If the cord mask is empty or on another grid.
+    """
+    parts = {name: np.zeros(labels.shape, dtype=np.uint8) for name in PARTS}
+    bundles = find_bundles(labels, affine, cord=cord)
+    # With a cord mask there always is a border, see find_bundles.
+    border = bundles.border or 0.0
+    for bundle in bundles.items:
+        members = np.flatnonzero(bundles.owner == bundle.number)
+        ventral = np.full(len(members), bundle.part == VENTRAL)
+        above = bundles.root_heights[members] - border
+        if min((above > _CLEAR_MM).mean(), (above < -_CLEAR_MM).mean()) > _MERGED_SHARE:
+            ventral = above > 0
+        for root, mask in ((VENTRAL, ventral), (DORSAL, ~ventral)):
+            chosen = members[mask]
+            where = tuple(bundles.voxels[chosen].T)
+            parts[f"{bundle.side}_{root}"][where] = bundles.values[chosen]
+    return parts
+
+
+def split_image(image: Any, cord: Any) -> dict[str, Any]:
+    """Split a nibabel image; see :func:`split`.
+
+    Parameters
+    ----------
+    image : nibabel.Nifti1Image
+        Level map.
+    cord : nibabel.Nifti1Image
+        Cord mask on the same grid.
+
+    Returns
+    -------
+    dict of str to nibabel.Nifti1Image
+
+    Raises
+    ------
+    ImageError
+        If the two images lie on different grids.
+    """
+    from sct_rootlets_task.analysis.geometry import like, require_same_grid
+
+    labels, mask = np.asarray(image.dataobj).astype(np.uint8), np.asarray(cord.dataobj)
+    require_same_grid(labels, image.affine, other=mask, other_affine=cord.affine)
+    return {
+        name: like(image, part) for name, part in split(labels, image.affine, cord=mask).items()
+    }
