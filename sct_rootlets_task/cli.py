@@ -8,9 +8,18 @@ from collections.abc import Sequence
 
 from sct_rootlets_task import __version__
 from sct_rootlets_task.errors import RootletsError
-from sct_rootlets_task.verbs import models, picture, qc, sample
+from sct_rootlets_task.verbs import (
+    check,
+    levels,
+    models,
+    picture,
+    qc,
+    relabel,
+    sample,
+    split,
+)
 
-VERBS = (models, sample, picture, qc)
+VERBS = (check, levels, relabel, split, qc, picture, models, sample)
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -303,6 +303,27 @@ class Segmenter:
             yield "remove-small", lambda labels, context: remove_small(labels, context, size)
 
 
+def locate(image: InputImage, options: Options | None = None) -> np.ndarray:
+    """Return the spinal level of each voxel of the spinal canal, as the built-in locator sees it.
+
+    Parameters
+    ----------
+    image : InputImage
+        A checked 3-D image of any orientation.
+    options : Options, optional
+        How to run the network.
+
+    Returns
+    -------
+    ndarray of uint8, shape (i, j, k)
+        Level of the canal; 0 outside of it, above C2 and below T1.
+    """
+    folder = read_model_folder(_trainer_folder(BUNDLED / LOCATOR))
+    network = load_network(folder, options or Options(device="cpu"))
+    loaded = _Loaded(folder, network, folder.orientation or "LPI")
+    return lv.relabel(loaded.classes(image), canal_levels(folder.classes))
+
+
 def provenance(segmenter: Segmenter, segmentation: Segmentation) -> dict[str, Any]:
     """Return what a sidecar says about a run beyond the keys that SCT writes.
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
+from sct_rootlets_task.analysis.consistency import order_levels, remove_strays, unify_bundles
 from sct_rootlets_task.errors import TaskDefinitionError, UsageError
 from sct_rootlets_task.levels import ByLocator, ByMap, ByName, LevelSource, level_range
 from sct_rootlets_task.postprocess import Hook, remove_specks
@@ -133,7 +134,9 @@ class Task:
     contrasts: tuple[str, ...]
     level_source: LevelSource
     levels: tuple[int, ...]
-    hooks: tuple[Hook, ...] = field(default=(remove_specks,))
+    hooks: tuple[Hook, ...] = field(
+        default=(remove_specks, remove_strays, unify_bundles, order_levels)
+    )
     fallback: str | None = None
     orientation: str = "LPI"
     suffix: str = "_rootlets"
@@ -245,6 +248,20 @@ def build_registry(tasks: Iterable[Task]) -> Mapping[str, Task]:
         ok = task.legacy_of is None or task.legacy_of in registry
         _expect(ok, f"task {task.name!r}", f"legacy_of among {sorted(registry)}", task.legacy_of)
     return MappingProxyType(registry)
+
+
+def find_task(name: str, tasks: Mapping[str, Task] | None = None) -> Task:
+    """Return a task by its name.
+
+    Raises
+    ------
+    UsageError
+        If there is no such task.
+    """
+    registry = TASKS if tasks is None else tasks
+    if name not in registry:
+        raise UsageError(f"-task expects one of {', '.join(registry)}, found {name!r}.")
+    return registry[name]
 
 
 _RELEASES_URL = "https://github.com/ivadomed/model-spinal-rootlets/releases/download"

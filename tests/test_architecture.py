@@ -15,7 +15,13 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("levels", "files", "orientation", "paths", "network", "qc"),
     ("network.checkpoint", "network.resampling", "network.tiles"),
     ("images", "postprocess"),
-    ("luts", "outputs", "locator"),
+    ("luts", "outputs", "locator", "analysis", "analysis.geometry", "analysis.anatomy"),
+    ("analysis.centreline", "analysis.phantom"),
+    ("analysis.bundles",),
+    ("analysis.level_fit", "analysis.references", "analysis.split"),
+    ("analysis.consistency", "analysis.shifting"),
+    ("analysis.plausibility",),
+    ("analysis.spinal_levels",),
     ("tasks", "download"),
     ("network.model_folder",),
     ("network.preprocessing", "network.unet"),
@@ -27,14 +33,16 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("install", "picture", "qc.entry", "qc.pages"),
     ("models", "qc.report"),
     ("pipeline",),
+    ("hosts", "hosts.grammar", "verbs", "verbs.files"),
     (
-        "hosts.grammar",
+        "verbs.check",
+        "verbs.levels",
         "verbs.models",
         "verbs.picture",
         "verbs.qc",
+        "verbs.relabel",
         "verbs.sample",
-        "verbs",
-        "hosts",
+        "verbs.split",
     ),
     ("hosts.standalone", "cli"),
 )
@@ -78,4 +86,4 @@ def test_a_module_imports_only_from_lower_layers(module: str) -> None:
 
 
 def test_the_import_check_sees_imports() -> None:
-    assert {"tasks", "locator", "nnunet"} <= imports_of("pipeline")
+    assert {"tasks", "locator", "network.loading"} <= imports_of("pipeline")

@@ -16,8 +16,8 @@ import numpy as np
 
 from sct_rootlets_task.analysis.anatomy import describe
 from sct_rootlets_task.analysis.centreline import CentreLine, fit_centreline
-from sct_rootlets_task.errors import MissingDependencyError
 from sct_rootlets_task.analysis.geometry import to_world, voxel_volume
+from sct_rootlets_task.errors import MissingDependencyError
 
 LEFT, RIGHT = "left", "right"
 DORSAL, VENTRAL, UNSURE = "dorsal", "ventral", "unsure"
@@ -280,6 +280,9 @@ def extent(
         outermost = float(position.max())
         steps = np.abs(line.tangent(sign * outermost) @ affine[:3, :3])
         column = int(steps.argmax())
+        if not steps[column]:  # a line of no length, through voxels side by side
+            ends.append(sign * outermost)
+            continue
         tip = indices[position > outermost - _TIP_STEPS * steps[column]]
         spread = float(np.delete(np.ptp(tip, axis=0) * steps, column).sum())
         beyond = max(steps[column] - spread, 0.0) ** 2 / (2 * steps[column])

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sct_rootlets_task.errors import ImageError
 from sct_rootlets_task.analysis.geometry import to_world
+from sct_rootlets_task.errors import ImageError
 
 STEP_MM = 0.5
 """Spacing of the samples of a centre line."""

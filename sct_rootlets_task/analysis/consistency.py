@@ -145,10 +145,10 @@ def sound_bundles(
 def order_levels(labels: np.ndarray, context: HookContext) -> np.ndarray:
     """Resolve bundles out of order or far from their level by a global fit.
 
-    :func:`sct_rootlets_task.analysis.level_fit.fit_levels` finds the levels that agree best with the
-    network's labels and with the anatomy. A bundle is changed only where its own level would cost
-    at least :data:`sct_rootlets_task.analysis.level_fit.MARGIN` more; a bundle beyond the task's levels is
-    removed under the same condition. All voxels of a bundle get its level.
+    :func:`~sct_rootlets_task.analysis.level_fit.fit_levels` finds the levels that agree best with
+    the network's labels and with the anatomy. A bundle is changed only where its own level would
+    cost at least ``MARGIN`` of that module more; a bundle beyond the task's levels is removed under
+    the same condition. All voxels of a bundle get its level.
 
     Parameters
     ----------

@@ -29,8 +29,6 @@ from sct_rootlets_task.analysis.centreline import CentreLine, fit_centreline
 from sct_rootlets_task.analysis.consistency import STRAY_MM3, sound_bundles, stray_voxels
 from sct_rootlets_task.analysis.geometry import require_same_grid, slice_axis, to_world
 from sct_rootlets_task.analysis.level_fit import MARGIN, LevelFit, fit_levels
-from sct_rootlets_task.levels import level_range
-from sct_rootlets_task.postprocess import SPECK_MM3
 from sct_rootlets_task.analysis.references import (
     References,
     Shift,
@@ -40,6 +38,8 @@ from sct_rootlets_task.analysis.references import (
     shift_from_located,
     shift_from_pmj,
 )
+from sct_rootlets_task.levels import level_range
+from sct_rootlets_task.postprocess import SPECK_MM3
 
 WARNING, NOTE = "warning", "note"
 

@@ -20,8 +20,8 @@ from sct_rootlets_task.analysis.anatomy import (
     midpoint_below_pmj,
 )
 from sct_rootlets_task.analysis.centreline import CentreLine
-from sct_rootlets_task.errors import ImageError
 from sct_rootlets_task.analysis.geometry import require_same_grid, to_world
+from sct_rootlets_task.errors import ImageError
 
 _PMJ_SCALE_SD = 0.055
 _PMJ_SHARED_SD_MM = 1.5

@@ -11,13 +11,18 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from sct_rootlets_task.analysis.anatomy import DISC_OWN_SD, DISC_SHARED_SD, describe, disc_coordinate
+from sct_rootlets_task.analysis.anatomy import (
+    DISC_OWN_SD,
+    DISC_SHARED_SD,
+    describe,
+    disc_coordinate,
+)
 from sct_rootlets_task.analysis.bundles import Bundles, find_bundles
-from sct_rootlets_task.errors import ImageError, LevelSourceError, UsageError
 from sct_rootlets_task.analysis.geometry import require_same_grid, slice_numbers, to_world
 from sct_rootlets_task.analysis.level_fit import VOTE_COST, LevelFit, fit_levels
-from sct_rootlets_task.levels import level_from_class_name, level_range, relabel
 from sct_rootlets_task.analysis.references import disc_coordinates, located_level
+from sct_rootlets_task.errors import ImageError, LevelSourceError, UsageError
+from sct_rootlets_task.levels import level_from_class_name, level_range, relabel
 
 logger = logging.getLogger(__name__)
 

@@ -37,7 +37,6 @@ from sct_rootlets_task.analysis.bundles import (
     table,
 )
 from sct_rootlets_task.analysis.consistency import sound_bundles
-from sct_rootlets_task.errors import ImageError, UsageError
 from sct_rootlets_task.analysis.geometry import (
     like,
     require_same_grid,
@@ -47,6 +46,7 @@ from sct_rootlets_task.analysis.geometry import (
 )
 from sct_rootlets_task.analysis.plausibility import check
 from sct_rootlets_task.analysis.references import References, pmj_arc, pmj_point
+from sct_rootlets_task.errors import ImageError, UsageError
 
 CAUDAL, MIDPOINT, ROOTLETS = "caudal", "midpoint", "rootlets"
 METHODS = (CAUDAL, MIDPOINT, ROOTLETS)
@@ -201,6 +201,7 @@ def spinal_levels_image(
     pmj: Any = None,
     method: str = CAUDAL,
     reach_mm: float = REACH_MM,
+    fname: str = "",
 ) -> tuple[SpinalLevels, Any]:
     """Find the spinal levels of nibabel images; see :func:`spinal_levels`.
 
@@ -212,6 +213,8 @@ def spinal_levels_image(
         See the module's description.
     reach_mm : float
         Largest distance from the cord of the rootlets that count.
+    fname : str
+        Name of the segmentation, for the column of that name.
 
     Returns
     -------
@@ -231,7 +234,13 @@ def spinal_levels_image(
         require_same_grid(labels, image.affine, other=mask, other_affine=cord.affine)
     point = None if pmj is None else pmj_point(np.asarray(pmj.dataobj), pmj.affine)
     found = spinal_levels(
-        labels, image.affine, cord=mask, pmj=point, method=method, reach_mm=reach_mm
+        labels,
+        image.affine,
+        cord=mask,
+        pmj=point,
+        method=method,
+        reach_mm=reach_mm,
+        fname=fname,
     )
     return found, None if found.labels is None else like(image, found.labels)
 

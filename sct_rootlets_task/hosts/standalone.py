@@ -22,6 +22,9 @@ from sct_rootlets_task.hosts import grammar
 from sct_rootlets_task.tasks import TASKS, Task
 
 if TYPE_CHECKING:
+    import numpy as np
+
+    from sct_rootlets_task.analysis.plausibility import Report
     from sct_rootlets_task.models import InstalledModel
     from sct_rootlets_task.outputs import Job
     from sct_rootlets_task.pipeline import NetworkLoader, Segmenter, Settings
@@ -299,23 +302,37 @@ def _segment_one(run: _Run, job: Job) -> None:
     description = f"{task.name} {task.level_names.replace('–', '-')} by {model.name}"
     save_labels(segmentation.labels, image, job.output, f"{description}, value=level (C1=1)")
     details = provenance(run.segmenter, segmentation)
+    report = _check(segmentation.labels, image.affine, task)
     sidecar = {
         "GeneratedBy": [_generated_by(model, run.arguments)],
         **({"Notice": run.notice} if run.notice else {}),
         "Sources": [job.image.name],
         **details,
         "Threads": run.threads,
+        **({"Plausibility": report.to_dict()} if report else {}),
     }
     write_json(job.sidecar, sidecar)
     for viewer in run.parsed.lut or ():
         write_lut(job.output, viewer, task.levels)
     if run.parsed.qc:
-        _add_to_report(run, job)
+        _add_to_report(run, job, report)
     if run.parsed.v:
-        _report(job, details["LevelVoxels"])
+        _report(job, details["LevelVoxels"], report)
 
 
-def _add_to_report(run: _Run, job: Job) -> None:
+def _check(labels: np.ndarray, affine: np.ndarray, task: Task) -> Report | None:
+    """Return how plausible the levels are, where there is knowledge to hold them against."""
+    from sct_rootlets_task.analysis.shifting import CERVICAL
+    from sct_rootlets_task.analysis.plausibility import check
+
+    if not labels.any() or not set(task.levels) <= set(CERVICAL):
+        return None
+    return check(labels, affine, levels=task.levels)
+
+
+def _add_to_report(run: _Run, job: Job, report: Report | None) -> None:
+    from dataclasses import asdict
+
     from sct_rootlets_task.qc.entry import Details
     from sct_rootlets_task.qc.report import add_entry
 
@@ -327,6 +344,8 @@ def _add_to_report(run: _Run, job: Job) -> None:
         model=run.segmenter.model.name,
         around=Path(parsed.qc_seg) if parsed.qc_seg else None,
         expected=run.segmenter.task.levels,
+        flags=[asdict(flag) for flag in report.flags] if report else (),
+        levels=[asdict(level) for level in report.levels] if report else (),
     )
     add_entry(Path(parsed.qc), job.image, job.output, details)
 
@@ -342,13 +361,19 @@ def _generated_by(model: InstalledModel, arguments: Sequence[str]) -> dict[str, 
     }
 
 
-def _report(job: Job, level_voxels: Mapping[str, int]) -> None:
+def _report(job: Job, level_voxels: Mapping[str, int], report: Report | None) -> None:
     found = ", ".join(f"{name} {count}" for name, count in level_voxels.items()) or "none"
     viewer = (
         f"fsleyes {shlex.quote(str(job.image))} -cm greyscale {shlex.quote(str(job.output))} "
         "-cm subcortical -a 70.0 &"
     )
-    print(f"\nLevels found (voxels): {found}\nCreated file: {job.output}")
+    print(f"\nLevels found (voxels): {found}")
+    if report and report.warnings:
+        print(
+            f"{len(report.warnings)} remark(s) on their plausibility; 'sct_rootlets check -i "
+            f"{shlex.quote(str(job.output))}' lists them."
+        )
+    print(f"Created file: {job.output}")
     print(f"Done! To view results, type:\n{viewer}")
 
 

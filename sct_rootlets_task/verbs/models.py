@@ -6,7 +6,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
-from sct_rootlets_task.errors import ModelNotInstalledError, UsageError
+from sct_rootlets_task.errors import ModelNotInstalledError
 
 if TYPE_CHECKING:
     from sct_rootlets_task.models import InstalledModel
@@ -84,11 +84,9 @@ def _installed(arguments: argparse.Namespace) -> InstalledModel:
     """Return the model the user means; nothing is installed for it."""
     from sct_rootlets_task.models import find_installed
     from sct_rootlets_task.paths import model_root
-    from sct_rootlets_task.tasks import TASKS
+    from sct_rootlets_task.tasks import find_task
 
-    if arguments.task not in TASKS:
-        raise UsageError(f"-task expects one of {', '.join(TASKS)}, found {arguments.task!r}.")
-    task = TASKS[arguments.task]
+    task = find_task(arguments.task)
     release = task.release(arguments.model)
     root = model_root(arguments.model_dir)
     model = find_installed(task, release, root)

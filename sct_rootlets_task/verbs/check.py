@@ -1,0 +1,50 @@
+"""``sct_rootlets check``: whether a level map is plausible."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+NAME = "check"
+HELP = "Check the levels of a segmentation: missing, swapped, shifted, too close, too small."
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the verb."""
+    parser.add_argument("-i", required=True, metavar="SEG", help="Level map.")
+    parser.add_argument("-s", metavar="CORD", help="Cord mask on the same grid.")
+    parser.add_argument("-pmj", metavar="PMJ", help="Label image of the pontomedullary junction.")
+    parser.add_argument("-discs", metavar="DISCS", help="Label image of the discs (SCT's numbers).")
+    parser.add_argument(
+        "-task", default="rootlets", metavar="TASK", help="Task whose levels are expected."
+    )
+    parser.add_argument("-o", metavar="JSON", help="Also write the report as JSON.")
+    parser.add_argument(
+        "-strict", action="store_true", help="End with exit code 1 when there is a warning."
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print the report."""
+    from sct_rootlets_task.analysis.plausibility import check_image
+    from sct_rootlets_task.analysis.references import references_from_images
+    from sct_rootlets_task.files import write_json
+    from sct_rootlets_task.tasks import find_task
+    from sct_rootlets_task.verbs.files import read_image, read_labels
+
+    image = read_labels(arguments.i)
+    references = references_from_images(
+        image,
+        cord=read_image(arguments.s),
+        pmj=read_image(arguments.pmj),
+        discs=read_image(arguments.discs),
+    )
+    levels = find_task(arguments.task).levels
+    report = check_image(image, levels=levels, references=references)
+    for flag in report.flags:
+        print(f"{flag.severity}: {flag.text}")
+    if not report.flags:
+        print("Nothing out of the ordinary.")
+    if arguments.o:
+        write_json(Path(arguments.o), report.to_dict())
+    return 1 if arguments.strict and report.warnings else 0

@@ -1,0 +1,80 @@
+"""``sct_rootlets relabel``: give the levels of a segmentation other numbers."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+NAME = "relabel"
+HELP = "Renumber the levels of a segmentation, for example one that is off by one level."
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the verb."""
+    parser.add_argument("-i", required=True, metavar="SEG", help="Level map.")
+    parser.add_argument("-o", required=True, metavar="OUT", help="Level map to write.")
+    how = parser.add_mutually_exclusive_group(required=True)
+    how.add_argument("-shift", type=int, metavar="N", help="Add N to every level.")
+    how.add_argument(
+        "-anchor",
+        metavar="LEVEL:Z",
+        help="Shift all levels so that the one at slice Z (from the inferior end) is LEVEL.",
+    )
+    how.add_argument(
+        "-map", metavar="OLD:NEW,…", help="Replace levels by a table; 0 removes a level."
+    )
+    how.add_argument(
+        "-discs", metavar="DISCS", help="Take the levels from disc labels (SCT's numbers)."
+    )
+    how.add_argument(
+        "-locator", metavar="IMAGE", help="Take the levels from the locator's view of the image."
+    )
+    parser.add_argument("-s", metavar="CORD", help="Cord mask, a help to -discs.")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Write the renumbered level map."""
+    from sct_rootlets_task.verbs.files import read_labels, write_labels
+
+    image = read_labels(arguments.i)
+    labels = np.asarray(image.dataobj)
+    renumbered = _renumber(labels, image, arguments)
+    write_labels(renumbered, arguments.i, Path(arguments.o), "relabelled by sct_rootlets")
+    return 0
+
+
+def _renumber(labels: np.ndarray, image: Any, arguments: argparse.Namespace) -> np.ndarray:
+    from sct_rootlets_task.analysis import shifting
+    from sct_rootlets_task.analysis.references import disc_points
+    from sct_rootlets_task.verbs.files import read_image
+
+    if arguments.shift is not None:
+        return shifting.shift_levels(labels, arguments.shift)
+    if arguments.anchor:
+        level, number = shifting.parse_anchor(arguments.anchor)
+        return shifting.anchor_levels(labels, image.affine, level=level, slice_number=number)
+    if arguments.map:
+        return shifting.map_levels(labels, shifting.parse_map(arguments.map))
+    if arguments.discs:
+        discs, cord = read_image(arguments.discs), read_image(arguments.s)
+        return shifting.levels_from_discs(
+            labels,
+            image.affine,
+            discs=disc_points(np.asarray(discs.dataobj), discs.affine),
+            cord=None if cord is None else np.asarray(cord.dataobj),
+        )
+    return _from_locator(labels, image, Path(arguments.locator))
+
+
+def _from_locator(labels: np.ndarray, image: Any, path: Path) -> np.ndarray:
+    from sct_rootlets_task.analysis.geometry import require_same_grid
+    from sct_rootlets_task.analysis.shifting import levels_from_located
+    from sct_rootlets_task.images import load_image
+    from sct_rootlets_task.pipeline import locate
+
+    source = load_image(path)
+    require_same_grid(labels, image.affine, other=source.data, other_affine=source.affine)
+    return levels_from_located(labels, image.affine, located=locate(source))

@@ -1,0 +1,1 @@
+"""Training of the built-in networks; not part of the installed package."""
