@@ -121,7 +121,6 @@ def _watch(job: dict[str, Any], slot: str) -> None:
 
 def _child(job: dict[str, Any]) -> None:
     from model_zips import make_release, make_task
-
     from sct_rootlets_task.download import Patience
     from sct_rootlets_task.install import install
     from sct_rootlets_task.store import slot_name
@@ -148,10 +147,10 @@ def _child(job: dict[str, Any]) -> None:
 def _serve_jobs() -> None:
     # Loaded once here, so that a forked child starts at once.
     import filelock  # noqa: F401
-    import model_zips  # noqa: F401
     import requests  # noqa: F401
     import tqdm  # noqa: F401
 
+    import model_zips  # noqa: F401
     import sct_rootlets_task.install  # noqa: F401
 
     for line in sys.stdin:

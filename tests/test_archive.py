@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from model_zips import LAYOUTS, TRAINER, model_files, model_zip, pack, write_zip
 
+from model_zips import LAYOUTS, TRAINER, model_files, model_zip, pack, write_zip
 from sct_rootlets_task.archive import Limits, not_a_zip, trainer_name, unpack_model
 from sct_rootlets_task.errors import ArchiveError
 

@@ -18,9 +18,9 @@ from sct_rootlets_task.analysis.bundles import (
     to_dataframe,
 )
 from sct_rootlets_task.analysis.centreline import fit_centreline
-from sct_rootlets_task.errors import ImageError, MissingDependencyError
 from sct_rootlets_task.analysis.phantom import PhantomBundle, make_phantom, typical_bundles
 from sct_rootlets_task.analysis.plausibility import summarise
+from sct_rootlets_task.errors import ImageError, MissingDependencyError
 
 ORIENTATIONS = [
     "".join(letters)

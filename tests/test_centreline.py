@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from sct_rootlets_task.analysis.centreline import fit_centreline, line_through_cord
-from sct_rootlets_task.errors import ImageError
 from sct_rootlets_task.analysis.geometry import to_world
 from sct_rootlets_task.analysis.phantom import Phantom, make_phantom, typical_bundles
+from sct_rootlets_task.errors import ImageError
 
 BENDS = (0.0, 1 / 150, 1 / 80, -1 / 80)
 VOXELS = ((0.8, 0.8, 0.8), (1.0, 0.5, 0.5), (0.5, 0.5, 2.0))

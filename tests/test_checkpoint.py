@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sct_rootlets_task.network.checkpoint import read_checkpoint
 from sct_rootlets_task.errors import ModelError
+from sct_rootlets_task.network.checkpoint import read_checkpoint
 
 torch = pytest.importorskip("torch")
 

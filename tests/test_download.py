@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import requests
 import urllib3
+
 from loopback import (
     Behaviour,
     Loopback,
@@ -24,7 +25,6 @@ from loopback import (
     vanishing,
     whole,
 )
-
 from sct_rootlets_task.download import Patience, fetch, is_offline, local_path, without_password
 from sct_rootlets_task.errors import DownloadError
 

@@ -23,6 +23,7 @@ from pathlib import Path
 
 import pytest
 from filelock import FileLock
+
 from install_worker import PHASES, Worker
 from loopback import Loopback, stalled, status, trickled, truncated, vanishing, whole
 from model_zips import (
@@ -37,7 +38,6 @@ from model_zips import (
     write_model,
     write_zip,
 )
-
 from sct_rootlets_task.download import Patience
 from sct_rootlets_task.errors import ArchiveError, DownloadError, InstallError, UsageError
 from sct_rootlets_task.install import decide, install, install_zip

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from loopback import Loopback, status, whole
 from model_zips import (
     TRAINER,
@@ -20,7 +21,6 @@ from model_zips import (
     write_model,
     write_zip,
 )
-
 from sct_rootlets_task import models
 from sct_rootlets_task.errors import (
     ArchiveError,

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-import tiny_model
 
+import tiny_model
 from sct_rootlets_task.errors import ModelError, UsageError
 from sct_rootlets_task.network.model_folder import read_model_folder
 from sct_rootlets_task.network.nnunet import NNUNetNetwork, choose_device

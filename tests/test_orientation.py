@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from volumes import affine_of
 
 from sct_rootlets_task.errors import ModelError
 from sct_rootlets_task.orientation import Reorientation, axcodes_from_sct
+from volumes import affine_of
 
 ALL_48 = [
     "".join(letters)

@@ -7,8 +7,6 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-from tiny_model import write_model
-from volumes import smooth_noise, write_image
 
 from benchmarks.reference import reference_classes, stock_predictor
 from sct_rootlets_task.images import load_image
@@ -16,6 +14,8 @@ from sct_rootlets_task.models import InstalledModel
 from sct_rootlets_task.network.loading import Options
 from sct_rootlets_task.pipeline import Segmenter, Settings
 from sct_rootlets_task.tasks import TASKS
+from tiny_model import write_model
+from volumes import smooth_noise, write_image
 
 pytestmark = pytest.mark.network
 

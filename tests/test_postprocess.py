@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from volumes import affine_of
 
 from sct_rootlets_task.errors import UsageError
 from sct_rootlets_task.orientation import Reorientation
@@ -22,6 +21,7 @@ from sct_rootlets_task.postprocess import (
     remove_small,
     remove_specks,
 )
+from volumes import affine_of
 
 LEVELS = tuple(range(2, 10))
 LABELS = arrays(np.uint8, (7, 6, 8), elements=st.sampled_from([0, 0, 0, 0, 2, 3, 9]))

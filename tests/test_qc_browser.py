@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from test_qc import HOSTILE, phantom, write_case
 
 from sct_rootlets_task.luts import level_colour
 from sct_rootlets_task.qc.entry import Details
 from sct_rootlets_task.qc.report import add_entry
+from test_qc import HOSTILE, phantom, write_case
 
 pytestmark = pytest.mark.browser
 

@@ -7,7 +7,6 @@ import pytest
 
 from sct_rootlets_task.analysis.anatomy import disc_coordinate, midpoint_below_pmj
 from sct_rootlets_task.analysis.centreline import line_through_cord
-from sct_rootlets_task.errors import ImageError
 from sct_rootlets_task.analysis.references import (
     disc_coordinates,
     disc_points,
@@ -19,6 +18,7 @@ from sct_rootlets_task.analysis.references import (
     shift_from_located,
     shift_from_pmj,
 )
+from sct_rootlets_task.errors import ImageError
 
 LEVELS = tuple(range(2, 10))
 GRID = np.indices((13, 9, 100)).reshape(3, -1).T.astype(float)

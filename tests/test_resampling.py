@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from scipy.ndimage import map_coordinates, zoom
-from volumes import smooth_noise
 
 from sct_rootlets_task.network.resampling import (
     Resize,
@@ -14,6 +13,7 @@ from sct_rootlets_task.network.resampling import (
     new_shape,
     resize_image,
 )
+from volumes import smooth_noise
 
 SHAPES = [((9, 7, 8), (14, 11, 5)), ((12, 5, 6), (4, 9, 6)), ((3, 4, 5), (6, 8, 10))]
 

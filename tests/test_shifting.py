@@ -11,7 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sct_rootlets_task.analysis.anatomy import disc_coordinate
-from sct_rootlets_task.errors import ImageError, UsageError
 from sct_rootlets_task.analysis.geometry import slice_numbers
 from sct_rootlets_task.analysis.phantom import Phantom, make_phantom
 from sct_rootlets_task.analysis.shifting import (
@@ -24,6 +23,7 @@ from sct_rootlets_task.analysis.shifting import (
     parse_map,
     shift_levels,
 )
+from sct_rootlets_task.errors import ImageError, UsageError
 
 LEVELS = tuple(range(2, 10))
 ROW = np.arange(2, 10, dtype=np.uint8).reshape(8, 1, 1)

@@ -12,7 +12,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sct_rootlets_task.errors import ImageError, UsageError
 from sct_rootlets_task.analysis.geometry import slice_axis, to_world, voxel_volume
 from sct_rootlets_task.analysis.phantom import (
     CORD_HALF_DEPTH_MM,
@@ -30,6 +29,7 @@ from sct_rootlets_task.analysis.spinal_levels import (
     spinal_levels,
     spinal_levels_image,
 )
+from sct_rootlets_task.errors import ImageError, UsageError
 
 ORIENTATIONS = [
     "".join(letters)

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sct_rootlets_task.errors import ImageError
 from sct_rootlets_task.analysis.phantom import make_phantom, typical_bundles
 from sct_rootlets_task.analysis.split import PARTS, split, split_image
+from sct_rootlets_task.errors import ImageError
 
 LEVELS = tuple(range(4, 8))
 

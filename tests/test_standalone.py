@@ -12,15 +12,15 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+
 from fake_network import FakeNetwork, Loader
 from model_zips import write_model as write_model_folder
-from volumes import write_image
-
 from sct_rootlets_task.hosts import grammar, standalone
 from sct_rootlets_task.network.loading import Options
 from sct_rootlets_task.network.model_folder import ModelFolder
 from sct_rootlets_task.postprocess import remove_specks
 from sct_rootlets_task.tasks import TASKS, build_registry
+from volumes import write_image
 
 SHAPE = (9, 8, 24)
 

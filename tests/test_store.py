@@ -7,8 +7,8 @@ import logging
 from pathlib import Path
 
 import pytest
-from model_zips import TRAINER, make_release, make_task, model_zip, write_model, write_zip
 
+from model_zips import TRAINER, make_release, make_task, model_zip, write_model, write_zip
 from sct_rootlets_task.errors import ModelError
 from sct_rootlets_task.install import install
 from sct_rootlets_task.store import (

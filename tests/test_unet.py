@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-import tiny_model
 
+import tiny_model
 from sct_rootlets_task.errors import ModelError
 from sct_rootlets_task.network.engines import Mirrored, import_openvino
 from sct_rootlets_task.network.unet import (

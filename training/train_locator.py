@@ -223,7 +223,12 @@ def write_folder(network: Any, out: Path) -> Path:
     (folder / "fold_all").mkdir(parents=True, exist_ok=True)
     shutil.copy(built_in / "plans.json", folder)
     shutil.copy(built_in / "dataset.json", folder)
-    weights = {name: value.half() for name, value in network.state_dict().items()}
+    # nnU-Net's state dictionaries name most tensors several times; each is stored once.
+    halves: dict[int, Any] = {}
+    weights = {
+        name: halves.setdefault(value.data_ptr(), value.half())
+        for name, value in network.state_dict().items()
+    }
     content = {
         "network_weights": weights,
         "trainer_name": "nnUNetTrainer",

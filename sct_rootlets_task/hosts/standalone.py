@@ -322,8 +322,8 @@ def _segment_one(run: _Run, job: Job) -> None:
 
 def _check(labels: np.ndarray, affine: np.ndarray, task: Task) -> Report | None:
     """Return how plausible the levels are, where there is knowledge to hold them against."""
-    from sct_rootlets_task.analysis.shifting import CERVICAL
     from sct_rootlets_task.analysis.plausibility import check
+    from sct_rootlets_task.analysis.shifting import CERVICAL
 
     if not labels.any() or not set(task.levels) <= set(CERVICAL):
         return None
