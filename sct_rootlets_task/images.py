@@ -233,8 +233,8 @@ def _geometry_warnings(header: Any) -> list[str]:
     return []
 
 
-def save_labels(labels: np.ndarray, image: InputImage, path: Path, description: str) -> None:
-    """Write a label map on the grid of the image it was made from.
+def labels_image(labels: np.ndarray, image: InputImage, description: str) -> Any:
+    """Return a label map on the grid of the image it was made from, as a nibabel image.
 
     Affine, sform, qform, their codes, and units are those of the image, bit for bit.
 
@@ -244,15 +244,8 @@ def save_labels(labels: np.ndarray, image: InputImage, path: Path, description: 
         Level of each voxel.
     image : InputImage
         The image the labels belong to.
-    path : Path
-        ``.nii`` or ``.nii.gz``; replaced only when the new file is complete.
     description : str
         Text for the header's ``descrip`` (79 ASCII characters are kept).
-
-    Raises
-    ------
-    OutputError
-        If the file cannot be written.
     """
     import nibabel as nib
 
@@ -265,5 +258,29 @@ def save_labels(labels: np.ndarray, image: InputImage, path: Path, description: 
     header["cal_min"], header["cal_max"] = 0, max(1, int(labels.max(initial=0)))
     header["descrip"] = description.encode("ascii", "replace")[:79]
     kind = nib.Nifti2Image if isinstance(header, nib.Nifti2Header) else nib.Nifti1Image
+    return kind(labels.astype(np.uint8), image.affine, header)
+
+
+def save_labels(labels: np.ndarray, image: InputImage, path: Path, description: str) -> None:
+    """Write a label map on the grid of the image it was made from; see :func:`labels_image`.
+
+    Parameters
+    ----------
+    labels : ndarray of uint8, shape (i, j, k)
+        Level of each voxel.
+    image : InputImage
+        The image the labels belong to.
+    path : Path
+        ``.nii`` or ``.nii.gz``; replaced only when the new file is complete.
+    description : str
+        Text for the header's ``descrip``.
+
+    Raises
+    ------
+    OutputError
+        If the file cannot be written.
+    """
+    import nibabel as nib
+
     with atomic_output(path) as temporary:
-        nib.save(kind(labels.astype(np.uint8), image.affine, header), temporary)
+        nib.save(labels_image(labels, image, description), temporary)

@@ -33,6 +33,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("install", "picture", "qc.entry", "qc.pages"),
     ("models", "qc.report"),
     ("pipeline",),
+    ("api",),
     ("hosts", "hosts.grammar", "verbs", "verbs.files"),
     (
         "verbs.check",

@@ -1,16 +1,30 @@
-"""The synthetic sample is anatomy, not noise: levels in order, rootlets dark in bright CSF."""
+"""The synthetic sample has a known anatomy and a coherent header."""
 
 from __future__ import annotations
 
 from itertools import pairwise
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
 import pytest
+from scipy.ndimage import binary_dilation, distance_transform_edt
 
-from sct_rootlets_task.images import load_image
-from sct_rootlets_task.sample import Sample, make_sample, write_sample
+from sct_rootlets_task.errors import OutputError
+from sct_rootlets_task.sample import (
+    DISCS,
+    SHAPE,
+    SPINAL_LEVELS,
+    Sample,
+    Space,
+    SpinalLevel,
+    cord_axis,
+    make_filaments,
+    make_sample,
+    make_space,
+    write_sample,
+)
+
+LEVELS = list(range(2, 10))
 
 
 @pytest.fixture(scope="module")
@@ -18,47 +32,151 @@ def sample() -> Sample:
     return make_sample(0)
 
 
-def test_a_seed_always_gives_the_same_volume(sample: Sample) -> None:
+@pytest.fixture(scope="module")
+def space() -> Space:
+    return make_space()
+
+
+@pytest.fixture(scope="module")
+def along_cord(sample: Sample, space: Space) -> dict[int, np.ndarray]:
+    """Distance from the PMJ of every rootlet voxel, by level, in mm."""
+    s = np.broadcast_to(space.s, SHAPE)
+    return {level: s[sample.levels == level] for level in LEVELS}
+
+
+def test_same_seed_same_volume(sample: Sample) -> None:
     again = make_sample(0)
-    assert np.array_equal(sample.data, again.data)
-    assert np.array_equal(sample.levels, again.levels)
-    assert not np.array_equal(sample.data, make_sample(1).data)
+    np.testing.assert_array_equal(sample.data, again.data)
+    np.testing.assert_array_equal(sample.levels, again.levels)
 
 
-def test_the_levels_follow_each_other_at_the_published_distances(sample: Sample) -> None:
-    middles = [np.argwhere(sample.levels == level)[:, 2].mean() for level in range(2, 10)]
-    # Cadotte 2015 saw 10.0 to 18.8 mm between the midpoints of neighbouring levels.
-    assert all(10.0 <= upper - lower <= 18.8 for upper, lower in pairwise(middles))
+def test_another_seed_is_another_volume_of_the_same_anatomy(sample: Sample) -> None:
+    other = make_sample(1)
+    assert (sample.data != other.data).mean() > 0.5
+    np.testing.assert_array_equal(sample.cord, other.cord)
 
 
-def test_every_level_has_rootlets_on_both_sides_in_front_and_behind(sample: Sample) -> None:
-    for level in range(2, 10):
-        places = np.argwhere(sample.levels == level)
-        low, high = places[:, 2].min(), places[:, 2].max()
-        middle = np.argwhere(sample.cord[:, :, low : high + 1]).mean(axis=0)
-        assert 0.3 < np.mean(places[:, 0] > middle[0]) < 0.7
-        assert 0.1 < np.mean(places[:, 1] > middle[1]) < 0.9
+def test_header_is_coherent(tmp_path: Path) -> None:
+    import nibabel as nib
+
+    image = nib.load(write_sample(tmp_path / "new" / "sample.nii.gz"))
+    sform, s_code = image.header.get_sform(coded=True)
+    qform, q_code = image.header.get_qform(coded=True)
+    assert (s_code, q_code) == (1, 1)
+    np.testing.assert_allclose(sform, qform, atol=1e-5)
+    assert image.header.get_xyzt_units()[0] == "mm"
+    assert image.header.get_zooms() == (1.0, 1.0, 1.0)
+    assert image.get_data_dtype() == np.int16
+    assert nib.aff2axcodes(image.affine) == ("R", "A", "S")
 
 
-def test_rootlets_lie_outside_the_cord_and_are_darker_than_the_csf(sample: Sample) -> None:
+def test_file_holds_the_sample_and_is_a_few_megabytes(tmp_path: Path, sample: Sample) -> None:
+    import nibabel as nib
+
+    path = tmp_path / "sample.nii.gz"
+    assert write_sample(path) == path
+    np.testing.assert_array_equal(np.asanyarray(nib.load(path).dataobj), sample.data)
+    assert path.stat().st_size < 5e6
+
+
+def test_unwritable_target_is_an_output_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    with pytest.raises(OutputError, match="Cannot write"):
+        write_sample(tmp_path / "file" / "sample.nii.gz")
+
+
+def test_all_levels_are_there_and_no_other_value(sample: Sample) -> None:
+    assert np.unique(sample.levels).tolist() == [0, *LEVELS]
+
+
+def test_levels_follow_each_other_from_head_to_foot(sample: Sample) -> None:
+    heights = [np.argwhere(sample.levels == level)[:, 2].mean() for level in LEVELS]
+    assert heights == sorted(heights, reverse=True)
+
+
+@pytest.mark.parametrize("level", SPINAL_LEVELS, ids=lambda level: f"level {level.level}")
+def test_rootlets_lie_where_the_table_says(
+    level: SpinalLevel, along_cord: dict[int, np.ndarray]
+) -> None:
+    s = along_cord[level.level]
+    assert s.mean() == pytest.approx(level.midpoint, abs=2)
+    assert np.ptp(s) == pytest.approx(level.height, abs=2.5)
+
+
+def test_spacing_and_gaps_are_within_those_seen_in_people(
+    along_cord: dict[int, np.ndarray],
+) -> None:
+    """Ranges of Cadotte et al. 2015: midpoints 10.0–18.8 mm apart, gaps of 1.5–10.0 mm."""
+    for upper, lower in pairwise(LEVELS):
+        assert 10.0 < along_cord[lower].mean() - along_cord[upper].mean() < 18.8
+        assert 1.5 < along_cord[lower].min() - along_cord[upper].max() < 10.0
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_each_level_has_four_bundles(level: int, sample: Sample, space: Space) -> None:
+    mine = sample.levels == level
+    right, front = np.broadcast_to(space.w > 0, SHAPE), np.broadcast_to(space.v > 0, SHAPE)
+    for side in (right, ~right):
+        for part in (front, ~front):
+            assert np.count_nonzero(mine & side & part) >= 10
+
+
+def test_rootlets_lie_in_the_csf_outside_the_cord(sample: Sample) -> None:
     rootlets = sample.levels > 0
-    assert not np.any(rootlets & sample.cord)
-    slices = np.flatnonzero(rootlets.any(axis=(0, 1)))
-    around = sample.data[:, :, slices[0] : slices[-1]]
-    csf = np.percentile(around, 99)
-    assert sample.data[rootlets].mean() < 0.85 * csf
-    assert sample.data[sample.cord].mean() < 0.6 * csf
+    from_cord = distance_transform_edt(~sample.cord)[rootlets]
+    assert from_cord.min() >= 1
+    assert from_cord.max() < 10
 
 
-@pytest.mark.parametrize("name", ["a.nii.gz", "a.nii"])
-def test_the_file_is_a_coherent_image_of_one_millimetre(tmp_path: Path, name: str) -> None:
-    path = write_sample(tmp_path / name)
-    image = load_image(path)
-    assert image.warnings == ()
-    assert image.spacing == (1.0, 1.0, 1.0)
-    header = nib.load(path).header
-    assert (int(header["sform_code"]), int(header["qform_code"])) == (1, 1)
-    assert header.get_xyzt_units()[0] == "mm"
-    assert header.get_data_dtype() == np.int16
-    if name.endswith(".gz"):
-        assert path.stat().st_size < 8 * 2**20
+@pytest.mark.parametrize("level", LEVELS)
+def test_rootlets_and_cord_are_darker_than_the_csf_around(level: int, sample: Sample) -> None:
+    slices = np.unique(np.argwhere(sample.levels == level)[:, 2])
+    data, rootlets, cord = (a[..., slices] for a in (sample.data, sample.levels > 0, sample.cord))
+    near = binary_dilation(cord, iterations=4) & ~binary_dilation(cord)
+    csf = np.median(data[near & ~binary_dilation(rootlets)])
+    assert np.median(data[rootlets]) < 0.8 * csf
+    assert np.median(data[binary_dilation(~cord) & cord]) < csf
+    assert np.median(data[cord]) < 0.5 * csf
+
+
+def test_air_is_dark_and_noisy_and_nothing_overflows(sample: Sample) -> None:
+    air = sample.data[:, -20:, :20]
+    assert 0 < air.std() < 20
+    assert np.median(air) < 0.1 * np.median(sample.data[sample.cord])
+    assert sample.data.min() >= 0
+    assert sample.data.max() < 5000
+
+
+def test_cord_is_widest_at_the_cervical_enlargement(sample: Sample, space: Space) -> None:
+    s, w = np.broadcast_to(space.s, SHAPE), np.abs(np.broadcast_to(space.w, SHAPE))
+    widths = {
+        name: np.ptp(w[sample.cord & (np.abs(s - at) < 2)])
+        for name, at in (("C2", 38.0), ("C5", 86.5), ("T2", 160.0))
+    }
+    assert widths["C5"] > widths["C2"] > widths["T2"]
+
+
+def test_axis_starts_at_the_pmj_and_s_is_its_length() -> None:
+    s, points, forwards = cord_axis()
+    np.testing.assert_allclose(points[np.abs(s).argmin()], 0, atol=1e-9)
+    lengths = np.linalg.norm(np.diff(points, axis=0), axis=1)
+    np.testing.assert_allclose(lengths, np.diff(s), rtol=1e-3)
+    across = np.sum(np.diff(points, axis=0) * forwards[1:], axis=1)
+    np.testing.assert_allclose(across, 0, atol=1e-6)
+
+
+@pytest.mark.parametrize("level", SPINAL_LEVELS, ids=lambda level: f"level {level.level}")
+def test_filaments_run_from_cord_to_dura_and_downwards(level: SpinalLevel) -> None:
+    filaments = make_filaments(level, np.random.default_rng(0))
+    assert len(filaments) == 22
+    for number, points in filaments:
+        assert number == level.level
+        assert points[-1, 0] > points[0, 0]
+        assert abs(points[-1, 2]) > abs(points[0, 2])
+        assert abs(points[0, 0] - level.midpoint) < level.height
+
+
+def test_nerves_leave_below_their_rootlets_between_two_vertebrae() -> None:
+    for level in SPINAL_LEVELS:
+        assert level.exit > level.midpoint
+        assert level.level == 2 or level.exit in DISCS
