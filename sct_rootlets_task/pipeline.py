@@ -95,6 +95,9 @@ class Segmentation:
         Tiles of the network that were run, and tiles there are; zeros when the engine does not say.
     warnings : tuple of str
         What a user should look at.
+    located : ndarray of uint8, shape (i, j, k), optional
+        Level of each voxel of the canal as the locator sees it, where it was run and the labels
+        do not come from it: an independent opinion.
     """
 
     labels: np.ndarray
@@ -102,6 +105,7 @@ class Segmentation:
     seconds: Mapping[str, float] = field(default_factory=dict)
     tiles: tuple[int, int] = (0, 0)
     warnings: tuple[str, ...] = ()
+    located: np.ndarray | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -220,7 +224,13 @@ class Segmenter:
             warnings.append(
                 f"no rootlets of the levels {self.task.level_names} were found in this image."
             )
-        return Segmentation(labels, tuple(steps), seconds, tiles, tuple(warnings))
+        located = self._independent_levels(canal)
+        return Segmentation(labels, tuple(steps), seconds, tiles, tuple(warnings), located)
+
+    def _independent_levels(self, canal: np.ndarray | None) -> np.ndarray | None:
+        if canal is None or self._locator is None or isinstance(self._source, lv.ByLocator):
+            return None
+        return lv.relabel(canal, canal_levels(self._locator.folder.classes))
 
     def _classes(
         self, image: InputImage, canal: np.ndarray | None, near: np.ndarray | None

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from sct_rootlets_task.analysis.plausibility import Report
     from sct_rootlets_task.models import InstalledModel
     from sct_rootlets_task.outputs import Job
-    from sct_rootlets_task.pipeline import NetworkLoader, Segmenter, Settings
+    from sct_rootlets_task.pipeline import NetworkLoader, Segmentation, Segmenter, Settings
 
 logger = logging.getLogger("sct_rootlets_task")
 
@@ -302,7 +302,7 @@ def _segment_one(run: _Run, job: Job) -> None:
     description = f"{task.name} {task.level_names.replace('–', '-')} by {model.name}"
     save_labels(segmentation.labels, image, job.output, f"{description}, value=level (C1=1)")
     details = provenance(run.segmenter, segmentation)
-    report = _check(segmentation.labels, image.affine, task)
+    report = _check(segmentation, image.affine, task)
     sidecar = {
         "GeneratedBy": [_generated_by(model, run.arguments)],
         **({"Notice": run.notice} if run.notice else {}),
@@ -320,14 +320,16 @@ def _segment_one(run: _Run, job: Job) -> None:
         _report(job, details["LevelVoxels"], report)
 
 
-def _check(labels: np.ndarray, affine: np.ndarray, task: Task) -> Report | None:
+def _check(segmentation: Segmentation, affine: np.ndarray, task: Task) -> Report | None:
     """Return how plausible the levels are, where there is knowledge to hold them against."""
     from sct_rootlets_task.analysis.plausibility import check
+    from sct_rootlets_task.analysis.references import References
     from sct_rootlets_task.analysis.shifting import CERVICAL
 
-    if not labels.any() or not set(task.levels) <= set(CERVICAL):
+    if not segmentation.labels.any() or not set(task.levels) <= set(CERVICAL):
         return None
-    return check(labels, affine, levels=task.levels)
+    references = References(located=segmentation.located)
+    return check(segmentation.labels, affine, levels=task.levels, references=references)
 
 
 def _add_to_report(run: _Run, job: Job, report: Report | None) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 NAME = "check"
 HELP = "Check the levels of a segmentation: missing, swapped, shifted, too close, too small."
@@ -15,6 +16,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-s", metavar="CORD", help="Cord mask on the same grid.")
     parser.add_argument("-pmj", metavar="PMJ", help="Label image of the pontomedullary junction.")
     parser.add_argument("-discs", metavar="DISCS", help="Label image of the discs (SCT's numbers).")
+    parser.add_argument(
+        "-locator", metavar="IMAGE", help="Image, for the locator's independent opinion."
+    )
     parser.add_argument(
         "-task", default="rootlets", metavar="TASK", help="Task whose levels are expected."
     )
@@ -33,11 +37,13 @@ def run(arguments: argparse.Namespace) -> int:
     from sct_rootlets_task.verbs.files import read_image, read_labels
 
     image = read_labels(arguments.i)
+    located = _located(arguments.locator) if arguments.locator else None
     references = references_from_images(
         image,
         cord=read_image(arguments.s),
         pmj=read_image(arguments.pmj),
         discs=read_image(arguments.discs),
+        located=located,
     )
     levels = find_task(arguments.task).levels
     report = check_image(image, levels=levels, references=references)
@@ -48,3 +54,12 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.o:
         write_json(Path(arguments.o), report.to_dict())
     return 1 if arguments.strict and report.warnings else 0
+
+
+def _located(path: str) -> Any:
+    """Return the locator's levels of an image as a nibabel image."""
+    from sct_rootlets_task.images import labels_image, load_image
+    from sct_rootlets_task.pipeline import locate
+
+    image = load_image(Path(path))
+    return labels_image(locate(image), image, "levels of the canal")
