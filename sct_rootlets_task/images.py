@@ -262,7 +262,9 @@ def labels_image(labels: np.ndarray, image: InputImage, description: str) -> Any
 
 
 def save_labels(labels: np.ndarray, image: InputImage, path: Path, description: str) -> None:
-    """Write a label map on the grid of the image it was made from; see :func:`labels_image`.
+    """Write a label map on the grid of the image it was made from.
+
+    The file holds what :func:`~sct_rootlets_task.images.labels_image` returns.
 
     Parameters
     ----------

@@ -153,7 +153,7 @@ class LevelSummary:
 
 @dataclass(frozen=True)
 class Report:
-    """Result of :func:`check`.
+    """Result of ``check``.
 
     Parameters
     ----------

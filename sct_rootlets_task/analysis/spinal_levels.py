@@ -203,7 +203,7 @@ def spinal_levels_image(
     reach_mm: float = REACH_MM,
     fname: str = "",
 ) -> tuple[SpinalLevels, Any]:
-    """Find the spinal levels of nibabel images; see :func:`spinal_levels`.
+    """Find the spinal levels of nibabel images; see ``spinal_levels``.
 
     Parameters
     ----------

@@ -59,7 +59,7 @@ def split(labels: np.ndarray, affine: np.ndarray, *, cord: np.ndarray) -> dict[s
 
 
 def split_image(image: Any, cord: Any) -> dict[str, Any]:
-    """Split a nibabel image; see :func:`split`.
+    """Split a nibabel image; see ``split``.
 
     Parameters
     ----------
