@@ -360,3 +360,13 @@ def test_a_missing_mask_for_the_report_is_found_out_before_anything_runs(
     words = ("rootlets", "-i", image, "-model", model, "-qc", "qc", "-qc-seg", "missing.nii.gz")
     assert run(*words, load=load) == 2
     assert load.networks == []
+
+
+def test_a_report_that_cannot_be_made_is_found_out_before_anything_runs(
+    image: Path, model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    load = Loader()
+    assert run("rootlets", "-i", image, "-model", model, "-qc", "qc", load=load) == 1
+    assert "sct-rootlets-task[qc]" in capsys.readouterr().err
+    assert load.networks == []

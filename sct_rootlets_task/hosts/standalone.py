@@ -203,12 +203,23 @@ def _segment(
         if not image.is_file():
             raise UsageError(f"This file does not exist: {image}. Check the path.")
     jobs = plan_outputs(images, parsed.o, task.suffix, overwrite=bool(parsed.overwrite))
+    if parsed.qc:
+        _require_report_packages()
     limit_threads(threads)
     start = time.perf_counter()
     segmenter, notice = _load(task, parsed, settings, load)
     failures = _segment_all(_Run(segmenter, notice, parsed, arguments, threads), jobs)
     _summarise(jobs, failures, time.perf_counter() - start)
     return 1 if failures else 0
+
+
+def _require_report_packages() -> None:
+    """Find out now, not after the first image, that the report cannot be made."""
+    from sct_rootlets_task.qc.pages import require_jinja
+    from sct_rootlets_task.qc.render import require_pillow
+
+    require_jinja()
+    require_pillow()
 
 
 def _settings(task: Task, parsed: argparse.Namespace, threads: int) -> Settings:
