@@ -113,8 +113,10 @@ def level_field(
 
 
 def in_order(canal: np.ndarray, affine: np.ndarray, classes: Mapping[str, int]) -> np.ndarray:
-    """Return the canal with its classes in order from head to tail, without single voxels that
-    are off, and without what lies far from the canal.
+    """Return the canal with its classes in order from head to tail.
+
+    Single voxels that are off take the class of their stretch of the canal; what lies far from the
+    canal is left out.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What a scanner does to a case: contrast of the spinal canal and its surroundings, artefacts, noise.
+"""What a scanner does to a case: contrast of the canal and its surroundings, artefacts, noise.
 
 Tensors have the axes (z, y, x); intensities are about 0 (dark) to 1 (bright).
 """
@@ -143,7 +143,7 @@ class Artist:
         return csf, cord, cord * rng.uniform(0.8, 1.2), csf + (cord - csf) * rng.uniform(0.4, 1.3)
 
     def _rootlet_ink(self, rootlets: Any) -> Any:
-        """Return how much of each voxel is painted as rootlet: thin, faint, broken, part missing."""
+        """Return how much of each voxel is painted as rootlet: thin, faint, broken or missing."""
         from torch.nn.functional import avg_pool3d
 
         rng = self.rng

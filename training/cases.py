@@ -1,9 +1,9 @@
 """Training cases: a world bent, warped, repainted and degraded, with its labels.
 
-The idea is SynthSeg's (Billot et al. 2023, doi:10.1016/j.media.2023.102789): labels are known exactly
-because the image is made from them, and whatever a scanner may change is drawn at random. Here the
-surroundings come from the template or a real image, so they look like a neck, and only the spinal
-canal is painted.
+The idea is SynthSeg's (Billot et al. 2023, doi:10.1016/j.media.2023.102789): labels are known
+exactly because the image is made from them, and what a scanner may change is drawn at random. The
+surroundings come from the template or a real image, so they look like a neck; only the spinal canal
+is painted.
 """
 
 from __future__ import annotations
@@ -207,7 +207,7 @@ class CaseMaker:
         return places, canal
 
     def _moved_cord(self, world: World, canal: Any, artist: Artist) -> Any:
-        """Return cord and grey matter, the cord being thicker, thinner or elsewhere in the canal."""
+        """Return cord and grey matter, the cord being thicker, thinner or somewhere else."""
         rng, mm = self.rng, 1 / world.voxel_mm
         places = [canal[0]]
         for part, middle, spread in zip(

@@ -64,6 +64,8 @@ class World:
         Slices between which the canal is known.
     negative : bool
         Whether no cervical level is in the image; then only that is known.
+    origin : (float, float, float)
+        Where the first voxel lies in the image it was made of, in its voxels along (z, y, x).
     """
 
     name: str
@@ -75,6 +77,7 @@ class World:
     line: np.ndarray
     span: tuple[float, float]
     negative: bool = False
+    origin: tuple[float, float, float] = (0.0, 0.0, 0.0)
 
 
 def template_world(template: Template) -> World:
@@ -270,6 +273,7 @@ def _carried(
     return _world(
         name, FINE_MM, scaled(fine), tissues, levels, classes,
         line=middle, span=(float(inside[0]), float(inside[-1])),
+        origin=tuple(low.tolist()),
     )  # fmt: skip
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 
@@ -84,15 +85,14 @@ class LevelField:
             Each border lies where the density of rootlets along the line, plus a penalty that
             grows with the square of the distance, is lowest within :data:`SHIFT_MM`.
         """
-        borders = self._borders()
         moved = [
-            _into_gap(border, arcs) if {upper.rank, lower.rank} <= set(ranks) else border
-            for border, upper, lower in zip(borders, self.runs, self.runs[1:])
+            _into_gap(lower.start, arcs) if {upper.rank, lower.rank} <= set(ranks) else lower.start
+            for upper, lower in pairwise(self.runs)
         ]
         ends = np.maximum.accumulate([self.runs[0].start, *moved, self.runs[-1].end])
         runs = [
             replace(run, start=float(a), end=float(b))
-            for run, a, b in zip(self.runs, ends, ends[1:])
+            for run, (a, b) in zip(self.runs, pairwise(ends), strict=True)
         ]
         return replace(self, runs=tuple(runs))
 
