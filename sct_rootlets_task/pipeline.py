@@ -173,8 +173,8 @@ class Segmenter:
         self.task = task
         self.model = model
         self.settings = settings or Settings()
-        self._source = task.levels_of(model.release)
         folder = read_model_folder(model.path)
+        self._source = task.levels_of(model.release, folder.classes)
         if not isinstance(self._source, lv.ByLocator):
             self._levels = lv.class_levels(self._source, folder.classes, task.levels)
         self._main = self._load(folder, load, self.settings.network)

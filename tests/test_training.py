@@ -24,7 +24,7 @@ SMALL = Recipe((32, 24, 24), 0.8, (1.0, 1.0), away=0.0, painted=1.0, lost=0.0)
 
 
 def world(name: str = "errsm", *, negative: bool = False) -> World:
-    """Return a straight canal: cord, CSF around it, a rootlet of C5 on each side, levels C4 to C6."""
+    """Return a straight canal: cord, CSF, a rootlet of C5 on each side, levels C4 to C6."""
     shape = (80, 60, 60)
     y, x = np.ogrid[:60, :60]
     radius = np.hypot(y - 30, x - 30)

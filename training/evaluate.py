@@ -31,7 +31,13 @@ from sct_rootlets_task.analysis.agreement import ALL, MEAN, compare
 from sct_rootlets_task.analysis.bundles import find_bundles
 from sct_rootlets_task.analysis.centreline import line_through_rootlets
 from sct_rootlets_task.analysis.geometry import to_world
-from sct_rootlets_task.analysis.plausibility import summarise
+from sct_rootlets_task.analysis.plausibility import (
+    WARNING,
+    Flag,
+    LevelSummary,
+    check,
+    summarise,
+)
 from sct_rootlets_task.images import InputImage, load_image
 from sct_rootlets_task.levels import level_name
 from sct_rootlets_task.locator import LocatedLevels, located_levels
@@ -151,16 +157,21 @@ def real(judge: Judge, left_out: dict[str, Path]) -> Iterator[Row]:
     for subject in SUBJECTS:
         image = judge.real(subject)
         labels = judge.segment(image)
-        middles = _midpoints(labels, image.affine)
-        gaps = [lower - upper for upper, lower in pairwise(middles.values())]
-        sides = _sides(labels, image.affine)
+        found = _summaries(labels, image.affine)
+        gaps = [lower.midpoint - upper.midpoint for upper, lower in pairwise(found)]
+        lame = [item for item in found if not (item.left_volume and item.right_volume)]
+        report = check(labels, image.affine)
         row: Row = {
             "image": subject,
-            "levels": " ".join(level_name(level) for level in middles),
+            "levels": " ".join(level_name(item.level) for item in found),
             "in order": all(gap > 0 for gap in gaps),
-            "one side only": " ".join(level_name(v) for v, n in sides.items() if n == 1),
+            "one side only": " ".join(level_name(item.level) for item in lame),
             "midpoints apart mm": " ".join(f"{gap:.0f}" for gap in gaps),
+            "heights mm": " ".join(f"{item.height:.0f}" for item in found),
             "farthest from line mm": _farthest(labels, image.affine),
+            "warnings": ", ".join(
+                _short(flag) for flag in report.flags if flag.severity == WARNING
+            ),
         }
         if subject in left_out:
             truth = _truth(hybrid(judge.template, judge.data, subject), image)
@@ -288,20 +299,14 @@ def _truth(world: World, image: InputImage) -> np.ndarray:
     return np.asarray(resample_from_to(source, target, order=0).dataobj).astype(np.uint8)
 
 
-def _midpoints(labels: np.ndarray, affine: np.ndarray) -> dict[int, float]:
-    """Return the midpoints of the levels along the cord, from head to tail."""
-    if not labels.any():
-        return {}
-    bundles = find_bundles(labels, affine)
-    return {item.level: item.midpoint for item in summarise(bundles.items)}
+def _summaries(labels: np.ndarray, affine: np.ndarray) -> tuple[LevelSummary, ...]:
+    """Return the levels found, from head to tail."""
+    return summarise(find_bundles(labels, affine).items) if labels.any() else ()
 
 
-def _sides(labels: np.ndarray, affine: np.ndarray) -> dict[int, int]:
-    """Return on how many sides each level has rootlets."""
-    if not labels.any():
-        return {}
-    found = summarise(find_bundles(labels, affine).items)
-    return {v.level: (v.left_volume > 0) + (v.right_volume > 0) for v in found}
+def _short(flag: Flag) -> str:
+    """Return a flag in a few words."""
+    return flag.code if flag.level is None else f"{flag.code} {level_name(flag.level)}"
 
 
 def _farthest(labels: np.ndarray, affine: np.ndarray) -> float | None:
