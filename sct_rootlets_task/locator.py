@@ -177,7 +177,7 @@ def levels_beside_canal(
 ) -> np.ndarray:
     """Give each rootlet voxel the level of the canal it lies beside.
 
-    The borders between levels first move into the nearest gaps between rootlets. Voxels farther
+    The borders between levels first move, together, into gaps between rootlets. Voxels farther
     from the canal than ``source.reach_mm`` and components smaller than ``source.min_volume_mm3``
     are dropped. A component of which at least the share ``source.majority`` lies beside one level
     takes that level as a whole; in any other each voxel keeps its own. Rootlets beside the canal
@@ -223,7 +223,7 @@ def levels_beside_canal(
     voxels = candidates[np.isfinite(distance)]
     of_rank = _level_of_class(classes, expected)[class_order(classes)]
     arcs = field.line.project(to_world(voxels, affine))[:, 0]
-    field = field.between_rootlets(arcs, ranks=np.flatnonzero(of_rank).tolist())
+    field = field.between_rootlets(arcs)
     kept = np.zeros(rootlets.shape, dtype=bool)
     kept[tuple(voxels.T)] = True
     components, _ = label(kept, structure=np.ones((3, 3, 3)))

@@ -59,16 +59,33 @@ def test_ranks_beyond_the_ends_are_those_of_the_ends() -> None:
 
 def test_a_border_moves_into_the_gap_between_rootlets() -> None:
     field = fit_level_field(ranks(), affine_of("RAS"))
-    arcs = np.concatenate([np.linspace(35, 57, 200), np.linspace(66, 88, 200)])
-    moved = field.between_rootlets(np.concatenate([arcs, [60.0] * 60]), ranks=[1, 2])
-    assert 61 < moved.runs[2].start < 60 + SHIFT_MM
-    assert moved.runs[1].start == field.runs[1].start
+    arcs = np.concatenate([np.linspace(35, 63, 300), np.linspace(69, 88, 200)])
+    moved = field.between_rootlets(arcs)
+    assert 63 < moved.runs[2].start < 69
+
+
+@pytest.mark.parametrize("shift", [-7.0, 7.0])
+def test_borders_move_together_when_all_rootlets_lie_lower_or_higher(shift: float) -> None:
+    field = fit_level_field(ranks(), affine_of("RAS"))
+    middles = np.array([15, 45, 75, 105]) + shift
+    arcs = np.concatenate([np.linspace(m - 10, m + 10, 200) for m in middles])
+    moved = borders_of(field.between_rootlets(arcs))
+    for border, wanted in zip(moved, (30, 60, 90), strict=True):
+        assert abs(border - wanted - shift) < 5
+    ranks_of = field.between_rootlets(arcs).rank_at(arcs).reshape(4, 200)
+    assert all((row == number).all() for number, row in enumerate(ranks_of))
+
+
+def test_no_border_moves_farther_than_allowed() -> None:
+    field = fit_level_field(ranks(), affine_of("RAS"))
+    moved = borders_of(field.between_rootlets(np.linspace(20, 100, 900)))
+    assert max(abs(np.array(moved) - borders_of(field))) <= SHIFT_MM
 
 
 def test_a_border_without_rootlets_around_stays() -> None:
     field = fit_level_field(ranks(), affine_of("RAS"))
-    moved = field.between_rootlets(np.array([5.0, 115.0]), ranks=[0, 1, 2, 3])
-    assert moved.runs[2].start == field.runs[2].start
+    moved = field.between_rootlets(np.array([5.0, 115.0]))
+    assert borders_of(moved) == pytest.approx(borders_of(field), abs=1)
 
 
 def test_an_empty_canal_is_refused() -> None:
