@@ -2,11 +2,13 @@
 
     python -m training.evaluate --data ../shared/data [--part PART …] [--cases 200] [--out FILE]
         [--starter FOLDER] [--locator FOLDER] [--left-out SUBJECT=FOLDER …]
+        [--variant NAME=STARTER,LOCATOR …]
 
 Parts: ``synthetic`` (cases of seeds that training never uses), ``template`` (the PAM50 average),
 ``real`` (levels on the five shared images; with ``--left-out``, the level error of locators that
 never saw a subject), ``elsewhere`` (images with no, or few, of the levels), ``robustness`` (one
-image reoriented, resampled, inverted, biased, cropped) and ``cost``. Without ``--starter`` and
+image reoriented, resampled, inverted, biased, cropped), ``ablation`` (each ``--variant``, with the
+borders between levels as located and moved into gaps) and ``cost``. Without ``--starter`` and
 ``--locator`` the weights in the package are judged. Results also go to a JSON file.
 """
 
@@ -18,7 +20,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cached_property
+from functools import cache, cached_property
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,7 @@ import nibabel as nib
 import numpy as np
 
 from sct_rootlets_task import pipeline
+from sct_rootlets_task.analysis import canal
 from sct_rootlets_task.analysis.agreement import ALL, MEAN, compare
 from sct_rootlets_task.analysis.bundles import find_bundles
 from sct_rootlets_task.analysis.centreline import line_through_rootlets
@@ -109,7 +112,7 @@ class Judge:
 
 def synthetic(judge: Judge, n: int) -> Iterator[Row]:
     """Yield the mean figures of fresh cases by family of contrast, then of all."""
-    worlds = build_worlds(judge.data, WITH_LANDMARKS)
+    worlds = _worlds(judge.data)
     rows: list[Row] = []
     for number in range(n):
         family = list(FAMILIES)[number % len(FAMILIES)]
@@ -136,6 +139,12 @@ def synthetic(judge: Judge, n: int) -> Iterator[Row]:
             "level error, 95 %": float(np.percentile(errors, 95)) if errors.size else None,
             "canal found": _mean(row["canal"] for row in chosen),
         }
+
+
+@cache
+def _worlds(data: Path) -> list[World]:
+    """Return the worlds that synthetic cases are cut from."""
+    return build_worlds(data, WITH_LANDMARKS)
 
 
 def template(judge: Judge) -> Iterator[Row]:
@@ -206,6 +215,26 @@ def robustness(judge: Judge, subject: str = "errsm24") -> Iterator[Row]:
         }  # fmt: skip
 
 
+def ablation(data: Path, variants: dict[str, tuple[Path, Path]], n: int) -> Iterator[Row]:
+    """Yield what other weights, and borders that stay where they were located, would give."""
+    for name, (starter, locator) in variants.items():
+        for borders, reach in (("as located", 0.0), ("in gaps", canal.SHIFT_MM)):
+            before, canal.SHIFT_MM = canal.SHIFT_MM, reach
+            try:
+                with _side_by_side(starter, locator) as bundled:
+                    judge = Judge(data, bundled)
+                    cases = list(synthetic(judge, n))[-1]
+                    average = list(template(judge))[-1]
+            finally:
+                canal.SHIFT_MM = before
+            yield {
+                "networks": name, "borders": borders, "synthetic cases": cases["cases"],
+                "binary Dice": cases["binary Dice"], "macro Dice": cases["macro Dice"],
+                "PAM50 macro Dice": average["Dice"],
+                "PAM50 midpoint error mm": average["midpoint error mm"],
+            }  # fmt: skip
+
+
 def cost(judge: Judge) -> Iterator[Row]:
     """Yield the seconds of locator and starter on a large image, the second time in a process."""
     image = judge.real("errsm11")
@@ -217,16 +246,22 @@ def cost(judge: Judge) -> Iterator[Row]:
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parts = ("synthetic", "template", "real", "elsewhere", "robustness", "cost")
+    parts = ("synthetic", "template", "real", "elsewhere", "robustness", "ablation", "cost")
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--part", nargs="*", choices=parts, default=parts)
     parser.add_argument("--cases", type=int, default=200)
     parser.add_argument("--starter", type=Path, default=BUNDLED / "starter")
     parser.add_argument("--locator", type=Path, default=BUNDLED / "locator")
     parser.add_argument("--left-out", nargs="*", default=[], metavar="SUBJECT=FOLDER")
+    parser.add_argument("--variant", nargs="*", default=[], metavar="NAME=STARTER,LOCATOR")
+    parser.add_argument("--ablation-cases", type=int, default=20)
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     left_out = {s: Path(f) for s, f in (pair.split("=") for pair in arguments.left_out)}
+    variants = {
+        name: tuple(map(Path, pair.split(",")))
+        for name, pair in (text.split("=") for text in arguments.variant)
+    }
     results = {}
     with _side_by_side(arguments.starter, arguments.locator) as bundled:
         judge = Judge(arguments.data, bundled)
@@ -236,6 +271,7 @@ def main() -> None:
             "real": lambda: real(judge, left_out),
             "elsewhere": lambda: elsewhere(judge),
             "robustness": lambda: robustness(judge),
+            "ablation": lambda: ablation(arguments.data, variants, arguments.ablation_cases),
             "cost": lambda: cost(judge),
         }
         for part in arguments.part:
