@@ -12,10 +12,11 @@ from sct_rootlets_task.images import EXTENSIONS, stem
 
 @dataclass(frozen=True)
 class Job:
-    """One image and the file its segmentation is written to."""
+    """One image, the file its segmentation is written to, and that of a picture if one is wanted."""
 
     image: Path
     output: Path
+    preview: Path | None = None
 
     @property
     def sidecar(self) -> Path:
@@ -24,13 +25,19 @@ class Job:
 
 
 def plan_outputs(
-    images: Sequence[Path], output: str | None, suffix: str, *, overwrite: bool = True
+    images: Sequence[Path],
+    output: str | None,
+    suffix: str,
+    *,
+    overwrite: bool = True,
+    preview: str | None = None,
 ) -> tuple[Job, ...]:
     """Give each image its own output.
 
     Without `output`, a result goes beside its image as ``<image><suffix>.nii.gz``. With several
     images, or when `output` is an existing folder or ends in a slash, `output` is a folder for
-    such names. Otherwise it is the file; ``.nii.gz`` is added when it has neither extension.
+    such names. Otherwise it is the file; ``.nii.gz`` is added when it has neither extension. A
+    picture is named by `preview` in the same way, with ``.png``.
 
     Parameters
     ----------
@@ -42,6 +49,8 @@ def plan_outputs(
         The task's suffix, for example ``_rootlets``.
     overwrite : bool
         Whether a file may be there already.
+    preview : str, optional
+        Argument of ``-preview``.
 
     Raises
     ------
@@ -49,7 +58,8 @@ def plan_outputs(
         If two images would share an output, an output or its sidecar would replace an image or its
         sidecar, or it exists and must not be overwritten.
     """
-    jobs = tuple(Job(image, _output_of(image, output, suffix, len(images))) for image in images)
+    alone = len(images) == 1
+    jobs = tuple(_job(image, output, preview, suffix=suffix, alone=alone) for image in images)
     _refuse_shared(jobs)
     inputs = {_same(image) for image in images}
     records = {_same(image.with_name(f"{stem(image)}.json")) for image in images}
@@ -59,38 +69,57 @@ def plan_outputs(
                 f"The output {job.output}, or its JSON sidecar, would replace an input image or "
                 "its sidecar. Choose another name with -o."
             )
-        if not overwrite and job.output.exists():
-            raise UsageError(
-                f"The output {job.output} exists and -overwrite 0 was given. Move it, choose "
-                "another name with -o, or give -overwrite 1."
-            )
+        if not overwrite:
+            _refuse_existing(job)
     return jobs
 
 
-def _output_of(image: Path, output: str | None, suffix: str, n_images: int) -> Path:
-    default = f"{stem(image)}{suffix}.nii.gz"
-    if output is None:
-        return image.parent / default
-    has_extension = output.lower().endswith(EXTENSIONS)
-    if n_images > 1 and has_extension:
+def _job(image: Path, output: str | None, preview: str | None, *, suffix: str, alone: bool) -> Job:
+    name = f"{stem(image)}{suffix}"
+    segmentation = image.parent / f"{name}{EXTENSIONS[0]}"
+    if output is not None:
+        segmentation = _place("-o", output, name, endings=EXTENSIONS, alone=alone)
+    if preview is None:
+        return Job(image, segmentation)
+    return Job(
+        image, segmentation, _place("-preview", preview, name, endings=(".png",), alone=alone)
+    )
+
+
+def _place(option: str, wanted: str, name: str, *, endings: tuple[str, ...], alone: bool) -> Path:
+    """Return the file that the argument of an option stands for.
+
+    `name` is that of the file in a folder, without the first of the `endings` it may have.
+    """
+    has_ending = wanted.lower().endswith(endings)
+    if not alone and has_ending:
         raise UsageError(
-            f"With {n_images} images -o names a folder for the results, but {output} is an image "
-            "name. Give a folder, or leave -o out to write beside each image."
+            f"With several images {option} names a folder for the results, but {wanted} is the "
+            "name of one file. Give a folder."
         )
-    if n_images > 1 or output.endswith(("/", "\\")) or Path(output).is_dir():
-        return Path(output) / default
-    return Path(output if has_extension else f"{output}.nii.gz")
+    if not alone or wanted.endswith(("/", "\\")) or Path(wanted).is_dir():
+        return Path(wanted) / f"{name}{endings[0]}"
+    return Path(wanted if has_ending else f"{wanted}{endings[0]}")
+
+
+def _refuse_existing(job: Job) -> None:
+    for path, option in ((job.output, "-o"), (job.preview, "-preview")):
+        if path is not None and path.exists():
+            raise UsageError(
+                f"The output {path} exists and -overwrite 0 was given. Move it, choose another "
+                f"name with {option}, or give -overwrite 1."
+            )
 
 
 def _refuse_shared(jobs: Sequence[Job]) -> None:
     taken: dict[Path, Job] = {}
     for job in jobs:
-        for path in {_same(job.output), _same(job.sidecar)}:
-            other = taken.setdefault(path, job)
+        for path in filter(None, (job.output, job.sidecar, job.preview)):
+            other = taken.setdefault(_same(path), job)
             if other is not job:
                 raise UsageError(
-                    f"{other.image} and {job.image} would both be written to {job.output}. Run "
-                    "them apart, or leave -o out to write beside each image."
+                    f"{other.image} and {job.image} would both be written to {path}. Run them "
+                    "apart, or leave -o out to write beside each image."
                 )
 
 

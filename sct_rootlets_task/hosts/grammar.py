@@ -240,6 +240,13 @@ OPTIONS: tuple[Option, ...] = (
         forms=(MODERN,),
         metavar="FILE",
     ),
+    _option(
+        "-preview",
+        _QC,
+        "Also draw a picture of the result over its image: coronal and sagittal views and a slice "
+        "of each level; a folder when several images are given.",
+        metavar="PNG",
+    ),
     Option(("-qc-plane",), _QC, BOTH, {"choices": ("Axial", "Sagittal")}, hidden=True),
     _option(
         "-r",
