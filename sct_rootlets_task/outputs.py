@@ -1,18 +1,92 @@
-"""Which file each image's result goes to, settled before anything runs."""
+"""What is written: which file each image's result goes to, and what is in it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from sct_rootlets_task.errors import UsageError
 from sct_rootlets_task.images import EXTENSIONS, stem
 
+FILES: Mapping[str, str] = {
+    "<image>_rootlets.nii.gz": (
+        "Level map of an image; the ending _rootlets is that of the task. -o gives another name."
+    ),
+    "<image>_rootlets.json": "Sidecar: how the level map was made.",
+    "<image>_rootlets.lut": "Colour table for FSLeyes (-lut fsleyes).",
+    "<image>_rootlets_itksnap.txt": "Colour table for ITK-SNAP (-lut itksnap).",
+    "<image>_rootlets.ctbl": "Colour table for 3D Slicer (-lut slicer).",
+    "<image>_rootlets.png": "Picture of the result, where -preview names a folder.",
+    "<prefix>_<side>_<root>.nii.gz": (
+        "The four level maps of sct_rootlets split; side is left or right, root dorsal or ventral."
+    ),
+    "<report>/index.html": "The QC report: open it in a browser.",
+    "<report>/report.json": "Identity of the report, under which the browser keeps ratings.",
+    "<report>/.lock": "Empty; by it, jobs take turns.",
+    "<report>/static/<file>": "Styles, scripts and the viewer of the report.",
+    "<report>/entries/<id>/index.html": "Leads to the page of one image.",
+    "<report>/entries/<id>/<file>": "What that page shows: data, pictures and the volume.",
+    "qc_ratings.csv": "Ratings and notes, saved by the browser from the menu Ratings.",
+    "qc_fail.yml": "Images rated fail, as SCT's own report lists them; saved by the browser.",
+    "qc_artifact.yml": "Images rated artefact, likewise.",
+    "<models>/<model>_<tag>/source.json": (
+        "Where an installed model came from, its checksum, and those of its files."
+    ),
+    "<models>/<model>_<tag>/<trainer folder>/<file>": "The model as nnU-Net reads it.",
+}
+"""Every file that is written under a name the user did not choose."""
+
+SIDECAR: Mapping[str, str] = {
+    "GeneratedBy": (
+        "As SCT writes it, one entry: Name is the command (folders left out), then Version, "
+        "CodeURL and ModelURL."
+    ),
+    "Notice": "Only when the model is not the task's published one: what was used instead.",
+    "Sources": "Name of the image.",
+    "Task": "Task of the registry.",
+    "Model.Name": "Release tag, custom, or the name of the folder.",
+    "Model.BuiltIn": "Whether it is a network that ships with the package.",
+    "Model.Custom": "Whether it came from a place of the user's own.",
+    "Model.SHA256": "Checksum of the archive it was installed from, where it is known.",
+    "LevelVoxels": "Voxels of each level found.",
+    "PostProcessing": (
+        "Name and VoxelsChanged of each step, in order. The first counts voxels that the network "
+        "found but that have no level of the task."
+    ),
+    "Warnings": (
+        "What a person should look at: nothing found, a doubtful orientation, voxels that were not "
+        "finite."
+    ),
+    "Engine": "What ran the network.",
+    "Device": "Where it ran: cpu, cuda or mps.",
+    "Precision": "Arithmetic of the network.",
+    "Tiles.Run": "Tiles of the network that were run; 0 when the engine does not say.",
+    "Tiles.All": "Tiles there are.",
+    "TestTimeAugmentation": "Whether the predictions of mirrored copies were averaged.",
+    "Seconds": "Wall time of each stage.",
+    "SoftwareVersions": "Versions of the packages that shape a result.",
+    "Threads": "CPU threads used.",
+    "Plausibility.CentreLineFrom": "What the centre line was fitted to: cord, rootlets or none.",
+    "Plausibility.Flags": (
+        "What is out of the ordinary: code, level, side, value, expected (lowest and highest), "
+        "unit, source, text and severity (warning or note)."
+    ),
+    "Plausibility.Levels": (
+        "The levels found: level, name, start, end, midpoint and height (mm along the cord), "
+        "volume, left_volume, right_volume, dorsal_volume and ventral_volume (mm³), bundles, and "
+        "spacing and gap to the next lower level (mm)."
+    ),
+    "Plausibility.Shifts": (
+        "What each independent reference (PMJ, discs, locator) says about the numbering."
+    ),
+}
+"""Keys of the sidecar; a dot leads into a key's own keys."""
+
 
 @dataclass(frozen=True)
 class Job:
-    """One image, the file its segmentation is written to, and that of a picture if one is wanted."""
+    """One image and the files its segmentation, and a picture if wanted, are written to."""
 
     image: Path
     output: Path

@@ -19,6 +19,7 @@ from sct_rootlets_task.hosts import grammar, standalone
 from sct_rootlets_task.luts import level_colour
 from sct_rootlets_task.network.loading import Options
 from sct_rootlets_task.network.model_folder import ModelFolder
+from sct_rootlets_task.outputs import SIDECAR
 from sct_rootlets_task.postprocess import remove_specks
 from sct_rootlets_task.tasks import TASKS, build_registry
 from volumes import write_image
@@ -100,6 +101,34 @@ def test_the_sidecar_says_what_was_done(image: Path, model: Path) -> None:
     )
     assert sidecar["PostProcessing"][0]["VoxelsChanged"] == 8, "class lvl1 is dropped"
     assert sidecar["Threads"] == 1
+
+
+def keys_of(content: object, prefix: str = "") -> set[str]:
+    """Return the keys of a sidecar as the documentation names them."""
+    if isinstance(content, dict) and not prefix.endswith(FREE):
+        return set().union(*(keys_of(v, f"{prefix}.{key}") for key, v in content.items()))
+    return {prefix.lstrip(".")}
+
+
+FREE = (".LevelVoxels", ".Seconds", ".SoftwareVersions")
+
+
+def test_every_key_of_the_sidecar_is_declared_and_every_declared_key_is_written(
+    image: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SCT_ROOTLETS_OFFLINE", "1")
+
+    class Everything(FakeNetwork):
+        def predict(
+            self, volume: np.ndarray, spacing: Sequence[float], near: np.ndarray | None = None
+        ) -> np.ndarray:
+            return np.full(volume.shape, min(4, max(self.known)), np.uint8)
+
+    words = ["rootlets", "-i", str(image)]
+    load = lambda folder, options: Everything(folder)  # noqa: E731
+    assert standalone.main(words, tasks=PLAIN, load=load) == 0
+    sidecar = json.loads(image.with_name("sub-01_T2w_rootlets.json").read_text())
+    assert keys_of(sidecar) == set(SIDECAR)
 
 
 def test_the_viewer_line_closes_the_output(

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sct_rootlets_task import __version__
-from sct_rootlets_task.errors import RootletsError, UsageError
+from sct_rootlets_task.errors import INTERRUPTED, RootletsError, UsageError
 from sct_rootlets_task.hosts import grammar
 from sct_rootlets_task.tasks import TASKS, Task
 
@@ -68,7 +68,7 @@ def main(
         return error.exit_code
     except KeyboardInterrupt:
         print("sct_deepseg: interrupted", file=sys.stderr)
-        return 130
+        return INTERRUPTED
 
 
 def is_legacy(arguments: Sequence[str]) -> bool:
