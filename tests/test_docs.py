@@ -10,7 +10,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -21,11 +21,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sct_rootlets_task import __version__
+from sct_rootlets_task.analysis.plausibility import CODES
+from sct_rootlets_task.analysis.spinal_levels import COLUMNS
 from sct_rootlets_task.card import escape
 from sct_rootlets_task.cli import build_parser
+from sct_rootlets_task.environment import VARIABLES
+from sct_rootlets_task.errors import EXIT_CODES
 from sct_rootlets_task.hosts.grammar import legacy_parser, modern_parser
 from sct_rootlets_task.levels import ByMap, level_name
+from sct_rootlets_task.outputs import FILES, SIDECAR
 from sct_rootlets_task.postprocess import HookContext
+from sct_rootlets_task.qc.pages import RATINGS
 from sct_rootlets_task.tasks import TASKS, Release, Task, build_registry
 
 if not os.environ.get("CI"):
@@ -135,6 +141,63 @@ def test_every_option_of_our_commands_is_in_the_reference(generate: ModuleType) 
     shown = re.findall(r"`(-[\w-]+)", page)
     assert options - set(shown) == set()
     assert "-thr" not in shown
+
+
+DECLARED: list[tuple[str, Mapping[Any, str]]] = [
+    ("files_to_markdown", FILES),
+    ("files_to_markdown", SIDECAR),
+    ("files_to_markdown", COLUMNS),
+    ("files_to_markdown", RATINGS),
+    ("flags_to_markdown", CODES),
+    ("environment_to_markdown", EXIT_CODES),
+    ("environment_to_markdown", VARIABLES),
+]
+
+
+@pytest.mark.parametrize(("page", "declared"), DECLARED)
+def test_whatever_is_declared_is_in_the_reference_with_its_meaning(
+    generate: ModuleType, page: str, declared: Mapping[Any, str]
+) -> None:
+    rows = getattr(generate, page)().splitlines()
+    assert {f"| `{name}` | {escape(text)} |" for name, text in declared.items()} <= set(rows)
+
+
+def sources() -> dict[str, str]:
+    """Return the text of each module of the package."""
+    package = ROOT / "sct_rootlets_task"
+    return {
+        path.relative_to(package).as_posix(): path.read_text(encoding="utf-8")
+        for path in package.rglob("*.py")
+    }
+
+
+def test_no_variable_is_read_that_is_not_declared() -> None:
+    texts = sources()
+    own = {name for text in texts.values() for name in re.findall(r"SCT_ROOTLETS_[A-Z]+", text)}
+    assert own <= set(VARIABLES)
+    reads = re.compile(r"getenv|environ\b[^\n]*\.get\(|environ\[[^\]]+\](?! = )")
+    assert {name for name, text in texts.items() if reads.search(text)} == {"environment.py"}
+
+
+def test_no_code_is_ended_with_that_is_not_declared() -> None:
+    ends = re.compile(r"return (\d+)\b|return (\d+) if|else (\d+)$|\.exit\((\d+)", re.MULTILINE)
+    outermost = ("cli.py", "hosts/", "verbs/")
+    codes = {
+        int(code)
+        for name, text in sources().items()
+        if name.startswith(outermost)
+        for found in ends.findall(text)
+        for code in found
+        if code
+    }
+    assert {0, 1, 2} <= codes <= set(EXIT_CODES)
+
+
+def test_every_flag_that_the_check_raises_is_declared() -> None:
+    text = sources()["analysis/plausibility.py"]
+    raised = re.findall(r"[Ff]lag\(\s*\"(\w+)\"", text) + re.findall(r"\(\"(\w+)\", \(", text)
+    raised += re.findall(r"^        \(\"(\w+)\", ", text, re.MULTILINE)
+    assert {"empty", "height", "speck", "fragment"} <= set(raised) <= set(CODES)
 
 
 def double(labels: np.ndarray, context: HookContext) -> np.ndarray:
@@ -249,6 +312,7 @@ def test_the_documentation_builds_without_a_warning(docs: Path) -> None:
     assert "seg_spinal_rootlets_t2w" in pages["tasks"]
     assert "-install-task" in pages["command_line"]
     assert "keep_largest" in pages["api"]
+    assert "SCT_ROOTLETS_OFFLINE" in pages["environment"]
     assert str(ROOT) not in "".join(pages.values())
 
 
