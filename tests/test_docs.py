@@ -44,12 +44,7 @@ ROOT = Path(__file__).resolve().parents[1]
 @pytest.fixture(scope="module")
 def generate() -> ModuleType:
     """The module that makes the pages; it is no part of the package."""
-    spec = importlib.util.spec_from_file_location("_generate", ROOT / "docs" / "_generate.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_module("_generate")
 
 
 def reference_of(generate: ModuleType, *names: str, **arguments: Any) -> str:
@@ -282,6 +277,24 @@ def test_text_that_looks_like_markup_is_shown_as_it_is(
     parse: Callable[[str], list[Any]], text: str
 ) -> None:
     assert_shows(parse(escape(text)), text)
+
+
+def load_module(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, ROOT / "docs" / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_every_picture_is_drawn_by_the_script_shown_and_small() -> None:
+    pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
+    texts = [page.read_text(encoding="utf-8") for page in pages]
+    shown = {name for text in texts for name in re.findall(r"\(\S*images/(\w+)\.png\)", text)}
+    pictures = {path.stem: path.stat().st_size for path in (ROOT / "docs" / "images").iterdir()}
+    assert set(pictures) == shown == set(load_module("make_pictures").PICTURES)
+    assert max(pictures.values()) < 400_000, "clones should stay small"
 
 
 def build(folder: Path, *, builder: str = "dummy") -> subprocess.CompletedProcess[str]:
