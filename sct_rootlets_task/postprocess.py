@@ -3,7 +3,7 @@
 Two kinds of functions share this module. *Hooks* run by default, in the order the task registry
 lists them; a hook is a pure function of the signature :data:`Hook`. *Options* run when the user
 asks for them (``-fill-holes``, ``-remove-small``). What needs to know of rootlet bundles, further
-hooks and the option ``-largest``, is in :mod:`sct_rootlets_task.analysis.consistency`. None of them
+hooks and the option ``-largest``, is in ``sct_rootlets_task.analysis.consistency``. None of them
 ever invents a level: a voxel keeps its level, loses it, or (in a hole) takes the level around it.
 
 Components are 26-connected: rootlets are thin and often touch only at a corner.
