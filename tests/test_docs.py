@@ -138,6 +138,23 @@ def test_every_option_of_our_commands_is_in_the_reference(generate: ModuleType) 
     assert "-thr" not in shown
 
 
+def unexplained(parser: argparse.ArgumentParser) -> list[str]:
+    """Return the arguments of a parser and its sub-commands that have no help."""
+    found = []
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            commands = action.choices.values()
+            found += [name for command in commands for name in unexplained(command)]
+        elif not action.help:
+            found.append(f"{parser.prog} {'/'.join(action.option_strings) or action.dest}")
+    return found
+
+
+def test_every_argument_says_what_it_does() -> None:
+    parsers = (modern_parser(TASKS), legacy_parser(TASKS), build_parser())
+    assert [name for parser in parsers for name in unexplained(parser)] == []
+
+
 DECLARED: list[tuple[str, Mapping[Any, str]]] = [
     ("files_to_markdown", FILES),
     ("files_to_markdown", SIDECAR),
