@@ -22,7 +22,6 @@ from sct_rootlets_task.network import loading
 from sct_rootlets_task.network.loading import Network, Options
 from sct_rootlets_task.network.model_folder import ModelFolder
 
-CACHE = Path(os.environ["SHOWN_COMMANDS_CACHE"])
 load_network = loading.load_network
 
 
@@ -40,8 +39,9 @@ class Remembered:
     ) -> np.ndarray:
         digest = hashlib.sha256(volume.tobytes() + str((self.folder.path, spacing)).encode())
         digest.update(b"" if near is None else np.ascontiguousarray(near).tobytes())
-        known = CACHE / f"{digest.hexdigest()}.npy"
-        with FileLock(CACHE / ".lock"):
+        cache = Path(os.environ["SHOWN_COMMANDS_CACHE"])
+        known = cache / f"{digest.hexdigest()}.npy"
+        with FileLock(cache / ".lock"):
             if not known.exists():
                 self.network = self.network or load_network(self.folder, self.options)
                 np.save(known, self.network.predict(volume, spacing, near))
