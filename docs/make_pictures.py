@@ -142,7 +142,8 @@ def draw_list(studio: Studio, output: Path) -> None:
     with page_of(studio.filled_report()) as page:
         page.click("tr[data-subject=PAM50_small] .col-made")
         page.keyboard.press("p")
-        page.wait_for_timeout(300)
+        page.mouse.wheel(0, -5000)
+        page.wait_for_timeout(500)
         page.screenshot(path=output)
 
 
@@ -182,7 +183,7 @@ def page_of(report: Path) -> Any:
         raise Absent("no Chromium (Debian's package chromium)")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=program, args=list(_BROWSER))
-        page = browser.new_page(viewport={"width": 1200, "height": 750})
+        page = browser.new_page(viewport={"width": 1440, "height": 900})
         page.goto(report.as_uri())
         page.wait_for_selector("body[data-ready]")
         yield page
