@@ -133,7 +133,9 @@ def plan_outputs(
         sidecar, or it exists and must not be overwritten.
     """
     alone = len(images) == 1
-    jobs = tuple(_job(image, output, preview, suffix=suffix, alone=alone) for image in images)
+    jobs = tuple(
+        _job(image, output=output, preview=preview, suffix=suffix, alone=alone) for image in images
+    )
     _refuse_shared(jobs)
     inputs = {_same(image) for image in images}
     records = {_same(image.with_name(f"{stem(image)}.json")) for image in images}
@@ -148,19 +150,18 @@ def plan_outputs(
     return jobs
 
 
-def _job(image: Path, output: str | None, preview: str | None, *, suffix: str, alone: bool) -> Job:
+def _job(image: Path, *, output: str | None, preview: str | None, suffix: str, alone: bool) -> Job:
     name = f"{stem(image)}{suffix}"
     segmentation = image.parent / f"{name}{EXTENSIONS[0]}"
     if output is not None:
-        segmentation = _place("-o", output, name, endings=EXTENSIONS, alone=alone)
+        segmentation = _place("-o", output, name=name, endings=EXTENSIONS, alone=alone)
     if preview is None:
         return Job(image, segmentation)
-    return Job(
-        image, segmentation, _place("-preview", preview, name, endings=(".png",), alone=alone)
-    )
+    picture = _place("-preview", preview, name=name, endings=(".png",), alone=alone)
+    return Job(image, segmentation, picture)
 
 
-def _place(option: str, wanted: str, name: str, *, endings: tuple[str, ...], alone: bool) -> Path:
+def _place(option: str, wanted: str, *, name: str, endings: tuple[str, ...], alone: bool) -> Path:
     """Return the file that the argument of an option stands for.
 
     `name` is that of the file in a folder, without the first of the `endings` it may have.
