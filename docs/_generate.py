@@ -1,4 +1,4 @@
-"""Pages made from the code: the tasks, the model card and the command line."""
+"""Pages made from the code: tasks, model card, command line, files, flags, codes, variables."""
 
 from __future__ import annotations
 
@@ -24,6 +24,9 @@ def write_pages(folder: Path) -> None:
         "tasks.md": tasks_to_markdown(TASKS),
         "model_card.md": render_card(load_card()),
         "command_line.md": command_line_to_markdown(TASKS),
+        "files.md": files_to_markdown(),
+        "flags.md": flags_to_markdown(),
+        "environment.md": environment_to_markdown(),
     }
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in pages.items():
@@ -224,3 +227,64 @@ def command_line_to_markdown(tasks: Mapping[str, Task]) -> str:
         parser_to_markdown(build_parser(), 3),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def files_to_markdown() -> str:
+    """Return the page of everything that is written: files, sidecar keys, columns of tables."""
+    from sct_rootlets_task.analysis.spinal_levels import COLUMNS
+    from sct_rootlets_task.outputs import FILES, SIDECAR
+    from sct_rootlets_task.qc.pages import RATINGS
+
+    parts = [
+        "# Files and their contents",
+        "## Files",
+        "Written under names that follow from those of the images. Files that a command names "
+        "itself (`-o`, `-csv` and the like) stand with its options, see [](command_line.md).",
+        _described("File", FILES),
+        "## Keys of the sidecar",
+        "The JSON file beside a level map. A dot leads into a key's own keys. "
+        "`sct_rootlets check -o` writes what is under `Plausibility` alone.",
+        _described("Key", SIDECAR),
+        "## Columns of the table of levels",
+        "The CSV file of `sct_rootlets levels -csv`: one row for each spinal level.",
+        _described("Column", COLUMNS),
+        "## Columns of the ratings",
+        "The CSV file that the QC report saves: one row for each image.",
+        _described("Column", RATINGS),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def flags_to_markdown() -> str:
+    """Return the page of the codes of the plausibility check."""
+    from sct_rootlets_task.analysis.plausibility import CODES
+
+    parts = [
+        "# Flags of the check",
+        "What `sct_rootlets check`, the sidecar and the QC report may remark on. Each flag comes "
+        "with what was found, what is expected, and where the expectation comes from.",
+        _described("Code", CODES),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def environment_to_markdown() -> str:
+    """Return the page of exit codes and environment variables."""
+    from sct_rootlets_task.environment import VARIABLES
+    from sct_rootlets_task.errors import EXIT_CODES
+
+    parts = [
+        "# Exit codes and environment variables",
+        "## Exit codes",
+        "The same for `sct_deepseg` and `sct_rootlets`.",
+        _described("Code", {str(code): text for code, text in EXIT_CODES.items()}),
+        "## Environment variables",
+        _described("Variable", VARIABLES),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _described(what: str, entries: Mapping[str, str]) -> str:
+    """Return a table of names and what they mean."""
+    rows = ([_code(name), escape(text)] for name, text in entries.items())
+    return table([what, "Meaning"], rows)

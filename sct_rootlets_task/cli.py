@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from sct_rootlets_task import __version__
-from sct_rootlets_task.errors import RootletsError
+from sct_rootlets_task.errors import INTERRUPTED, RootletsError
 from sct_rootlets_task.verbs import (
     check,
     evaluate,
@@ -65,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return error.exit_code
     except KeyboardInterrupt:
         print("sct_rootlets: interrupted", file=sys.stderr)
-        return 130
+        return INTERRUPTED
 
 
 if __name__ == "__main__":

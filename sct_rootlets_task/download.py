@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin, urlsplit
 
-from sct_rootlets_task import __version__
+from sct_rootlets_task import __version__, environment
 from sct_rootlets_task.errors import DownloadError
 
 if TYPE_CHECKING:
@@ -27,8 +27,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-OFFLINE_VARIABLE = "SCT_ROOTLETS_OFFLINE"
-_OFFLINE = f"not tried, because {OFFLINE_VARIABLE} is set"
+_OFFLINE = f"not tried, because {environment.OFFLINE} is set"
 _CHUNK = 1 << 16
 _TRANSIENT_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504})
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):")  # two letters or more: "C:" is a drive
@@ -94,8 +93,13 @@ def is_offline(environ: Mapping[str, str] | None = None) -> bool:
     >>> is_offline({"SCT_ROOTLETS_OFFLINE": "1"}), is_offline({"SCT_ROOTLETS_OFFLINE": "0"})
     (True, False)
     """
-    value = (os.environ if environ is None else environ).get(OFFLINE_VARIABLE, "")
-    return value.strip().lower() not in ("", "0", "no", "off", "false")
+    return environment.read(environment.OFFLINE, environ).lower() not in (
+        "",
+        "0",
+        "no",
+        "off",
+        "false",
+    )
 
 
 def is_remote(url: str) -> bool:

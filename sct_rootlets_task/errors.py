@@ -7,17 +7,35 @@ was found and what to do next, in two sentences at most.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+DONE, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
+
+EXIT_CODES: Mapping[int, str] = {
+    DONE: (
+        "All went well. An image without rootlets is no failure: its sidecar says so under "
+        "Warnings."
+    ),
+    FAILED: (
+        "A run failed, or one of several images did; the others are done, and the summary names "
+        "those that failed. Also: check -strict found a warning, models verify a changed file."
+    ),
+    WRONG: "The command was put together wrongly; nothing was run.",
+    INTERRUPTED: "Stopped from the keyboard (Ctrl-C).",
+}
+"""What the commands end with, for the documentation."""
+
 
 class RootletsError(Exception):
     """Base class of all errors of the package; `exit_code` is what the command line ends with."""
 
-    exit_code = 1
+    exit_code = FAILED
 
 
 class UsageError(RootletsError, ValueError):
     """The command or call was put together wrongly; nothing was run."""
 
-    exit_code = 2
+    exit_code = WRONG
 
 
 class ImageError(RootletsError, ValueError):

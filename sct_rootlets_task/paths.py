@@ -1,13 +1,12 @@
-"""Where models and cached results lie on this machine.
-
-Asking for a folder creates nothing.
-"""
+"""Where models lie on this machine; asking for the folder does not create it."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping
 from pathlib import Path
+
+from sct_rootlets_task import environment
 
 _APPLICATION = "sct_rootlets_task"
 
@@ -29,34 +28,9 @@ def model_root(
     Path
         `override`, else ``SCT_ROOTLETS_MODELS``, else a folder among the user's data.
     """
-    named = override or _variable("SCT_ROOTLETS_MODELS", environ)
+    named = override or environment.read(environment.MODELS, environ)
     if named:
         return Path(named).expanduser().absolute()
     import platformdirs
 
     return platformdirs.user_data_path(_APPLICATION, appauthor=False) / "models"
-
-
-def cache_root(environ: Mapping[str, str] | None = None) -> Path:
-    """Return the folder for what can be made again at any time.
-
-    Parameters
-    ----------
-    environ : mapping of str to str, optional
-        Environment to read ``SCT_ROOTLETS_CACHE`` from; that of the process by default.
-
-    Returns
-    -------
-    Path
-        ``SCT_ROOTLETS_CACHE``, else the user's cache folder.
-    """
-    named = _variable("SCT_ROOTLETS_CACHE", environ)
-    if named:
-        return Path(named).expanduser().absolute()
-    import platformdirs
-
-    return platformdirs.user_cache_path(_APPLICATION, appauthor=False)
-
-
-def _variable(name: str, environ: Mapping[str, str] | None) -> str:
-    return (os.environ if environ is None else environ).get(name, "").strip()

@@ -6,6 +6,8 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from sct_rootlets_task import environment
+
 _THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
     "OPENBLAS_NUM_THREADS",
@@ -22,7 +24,7 @@ _CGROUP_QUOTAS = (
 )
 
 
-def available_cores(environ: Mapping[str, str] = os.environ) -> int:
+def available_cores(environ: Mapping[str, str] | None = None) -> int:
     """Return how many cores this job may use.
 
     The smallest of: cores of the machine, the process's CPU affinity, the CPU quota of its cgroup
@@ -34,7 +36,7 @@ def available_cores(environ: Mapping[str, str] = os.environ) -> int:
     quota = _cgroup_cores()
     if quota:
         limits.append(quota)
-    slurm = environ.get("SLURM_CPUS_PER_TASK", "")
+    slurm = environment.read(environment.SLURM_CORES, environ)
     if slurm.isdigit() and int(slurm):
         limits.append(int(slurm))
     return min(limits)

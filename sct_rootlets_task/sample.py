@@ -368,7 +368,7 @@ def make_sample(seed: int = 0) -> Sample:
     return Sample(data, _affine(), np.where(cord, 0, levels).astype(np.uint8), cord)
 
 
-def write_sample(path: Path, *, seed: int = 0) -> Path:
+def write_sample(path: Path, *, seed: int = 0, cord: Path | None = None) -> Path:
     """Write the volume as NIfTI (int16, mm, sform and qform equal, both "scanner").
 
     Parameters
@@ -377,28 +377,36 @@ def write_sample(path: Path, *, seed: int = 0) -> Path:
         ``.nii`` or ``.nii.gz``; replaced only when the new file is complete.
     seed : int
         See :func:`make_sample`.
+    cord : Path, optional
+        File for the mask of the spinal cord below the foramen magnum.
 
     Returns
     -------
     Path
-        The file written.
+        The file of the volume.
 
     Raises
     ------
     OutputError
-        If the file cannot be written.
+        If a file cannot be written.
     """
+    sample = make_sample(seed)
+    _write(path, sample.data, sample.affine)
+    if cord is not None:
+        _write(cord, sample.cord.astype(np.uint8), sample.affine)
+    return path
+
+
+def _write(path: Path, array: np.ndarray, affine: np.ndarray) -> None:
     import nibabel as nib
 
-    sample = make_sample(seed)
-    image = nib.Nifti1Image(sample.data, sample.affine)
-    image.set_sform(sample.affine, code=1)
-    image.set_qform(sample.affine, code=1)
+    image = nib.Nifti1Image(array, affine)
+    image.set_sform(affine, code=1)
+    image.set_qform(affine, code=1)
     image.header.set_xyzt_units("mm")
     image.header["descrip"] = b"synthetic T2w neck, no real scan"
     with atomic_output(path) as temporary:
         nib.save(image, temporary)
-    return path
 
 
 def make_space() -> Space:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -25,6 +27,15 @@ def shared_data() -> Path:
 def _own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep every test away from the user's own models and from the network."""
     monkeypatch.setenv("SCT_ROOTLETS_MODELS", str(tmp_path / "models"))
-    monkeypatch.setenv("SCT_ROOTLETS_CACHE", str(tmp_path / "cache"))
     for name in ("SCT_DIR", "SCT_ROOTLETS_OFFLINE", "SCT_USE_GPU"):
         monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(autouse=True)
+def _own_logging() -> Iterator[None]:
+    """Take back what a command line sets up: its handler writes to this test's stderr."""
+    logger = logging.getLogger("sct_rootlets_task")
+    handlers, level = list(logger.handlers), logger.level
+    yield
+    logger.handlers = handlers
+    logger.setLevel(level)

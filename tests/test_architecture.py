@@ -11,8 +11,8 @@ import sct_rootlets_task
 
 PACKAGE = Path(sct_rootlets_task.__file__).parent
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("", "errors", "runtime"),
-    ("levels", "files", "orientation", "paths", "network", "qc"),
+    ("", "errors", "environment"),
+    ("runtime", "levels", "files", "orientation", "paths", "network", "qc"),
     ("network.checkpoint", "network.resampling", "network.tiles"),
     ("images", "postprocess"),
     ("luts", "outputs", "analysis", "analysis.geometry", "analysis.anatomy"),

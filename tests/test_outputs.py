@@ -81,3 +81,41 @@ def test_an_existing_output_is_kept_when_asked(tmp_path: Path) -> None:
 def test_the_sidecar_has_the_name_of_the_output(output: str, sidecar: str) -> None:
     (job,) = plan_outputs([Path("x.nii")], output, "_rootlets")
     assert job.sidecar == Path(sidecar)
+
+
+@pytest.mark.parametrize(
+    ("images", "preview", "expected"),
+    [
+        (["x.nii"], None, [None]),
+        (["x.nii"], "p.png", ["p.png"]),
+        (["x.nii"], "p", ["p.png"]),
+        (["x.nii"], "pictures/", ["pictures/x_rootlets.png"]),
+        (["x.nii", "y.nii"], "p", ["p/x_rootlets.png", "p/y_rootlets.png"]),
+    ],
+)
+def test_pictures_are_named_as_outputs_are(
+    images: list[str], preview: str | None, expected: list[str | None]
+) -> None:
+    jobs = plan_outputs([Path(image) for image in images], None, "_rootlets", preview=preview)
+    assert [job.preview and str(job.preview) for job in jobs] == expected
+
+
+@pytest.mark.parametrize(
+    ("images", "preview", "words"),
+    [
+        (["x.nii", "y.nii"], "p.png", "-preview names a folder"),
+        (["a/x.nii", "b/x.nii"], "p", "would both be written to p/x_rootlets.png"),
+    ],
+)
+def test_pictures_that_would_replace_one_another_are_refused(
+    images: list[str], preview: str, words: str
+) -> None:
+    with pytest.raises(UsageError, match=words):
+        plan_outputs([Path(image) for image in images], None, "_rootlets", preview=preview)
+
+
+def test_an_existing_picture_is_kept_when_asked(tmp_path: Path) -> None:
+    (tmp_path / "p.png").write_bytes(b"")
+    preview = str(tmp_path / "p.png")
+    with pytest.raises(UsageError, match=r"p\.png exists .* with -preview"):
+        plan_outputs([Path("x.nii")], None, "_rootlets", overwrite=False, preview=preview)

@@ -1,4 +1,4 @@
-"""Where models and caches lie."""
+"""Where models lie."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 import platformdirs
 import pytest
 
-from sct_rootlets_task.paths import cache_root, model_root
+from sct_rootlets_task.paths import model_root
 
 
 def test_override_beats_the_variable(tmp_path: Path) -> None:
@@ -18,22 +18,19 @@ def test_override_beats_the_variable(tmp_path: Path) -> None:
 
 def test_variable_beats_the_users_data_folder(tmp_path: Path) -> None:
     assert model_root(None, {"SCT_ROOTLETS_MODELS": str(tmp_path)}) == tmp_path
-    assert cache_root({"SCT_ROOTLETS_CACHE": str(tmp_path)}) == tmp_path
 
 
-@pytest.mark.parametrize("unset", [{}, {"SCT_ROOTLETS_MODELS": " ", "SCT_ROOTLETS_CACHE": ""}])
-def test_users_own_folders_are_the_last_resort(unset: dict[str, str]) -> None:
+@pytest.mark.parametrize("unset", [{}, {"SCT_ROOTLETS_MODELS": " "}])
+def test_the_users_own_folder_is_the_last_resort(unset: dict[str, str]) -> None:
     data = platformdirs.user_data_path("sct_rootlets_task", appauthor=False)
     assert model_root("", unset) == data / "models"
-    assert cache_root(unset) == platformdirs.user_cache_path("sct_rootlets_task", appauthor=False)
 
 
 def test_the_process_environment_is_read_when_called(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SCT_ROOTLETS_MODELS", str(tmp_path / "a"))
-    monkeypatch.setenv("SCT_ROOTLETS_CACHE", str(tmp_path / "b"))
-    assert (model_root(), cache_root()) == (tmp_path / "a", tmp_path / "b")
+    assert model_root() == tmp_path / "a"
 
 
 def test_home_is_expanded_and_relative_paths_become_absolute(
@@ -48,5 +45,4 @@ def test_home_is_expanded_and_relative_paths_become_absolute(
 
 def test_asking_creates_no_folder(tmp_path: Path) -> None:
     model_root(tmp_path / "m")
-    cache_root({"SCT_ROOTLETS_CACHE": str(tmp_path / "c")})
     assert list(tmp_path.iterdir()) == []

@@ -16,6 +16,7 @@ from PIL import Image
 
 from sct_rootlets_task.luts import level_colour
 from sct_rootlets_task.qc.entry import Details
+from sct_rootlets_task.qc.pages import RATINGS
 from sct_rootlets_task.qc.report import add_entry
 from test_qc import HOSTILE, phantom, write_case
 
@@ -321,6 +322,7 @@ def test_ratings_are_saved_as_csv_and_read_again(page: Any, tmp_path: Path) -> N
     name, text = save(page, "csv")
     rows = {row["subject"]: row for row in csv.DictReader(io.StringIO(text, newline=""))}
     assert name == "qc_ratings.csv"
+    assert text.splitlines()[0].split(",") == list(RATINGS)
     assert set(rows) == set(SUBJECTS)
     assert rows[HOSTILE]["rating"] == "artefact"
     assert rows[HOSTILE]["notes"] == '\'=1+1, "x"', "no spreadsheet may take it for a formula"

@@ -79,6 +79,15 @@ def test_file_holds_the_sample_and_is_a_few_megabytes(tmp_path: Path, sample: Sa
     assert path.stat().st_size < 5e6
 
 
+def test_the_cord_mask_lies_on_the_grid_of_the_volume(tmp_path: Path, sample: Sample) -> None:
+    import nibabel as nib
+
+    image = nib.load(write_sample(tmp_path / "a.nii.gz", cord=tmp_path / "cord.nii.gz"))
+    cord = nib.load(tmp_path / "cord.nii.gz")
+    np.testing.assert_array_equal(cord.affine, image.affine)
+    np.testing.assert_array_equal(np.asanyarray(cord.dataobj) == 1, sample.cord)
+
+
 def test_unwritable_target_is_an_output_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("not a folder")
     with pytest.raises(OutputError, match="Cannot write"):

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sct_rootlets_task.analysis import spinal_levels as spinal_levels_module
 from sct_rootlets_task.analysis.geometry import slice_axis, to_world, voxel_volume
 from sct_rootlets_task.analysis.phantom import (
     CORD_HALF_DEPTH_MM,
@@ -158,6 +159,7 @@ def test_columns_are_those_in_use_and_ours_after_them(tmp_path: Path) -> None:
     with (tmp_path / "levels.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert list(rows[0]) == COLUMNS
+    assert [name.replace("<origin>", "pmj") for name in spinal_levels_module.COLUMNS] == COLUMNS
     assert [int(row["spinal_level"]) for row in rows] == list(LEVELS)
     assert float(rows[0]["distance_from_pmj_start"]) > float(rows[0]["distance_from_pmj_end"])
 

@@ -16,8 +16,10 @@ import pytest
 from fake_network import FakeNetwork, Loader
 from model_zips import write_model as write_model_folder
 from sct_rootlets_task.hosts import grammar, standalone
+from sct_rootlets_task.luts import level_colour
 from sct_rootlets_task.network.loading import Options
 from sct_rootlets_task.network.model_folder import ModelFolder
+from sct_rootlets_task.outputs import SIDECAR
 from sct_rootlets_task.postprocess import remove_specks
 from sct_rootlets_task.tasks import TASKS, build_registry
 from volumes import write_image
@@ -99,6 +101,34 @@ def test_the_sidecar_says_what_was_done(image: Path, model: Path) -> None:
     )
     assert sidecar["PostProcessing"][0]["VoxelsChanged"] == 8, "class lvl1 is dropped"
     assert sidecar["Threads"] == 1
+
+
+def keys_of(content: object, prefix: str = "") -> set[str]:
+    """Return the keys of a sidecar as the documentation names them."""
+    if isinstance(content, dict) and not prefix.endswith(FREE):
+        return set().union(*(keys_of(v, f"{prefix}.{key}") for key, v in content.items()))
+    return {prefix.lstrip(".")}
+
+
+FREE = (".LevelVoxels", ".Seconds", ".SoftwareVersions")
+
+
+def test_every_key_of_the_sidecar_is_declared_and_every_declared_key_is_written(
+    image: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SCT_ROOTLETS_OFFLINE", "1")
+
+    class Everything(FakeNetwork):
+        def predict(
+            self, volume: np.ndarray, spacing: Sequence[float], near: np.ndarray | None = None
+        ) -> np.ndarray:
+            return np.full(volume.shape, min(4, max(self.known)), np.uint8)
+
+    words = ["rootlets", "-i", str(image)]
+    load = lambda folder, options: Everything(folder)  # noqa: E731
+    assert standalone.main(words, tasks=PLAIN, load=load) == 0
+    sidecar = json.loads(image.with_name("sub-01_T2w_rootlets.json").read_text())
+    assert keys_of(sidecar) == set(SIDECAR)
 
 
 def test_the_viewer_line_closes_the_output(
@@ -228,6 +258,7 @@ WRONG: list[tuple[Sequence[str], str]] = [
     (("rootlets", "-i", "IMAGE", "-thr", "0.5"), "-thr does not apply"),
     (("rootlets", "-i", "IMAGE", "-threads", "0"), "at least 1"),
     (("rootlets", "-i", "IMAGE", "-remove-small", "5foo"), "'5foo'"),
+    (("rootlets", "-i", "IMAGE", "IMAGE2", "-preview", "p.png"), "-preview names a folder"),
     (("rootlets", "-i", "IMAGE", "-o", "IMAGE"), "would replace an input image"),
     (("rootlets", "-i", "IMAGE", "-model", "r1999"), "r20250318"),
     (("-task", "rootlets", "-i", "IMAGE", "-c", "t1"), "'t1'"),
@@ -238,7 +269,10 @@ WRONG: list[tuple[Sequence[str], str]] = [
 def test_a_wrong_command_ends_with_code_2_and_says_why(
     image: Path, capsys: pytest.CaptureFixture[str], words: Sequence[str], message: str
 ) -> None:
-    assert run(*[image if word == "IMAGE" else word for word in words]) == 2
+    second = image.with_name("second.nii.gz")
+    second.write_bytes(image.read_bytes())
+    files = {"IMAGE": image, "IMAGE2": second}
+    assert run(*[files.get(word, word) for word in words]) == 2
     output = capsys.readouterr()
     assert message in output.err.replace("\n", " ")
     assert output.out == ""
@@ -353,6 +387,28 @@ def test_a_quality_report_is_added_to_on_request(image: Path, model: Path, tmp_p
     assert "sub-<01>" not in index
 
 
+def test_a_picture_of_the_result_is_drawn_on_request(
+    image: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from PIL import Image
+
+    picture = tmp_path / "pictures" / "sub-01.png"
+    assert run("rootlets", "-i", image, "-model", model, "-preview", picture) == 0
+    assert f"Created file: {picture}" in capsys.readouterr().out
+    assert (
+        "T1" in json.loads(image.with_name("sub-01_T2w_rootlets.json").read_text())["LevelVoxels"]
+    )
+    with Image.open(picture) as drawn:
+        colours = {colour[:3] for _, colour in drawn.convert("RGB").getcolors(1 << 24)}
+    assert {level_colour(level) for level in range(2, 10)} <= colours, "the levels' own captions"
+
+
+def test_the_legacy_form_draws_a_picture_too(image: Path, model: Path, tmp_path: Path) -> None:
+    words = ("-task", "rootlets", "-i", image, "-model", model, "-preview", tmp_path / "p.png")
+    assert run(*words) == 0
+    assert (tmp_path / "p.png").stat().st_size > 1000
+
+
 def test_a_missing_mask_for_the_report_is_found_out_before_anything_runs(
     image: Path, model: Path
 ) -> None:
@@ -362,11 +418,19 @@ def test_a_missing_mask_for_the_report_is_found_out_before_anything_runs(
     assert load.networks == []
 
 
-def test_a_report_that_cannot_be_made_is_found_out_before_anything_runs(
-    image: Path, model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("package", "option"), [("jinja2", "-qc"), ("PIL", "-qc"), ("PIL", "-preview")]
+)
+def test_what_cannot_be_drawn_is_found_out_before_anything_runs(
+    image: Path,
+    model: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    package: str,
+    option: str,
 ) -> None:
-    monkeypatch.setitem(sys.modules, "jinja2", None)
+    monkeypatch.setitem(sys.modules, package, None)
     load = Loader()
-    assert run("rootlets", "-i", image, "-model", model, "-qc", "qc", load=load) == 1
-    assert "sct-rootlets-task[qc]" in capsys.readouterr().err
+    assert run("rootlets", "-i", image, "-model", model, option, "qc", load=load) == 1
+    assert "pip install 'sct-rootlets-task[" in capsys.readouterr().err
     assert load.networks == []

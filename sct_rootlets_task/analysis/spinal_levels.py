@@ -15,7 +15,7 @@ the caudal end of the last, the methods are
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -58,6 +58,32 @@ height to within 1 mm."""
 
 INTERPOLATED, OUT_OF_ORDER, FAR = "interpolated", "out_of_order", "not_near_cord"
 
+COLUMNS: Mapping[str, str] = {
+    "spinal_level": "The level, 2 = C2 … 9 = T1.",
+    "fname": "Name of the segmentation.",
+    "slice_start": "Lowest axial slice of the level, counted from the inferior end.",
+    "slice_end": "Highest axial slice of the level.",
+    "distance_from_<origin>_start": (
+        "Distance of the level's caudal end in mm along the cord. The origin is pmj, else "
+        "cord_top, else the cranial end of the first level found, such as c2."
+    ),
+    "distance_from_<origin>_end": "Distance of the level's cranial end.",
+    "height": "Length of the level in mm along the cord.",
+    "distance_from_<origin>_midpoint": "Distance of the level's middle.",
+    "volume": "Volume of the level's rootlets in mm³.",
+    "cord_area": "Mean cross-section of the cord within the level in mm²; empty without a mask.",
+    "left_volume": "Volume of the rootlets on the left in mm³.",
+    "right_volume": "Volume of the rootlets on the right in mm³.",
+    "dorsal_volume": "Volume of the dorsal rootlets in mm³; 0 where the roots cannot be told.",
+    "ventral_volume": "Volume of the ventral rootlets in mm³; 0 where the roots cannot be told.",
+    "method": "How the borders were drawn: caudal, midpoint or rootlets.",
+    "flags": (
+        "Codes of the check's flags on the level, and of its own: interpolated (a level without "
+        "rootlets), out_of_order, not_near_cord."
+    ),
+}
+"""Columns of the table of levels, in order; the first six are those of the published tables."""
+
 _FEWEST_NEAR = 0.05
 _MOVED_MM = 0.25
 _LAST_LEVEL = 30
@@ -85,7 +111,7 @@ class SpinalLevels:
     Parameters
     ----------
     rows : tuple of dict
-        One a level, from top to bottom; the columns of the CSV file.
+        One a level, from top to bottom, by the columns of :data:`COLUMNS`.
     labels : ndarray of uint8, shape (i, j, k), or None
         The cord coloured by level; None without a cord mask.
     spans : tuple of Span

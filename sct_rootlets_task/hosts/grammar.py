@@ -162,8 +162,8 @@ OPTIONS: tuple[Option, ...] = (
     _switch(
         "-largest",
         _PARAMETERS,
-        "1: of each level keep at most four components, the largest on each side (left and right) "
-        "in front and behind.",
+        "1: of each level keep at most four bundles, the largest dorsal and ventral one on each "
+        "side.",
     ),
     _switch(
         "-fill-holes", _PARAMETERS, "1: fill the background enclosed by one level with that level."
@@ -239,6 +239,13 @@ OPTIONS: tuple[Option, ...] = (
         "Segmentation (for example a dilated cord) that the report's pictures are cropped to.",
         forms=(MODERN,),
         metavar="FILE",
+    ),
+    _option(
+        "-preview",
+        _QC,
+        "Also draw a picture of the result over its image: coronal and sagittal views and a slice "
+        "of each level; a folder when several images are given.",
+        metavar="PNG",
     ),
     Option(("-qc-plane",), _QC, BOTH, {"choices": ("Axial", "Sagittal")}, hidden=True),
     _option(

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sct_rootlets_task import __version__
-from sct_rootlets_task.errors import RootletsError, UsageError
+from sct_rootlets_task.errors import INTERRUPTED, RootletsError, UsageError
 from sct_rootlets_task.hosts import grammar
 from sct_rootlets_task.tasks import TASKS, Task
 
@@ -68,7 +68,7 @@ def main(
         return error.exit_code
     except KeyboardInterrupt:
         print("sct_deepseg: interrupted", file=sys.stderr)
-        return 130
+        return INTERRUPTED
 
 
 def is_legacy(arguments: Sequence[str]) -> bool:
@@ -202,9 +202,9 @@ def _segment(
     for image in [*images, *([Path(parsed.qc_seg)] if parsed.qc_seg else [])]:
         if not image.is_file():
             raise UsageError(f"This file does not exist: {image}. Check the path.")
-    jobs = plan_outputs(images, parsed.o, task.suffix, overwrite=bool(parsed.overwrite))
-    if parsed.qc:
-        _require_report_packages()
+    overwrite = bool(parsed.overwrite)
+    jobs = plan_outputs(images, parsed.o, task.suffix, overwrite=overwrite, preview=parsed.preview)
+    _require_packages(parsed)
     limit_threads(threads)
     start = time.perf_counter()
     segmenter, notice = _load(task, parsed, settings, load)
@@ -213,13 +213,15 @@ def _segment(
     return 1 if failures else 0
 
 
-def _require_report_packages() -> None:
-    """Find out now, not after the first image, that the report cannot be made."""
+def _require_packages(parsed: argparse.Namespace) -> None:
+    """Find out now, not after the first image, that the report or a picture cannot be made."""
     from sct_rootlets_task.qc.pages import require_jinja
     from sct_rootlets_task.qc.render import require_pillow
 
-    require_jinja()
-    require_pillow()
+    if parsed.qc:
+        require_jinja()
+    if parsed.qc or parsed.preview:
+        require_pillow()
 
 
 def _settings(task: Task, parsed: argparse.Namespace, threads: int) -> Settings:
@@ -303,6 +305,7 @@ def _segment_one(run: _Run, job: Job) -> None:
     from sct_rootlets_task.files import write_json
     from sct_rootlets_task.images import load_image, save_labels
     from sct_rootlets_task.luts import write_lut
+    from sct_rootlets_task.picture import draw
     from sct_rootlets_task.pipeline import provenance
 
     image = load_image(job.image)
@@ -325,6 +328,8 @@ def _segment_one(run: _Run, job: Job) -> None:
     write_json(job.sidecar, sidecar)
     for viewer in run.parsed.lut or ():
         write_lut(job.output, viewer, task.levels)
+    if job.preview:
+        draw(job.image, job.output, job.preview)
     if run.parsed.qc:
         _add_to_report(run, job, report)
     if run.parsed.v:
@@ -386,7 +391,8 @@ def _report(job: Job, level_voxels: Mapping[str, int], report: Report | None) ->
             f"{len(report.warnings)} remark(s) on their plausibility; 'sct_rootlets check -i "
             f"{shlex.quote(str(job.output))}' lists them."
         )
-    print(f"Created file: {job.output}")
+    for path in filter(None, (job.output, job.preview)):
+        print(f"Created file: {path}")
     print(f"Done! To view results, type:\n{viewer}")
 
 

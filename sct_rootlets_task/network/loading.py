@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import logging
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -12,6 +11,7 @@ from typing import Protocol
 
 import numpy as np
 
+from sct_rootlets_task import environment
 from sct_rootlets_task.errors import UsageError
 from sct_rootlets_task.network.engines import (
     Engine,
@@ -32,7 +32,6 @@ logger = logging.getLogger(__name__)
 
 ENGINES = ("auto", "openvino", "torch", "nnunet")
 PRECISIONS = ("auto", "f32", "bf16")
-ENGINE_VARIABLE = "SCT_ROOTLETS_ENGINE"
 
 
 class Network(Protocol):
@@ -121,7 +120,7 @@ def load_network(folder: ModelFolder, options: Options) -> Network:
 
 
 def choose_engine(
-    folder: ModelFolder, wanted: str, device: str, environ: Mapping[str, str] = os.environ
+    folder: ModelFolder, wanted: str, device: str, environ: Mapping[str, str] | None = None
 ) -> str:
     """Return the engine for a model on a device.
 
@@ -133,15 +132,15 @@ def choose_engine(
         One of :data:`ENGINES`.
     device : {"cpu", "cuda", "mps"}
         Where it runs.
-    environ : mapping
+    environ : mapping, optional
         Where ``SCT_ROOTLETS_ENGINE`` is looked up for ``auto``.
     """
     if wanted == "auto":
-        wanted = environ.get(ENGINE_VARIABLE, "").strip() or "auto"
+        wanted = environment.read(environment.ENGINE, environ) or "auto"
     if wanted not in ENGINES:
         raise UsageError(
             f"The engine is one of {', '.join(ENGINES)}, not {wanted!r}. Correct -engine or "
-            f"{ENGINE_VARIABLE}."
+            f"{environment.ENGINE}."
         )
     if wanted == "openvino" and device != "cpu":
         raise UsageError(

@@ -18,6 +18,25 @@ from sct_rootlets_task.qc.measures import columns_of
 from sct_rootlets_task.qc.scene import label_name
 
 PAGE, SHEET = "index.html", "entry.js"
+
+RATINGS: Mapping[str, str] = {
+    "id": "Name of the image's folder in the report.",
+    "dataset": "Data set.",
+    "subject": "Subject.",
+    "image": "Name of the image.",
+    "segmentation": "Name of the segmentation.",
+    "rating": "pass, artefact, fail, or empty.",
+    "notes": "The note.",
+    "rated_at": "When it was rated.",
+    "rated_run": "this, or earlier when another segmentation has replaced the one rated.",
+    "levels": "Levels found.",
+    "missing": "Levels expected and not found.",
+    "flags": "Codes of the check's flags.",
+    "model": "Model that made the segmentation.",
+    "stamp": "Checksum of the segmentation that was rated.",
+}
+"""Columns of the CSV file in which the browser saves the ratings."""
+
 _HERE = Path(__file__).parent
 _STATIC, _TEMPLATES = _HERE / "static", _HERE / "templates"
 
@@ -64,6 +83,7 @@ def write_index(path: Path, entries: Sequence[Mapping[str, Any]], report: str) -
     page = _template("index.html").render(
         entries=entries,
         report=report,
+        columns=list(RATINGS),
         version=__version__,
         legend=[(level, label_name(level)) for level in span],
     )

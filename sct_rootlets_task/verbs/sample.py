@@ -14,6 +14,7 @@ HELP = "Write a synthetic T2w-like cervical volume to try the tools on."
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the verb."""
     parser.add_argument("output", metavar="OUT.nii.gz", help="File to write.")
+    parser.add_argument("-cord", metavar="CORD", help="Also write its cord mask to this file.")
     parser.add_argument("-seed", type=int, default=0, metavar="N", help="Variant to make.")
 
 
@@ -22,10 +23,14 @@ def run(arguments: argparse.Namespace) -> int:
     from sct_rootlets_task.images import EXTENSIONS
     from sct_rootlets_task.sample import write_sample
 
-    if not arguments.output.lower().endswith(EXTENSIONS):
-        raise UsageError(
-            f"Expected an output ending in {' or '.join(EXTENSIONS)}, found {arguments.output}."
-        )
-    path = write_sample(Path(arguments.output), seed=arguments.seed)
-    print(f"Created file: {path}\nSegment it with:\nsct_deepseg rootlets -i {path}")
+    for name in filter(None, (arguments.output, arguments.cord)):
+        if not name.lower().endswith(EXTENSIONS):
+            raise UsageError(
+                f"Expected an output ending in {' or '.join(EXTENSIONS)}, found {name}."
+            )
+    cord = Path(arguments.cord) if arguments.cord else None
+    path = write_sample(Path(arguments.output), seed=arguments.seed, cord=cord)
+    for file in filter(None, (path, cord)):
+        print(f"Created file: {file}")
+    print(f"Segment it with:\nsct_deepseg rootlets -i {path}")
     return 0

@@ -254,10 +254,7 @@ const QC = (() => {
     setTimeout(() => URL.revokeObjectURL(link.href), 10000);
   }
 
-  const COLUMNS = [
-    "id", "dataset", "subject", "image", "segmentation", "rating", "notes", "rated_at", "rated_run",
-    "levels", "missing", "flags", "model", "stamp",
-  ];
+  const COLUMNS = document.body.dataset.columns.split(" ");
 
   /* A spreadsheet would take a cell that starts like a formula for one. */
   function cell(value) {

@@ -1,0 +1,41 @@
+"""The environment variables the package reads: all of them, and nowhere else."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+MODELS = "SCT_ROOTLETS_MODELS"
+OFFLINE = "SCT_ROOTLETS_OFFLINE"
+ENGINE = "SCT_ROOTLETS_ENGINE"
+SLURM_CORES = "SLURM_CPUS_PER_TASK"
+
+VARIABLES: Mapping[str, str] = {
+    MODELS: (
+        "Folder in which models are installed and looked for; -model-dir wins over it. Without "
+        "both, a folder among the user's own data."
+    ),
+    OFFLINE: (
+        "Set to 1, no attempt is made to use the network; files and folders still work. 0, no, "
+        "off, false or nothing: as if it were not set."
+    ),
+    ENGINE: "Engine to use where -engine is auto, which it is by default.",
+    SLURM_CORES: (
+        "Set by Slurm. Beside the CPU affinity and the container's quota it limits the CPU threads "
+        "that are used where -threads is not given."
+    ),
+}
+"""What each variable does, for the documentation."""
+
+
+def read(name: str, environ: Mapping[str, str] | None = None) -> str:
+    """Return the value of a variable without surrounding blanks, empty when it is not set.
+
+    Parameters
+    ----------
+    name : str
+        One of :data:`VARIABLES`.
+    environ : mapping of str to str, optional
+        Environment to read; that of the process by default.
+    """
+    return (os.environ if environ is None else environ).get(name, "").strip()
