@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from sct_rootlets_task import environment
+from sct_rootlets_task.errors import UsageError
 
 _THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
@@ -40,6 +41,24 @@ def available_cores(environ: Mapping[str, str] | None = None) -> int:
     if slurm.isdigit() and int(slurm):
         limits.append(int(slurm))
     return min(limits)
+
+
+def default_threads(environ: Mapping[str, str] | None = None) -> int:
+    """Return how many CPU threads to use when no option says so.
+
+    That is ``SCT_ROOTLETS_THREADS`` where it is set, else all the cores this job may use.
+
+    Raises
+    ------
+    UsageError
+        If the variable is no number of at least 1.
+    """
+    wanted = environment.read(environment.THREADS, environ)
+    if not wanted:
+        return available_cores(environ)
+    if not wanted.isdecimal() or int(wanted) < 1:
+        raise UsageError(f"{environment.THREADS} expects a number of at least 1, found {wanted!r}.")
+    return int(wanted)
 
 
 def _cgroup_cores() -> int | None:
