@@ -64,7 +64,7 @@ def install(entry: Entry, folder: Path, custom: Sequence[str], by_sct: Callable[
             with set_aside(folder, work):
                 return _fill(entry, folder, custom, by_sct)
     except InstallError as error:
-        if not isinstance(error.__cause__, OSError):
+        if type(error) is not InstallError or not isinstance(error.__cause__, OSError):
             raise
         raise InstallError(
             f"Cannot install into SCT's model folder {folder.parent} ({error.__cause__}). Let "

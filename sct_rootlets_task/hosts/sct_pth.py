@@ -13,14 +13,18 @@ from pathlib import Path
 from sct_rootlets_task.errors import OutputError
 
 FILE = "sct_rootlets_task.pth"
-LINE = (
-    r'import sys; exec("try:\n import sct_rootlets_task.hosts.sct_hook as hook\n hook.install()\n'
-    r"except Exception as e:\n if not (isinstance(e, ModuleNotFoundError) and "
-    r"str(e.name).startswith('sct_rootlets_task')):\n  sys.stderr.write('sct_rootlets_task: "
-    r"WARNING: not active inside SCT: %s\\n' % e)"
-    r'")'
-    "\n"
-)
+_PROGRAM = """\
+try:
+ import sct_rootlets_task.hosts.sct_hook as hook
+ hook.install()
+except Exception as e:
+ gone = isinstance(e, ModuleNotFoundError) and str(e.name).startswith('sct_rootlets_task')
+ if not gone and not hasattr(sys, '_sct_rootlets_task'):
+  sys._sct_rootlets_task = e
+  print('sct_rootlets_task: WARNING: not active inside SCT:', e, file=sys.stderr)
+"""
+# Python runs the line twice in a virtual environment: what it says must be said once.
+LINE = f"import sys; exec({_PROGRAM!r})\n"
 """Content of the file. Once the package is gone the line does nothing and says nothing."""
 
 _PROBE = (
