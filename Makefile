@@ -1,12 +1,14 @@
 # Two commands do everything from a fresh clone with nothing but Python:
 #   make demo   segments a synthetic sample with the built-in model and draws the result
 #   make test   lint, types, tests and the documentation, as CI does
+# and, for those who change what can be seen:
+#   make pictures   draws the pictures of the documentation anew
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
-.PHONY: demo test lint types tests docs browser clean
+.PHONY: demo test lint types tests docs browser pictures clean
 
 demo: $(VENV)/.demo
 	mkdir -p demo
@@ -30,6 +32,9 @@ tests: $(VENV)/.test browser
 
 docs: $(VENV)/.test
 	$(BIN)/python -m sphinx -W --keep-going -n -q docs docs/_build/html
+
+pictures: $(VENV)/.test browser
+	$(BIN)/python docs/make_pictures.py
 
 # The report's tests drive a real browser. Where it is missing and cannot be installed, they are
 # skipped, or fail in CI.

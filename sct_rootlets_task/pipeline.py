@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sct_rootlets_task import levels as lv
+from sct_rootlets_task.analysis.consistency import keep_largest
 from sct_rootlets_task.errors import ModelError
 from sct_rootlets_task.images import InputImage
 from sct_rootlets_task.locator import canal_levels, levels_beside_canal, search_region
@@ -26,7 +27,6 @@ from sct_rootlets_task.postprocess import (
     HookContext,
     MinimalSize,
     fill_holes,
-    keep_largest,
     remove_small,
 )
 from sct_rootlets_task.tasks import BUNDLED, Task

@@ -2,8 +2,9 @@
 
 Two kinds of functions share this module. *Hooks* run by default, in the order the task registry
 lists them; a hook is a pure function of the signature :data:`Hook`. *Options* run when the user
-asks for them (``-largest``, ``-fill-holes``, ``-remove-small``). None of them ever invents a level:
-a voxel keeps its level, loses it, or (in a hole) takes the level that encloses it.
+asks for them (``-fill-holes``, ``-remove-small``). What needs to know of rootlet bundles, further
+hooks and the option ``-largest``, is in ``sct_rootlets_task.analysis.consistency``. None of them
+ever invents a level: a voxel keeps its level, loses it, or (in a hole) takes the level around it.
 
 Components are 26-connected: rootlets are thin and often touch only at a corner.
 """
@@ -68,51 +69,6 @@ def remove_specks(labels: np.ndarray, context: HookContext) -> np.ndarray:
     components, sizes = _components(labels != 0)
     too_small = sizes * context.voxel_mm3 < SPECK_MM3
     return np.where(too_small[components], 0, labels).astype(labels.dtype)
-
-
-def keep_largest(labels: np.ndarray, context: HookContext) -> np.ndarray:
-    """Keep the four main bundles of each level.
-
-    A spinal level has four rootlet bundles: left and right, ventral and dorsal. Of each level the
-    largest component in each of these quadrants is kept, at most four a level, and every smaller
-    one is removed. The quadrants are those of the rootlets' own centre line (a parabola through
-    all labelled voxels along the inferior–superior axis); a component belongs to the quadrant of
-    its centre of mass. Since removing voxels can move the centre line, this is repeated until
-    nothing changes.
-
-    Parameters
-    ----------
-    labels : ndarray of uint8, shape (i, j, k)
-        Level map.
-    context : HookContext
-        Grid of the level map.
-
-    Returns
-    -------
-    ndarray of uint8, same shape
-    """
-    kept = _largest_in_quadrants(labels, context)
-    while not np.array_equal(kept, labels):
-        kept, labels = _largest_in_quadrants(kept, context), kept
-    return kept
-
-
-def _largest_in_quadrants(labels: np.ndarray, context: HookContext) -> np.ndarray:
-    kept = np.zeros_like(labels)
-    if not labels.any():
-        return kept
-    centre = _centre_line(labels, context.affine)
-    for level in np.unique(labels[labels != 0]):
-        components, sizes = _components(labels == level)
-        largest: dict[tuple[bool, bool], int] = {}
-        for number in range(1, len(sizes)):
-            x, y, z = _world(np.argwhere(components == number), context.affine).mean(axis=0)
-            middle = centre(z)
-            quadrant = (bool(x > middle[0]), bool(y > middle[1]))
-            if sizes[number] > sizes[largest.get(quadrant, 0)]:
-                largest[quadrant] = number
-        kept[np.isin(components, list(largest.values()))] = level
-    return kept
 
 
 def fill_holes(labels: np.ndarray, context: HookContext) -> np.ndarray:
@@ -234,18 +190,3 @@ def _components(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     sizes = np.bincount(components.ravel())
     sizes[0] = 0
     return components, sizes
-
-
-def _world(indices: np.ndarray, affine: np.ndarray) -> np.ndarray:
-    return indices @ affine[:3, :3].T + affine[:3, 3]
-
-
-def _centre_line(labels: np.ndarray, affine: np.ndarray) -> Callable[[float], np.ndarray]:
-    """Fit the middle of the rootlets, (x, y) in mm, as a function of z in mm."""
-    points = _world(np.argwhere(labels), affine)
-    heights = np.unique(np.round(points[:, 2]))
-    degree = min(2, len(heights) - 1)
-    origin = points[:, 2].mean()
-    coefficients = np.polyfit(points[:, 2] - origin, points[:, :2], degree)
-    powers = np.arange(degree, -1, -1)
-    return lambda z: np.asarray((z - origin) ** powers @ coefficients)

@@ -10,7 +10,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -21,11 +21,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sct_rootlets_task import __version__
+from sct_rootlets_task.analysis.plausibility import CODES
+from sct_rootlets_task.analysis.spinal_levels import COLUMNS
 from sct_rootlets_task.card import escape
 from sct_rootlets_task.cli import build_parser
+from sct_rootlets_task.environment import VARIABLES
+from sct_rootlets_task.errors import EXIT_CODES
 from sct_rootlets_task.hosts.grammar import legacy_parser, modern_parser
 from sct_rootlets_task.levels import ByMap, level_name
+from sct_rootlets_task.outputs import FILES, SIDECAR
 from sct_rootlets_task.postprocess import HookContext
+from sct_rootlets_task.qc.pages import RATINGS
 from sct_rootlets_task.tasks import TASKS, Release, Task, build_registry
 
 if not os.environ.get("CI"):
@@ -38,12 +44,7 @@ ROOT = Path(__file__).resolve().parents[1]
 @pytest.fixture(scope="module")
 def generate() -> ModuleType:
     """The module that makes the pages; it is no part of the package."""
-    spec = importlib.util.spec_from_file_location("_generate", ROOT / "docs" / "_generate.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_module("_generate")
 
 
 def reference_of(generate: ModuleType, *names: str, **arguments: Any) -> str:
@@ -137,6 +138,80 @@ def test_every_option_of_our_commands_is_in_the_reference(generate: ModuleType) 
     assert "-thr" not in shown
 
 
+def unexplained(parser: argparse.ArgumentParser) -> list[str]:
+    """Return the arguments of a parser and its sub-commands that have no help."""
+    found = []
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            commands = action.choices.values()
+            found += [name for command in commands for name in unexplained(command)]
+        elif not action.help:
+            found.append(f"{parser.prog} {'/'.join(action.option_strings) or action.dest}")
+    return found
+
+
+def test_every_argument_says_what_it_does() -> None:
+    parsers = (modern_parser(TASKS), legacy_parser(TASKS), build_parser())
+    assert [name for parser in parsers for name in unexplained(parser)] == []
+
+
+DECLARED: list[tuple[str, Mapping[Any, str]]] = [
+    ("files_to_markdown", FILES),
+    ("files_to_markdown", SIDECAR),
+    ("files_to_markdown", COLUMNS),
+    ("files_to_markdown", RATINGS),
+    ("flags_to_markdown", CODES),
+    ("environment_to_markdown", EXIT_CODES),
+    ("environment_to_markdown", VARIABLES),
+]
+
+
+@pytest.mark.parametrize(("page", "declared"), DECLARED)
+def test_whatever_is_declared_is_in_the_reference_with_its_meaning(
+    generate: ModuleType, page: str, declared: Mapping[Any, str]
+) -> None:
+    rows = getattr(generate, page)().splitlines()
+    assert {f"| `{name}` | {escape(text)} |" for name, text in declared.items()} <= set(rows)
+
+
+def sources() -> dict[str, str]:
+    """Return the text of each module of the package."""
+    package = ROOT / "sct_rootlets_task"
+    return {
+        path.relative_to(package).as_posix(): path.read_text(encoding="utf-8")
+        for path in package.rglob("*.py")
+    }
+
+
+def test_no_variable_is_read_that_is_not_declared() -> None:
+    texts = sources()
+    own = {name for text in texts.values() for name in re.findall(r"SCT_ROOTLETS_[A-Z]+", text)}
+    assert own <= set(VARIABLES)
+    reads = re.compile(r"getenv|environ\b[^\n]*\.get\(|environ\[[^\]]+\](?! = )")
+    assert {name for name, text in texts.items() if reads.search(text)} == {"environment.py"}
+
+
+def test_no_code_is_ended_with_that_is_not_declared() -> None:
+    ends = re.compile(r"return (\d+)\b|return (\d+) if|else (\d+)$|\.exit\((\d+)", re.MULTILINE)
+    outermost = ("cli.py", "hosts/", "verbs/")
+    codes = {
+        int(code)
+        for name, text in sources().items()
+        if name.startswith(outermost)
+        for found in ends.findall(text)
+        for code in found
+        if code
+    }
+    assert {0, 1, 2} <= codes <= set(EXIT_CODES)
+
+
+def test_every_flag_that_the_check_raises_is_declared() -> None:
+    text = sources()["analysis/plausibility.py"]
+    raised = re.findall(r"[Ff]lag\(\s*\"(\w+)\"", text) + re.findall(r"\(\"(\w+)\", \(", text)
+    raised += re.findall(r"^        \(\"(\w+)\", ", text, re.MULTILINE)
+    assert {"empty", "height", "speck", "fragment"} <= set(raised) <= set(CODES)
+
+
 def double(labels: np.ndarray, context: HookContext) -> np.ndarray:
     """Double every | value."""
     return labels * 2
@@ -221,6 +296,24 @@ def test_text_that_looks_like_markup_is_shown_as_it_is(
     assert_shows(parse(escape(text)), text)
 
 
+def load_module(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, ROOT / "docs" / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_every_picture_is_drawn_by_the_script_shown_and_small() -> None:
+    pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
+    texts = [page.read_text(encoding="utf-8") for page in pages]
+    shown = {name for text in texts for name in re.findall(r"\(\S*images/(\w+)\.png\)", text)}
+    pictures = {path.stem: path.stat().st_size for path in (ROOT / "docs" / "images").iterdir()}
+    assert set(pictures) == shown == set(load_module("make_pictures").PICTURES)
+    assert max(pictures.values()) < 400_000, "clones should stay small"
+
+
 def build(folder: Path, *, builder: str = "dummy") -> subprocess.CompletedProcess[str]:
     """Build a copy of the documentation as strictly as CI does."""
     command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-n", "-q", "-b", builder]
@@ -249,6 +342,7 @@ def test_the_documentation_builds_without_a_warning(docs: Path) -> None:
     assert "seg_spinal_rootlets_t2w" in pages["tasks"]
     assert "-install-task" in pages["command_line"]
     assert "keep_largest" in pages["api"]
+    assert "SCT_ROOTLETS_OFFLINE" in pages["environment"]
     assert str(ROOT) not in "".join(pages.values())
 
 

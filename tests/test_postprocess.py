@@ -10,13 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from sct_rootlets_task.analysis.consistency import keep_largest
 from sct_rootlets_task.errors import UsageError
 from sct_rootlets_task.orientation import Reorientation
 from sct_rootlets_task.postprocess import (
     HookContext,
     MinimalSize,
     fill_holes,
-    keep_largest,
     parse_minimal_size,
     remove_small,
     remove_specks,
@@ -108,6 +108,30 @@ def test_keeping_the_largest_removes_the_smaller_of_two_in_a_quadrant() -> None:
     kept = keep_largest(labels, context())
     assert not kept[2, 2].any()
     assert np.array_equal(kept, four_bundles())
+
+
+def test_bundles_that_touch_across_the_cord_are_two() -> None:
+    labels = four_bundles()
+    labels[5:16, 15, 4] = 3
+    labels[2, 2, 3:5] = 3
+    kept = keep_largest(labels, context())
+    assert np.array_equal(kept > 0, (labels > 0) & (np.arange(21) != 2)[:, None, None])
+
+
+def test_where_roots_cannot_be_told_two_bundles_a_side_are_kept() -> None:
+    labels = np.zeros((30, 9, 40), np.uint8)
+    for x in (10, 19):
+        for number, z in enumerate((1, 14, 27)):
+            labels[x, 4, z : z + 4 + number] = 4
+    expected = labels.copy()
+    expected[..., :14] = 0
+    assert np.array_equal(keep_largest(labels, context()), expected)
+
+
+def test_a_bundle_with_a_voxel_of_another_level_is_kept_whole() -> None:
+    labels = four_bundles()
+    labels[5, 5, 4] = 4
+    assert np.array_equal(keep_largest(labels, context()), labels)
 
 
 def test_a_hole_is_filled_by_the_level_around_it_and_no_label_is_overwritten() -> None:

@@ -710,3 +710,17 @@ def test_the_verb_adds_an_entry_and_says_where(
         in json.loads(entry.read_text())["command"]
     )
     assert str(entry.with_name("index.html")) in printed
+
+
+@pytest.mark.parametrize(("labels", "flagged"), [(None, True), ("other", False), ("empty", False)])
+def test_the_verb_checks_a_segmentation_whose_levels_it_knows(
+    tmp_path: Path, labels: str | None, flagged: bool
+) -> None:
+    arrays = {None: None, "other": phantom((20, 21, 23))[1], "empty": np.zeros(SHAPE, np.uint8)}
+    image, segmentation = write_case(tmp_path, arrays[labels])
+    parser = argparse.ArgumentParser()
+    verb.add_arguments(parser)
+    words = ["-i", str(image), "-s", str(segmentation), "-o", str(tmp_path / "qc")]
+    assert verb.run(parser.parse_args(words)) == 0
+    (row,) = rows_of(tmp_path / "qc")
+    assert ("level_missing" in str(row["data-flags"])) == flagged

@@ -10,7 +10,13 @@ from __future__ import annotations
 import numpy as np
 
 from sct_rootlets_task.analysis.anatomy import has_priors
-from sct_rootlets_task.analysis.bundles import Bundle, Bundles, connected, find_bundles
+from sct_rootlets_task.analysis.bundles import (
+    UNSURE,
+    Bundle,
+    Bundles,
+    connected,
+    find_bundles,
+)
 from sct_rootlets_task.analysis.centreline import line_through_rootlets
 from sct_rootlets_task.analysis.geometry import to_world, voxel_volume
 from sct_rootlets_task.analysis.level_fit import MARGIN, fit_levels
@@ -55,6 +61,44 @@ def unify_bundles(labels: np.ndarray, context: HookContext) -> np.ndarray:
         return labels.copy()
     bundles = find_bundles(labels, context.affine)
     return bundles.paint(bundle.level for bundle in bundles.items)
+
+
+def keep_largest(labels: np.ndarray, context: HookContext) -> np.ndarray:
+    """Keep the four main bundles of each level: the largest dorsal and ventral one on each side.
+
+    Where the roots cannot be told apart, the two largest bundles of a side are kept. A bundle
+    belongs to the level of most of its voxels and is kept or removed as a whole. Since removing
+    voxels can move the centre line, this is repeated until nothing changes.
+
+    Parameters
+    ----------
+    labels : ndarray of uint8, shape (i, j, k)
+        Level map.
+    context : HookContext
+        Grid and levels of the level map.
+
+    Returns
+    -------
+    ndarray of uint8, same shape
+    """
+    kept = _main_bundles(labels, context)
+    while not np.array_equal(kept, labels):
+        kept, labels = _main_bundles(kept, context), kept
+    return kept
+
+
+def _main_bundles(labels: np.ndarray, context: HookContext) -> np.ndarray:
+    if np.count_nonzero(labels) < 2:
+        return labels.copy()
+    bundles = find_bundles(labels, context.affine)
+    places: dict[tuple[int, str, str], int] = {}
+    chosen = [0] * len(bundles.items)
+    for bundle in sorted(bundles.items, key=lambda bundle: -bundle.volume):
+        place = (bundle.level, bundle.side, bundle.part)
+        places[place] = places.get(place, 0) + 1
+        if places[place] <= (2 if bundle.part == UNSURE else 1):
+            chosen[bundle.number] = bundle.level
+    return np.where(bundles.paint(chosen) > 0, labels, 0).astype(labels.dtype)
 
 
 def remove_strays(labels: np.ndarray, context: HookContext) -> np.ndarray:

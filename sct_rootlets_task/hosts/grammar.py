@@ -162,8 +162,8 @@ OPTIONS: tuple[Option, ...] = (
     _switch(
         "-largest",
         _PARAMETERS,
-        "1: of each level keep at most four components, the largest on each side (left and right) "
-        "in front and behind.",
+        "1: of each level keep at most four bundles, the largest dorsal and ventral one on each "
+        "side.",
     ),
     _switch(
         "-fill-holes", _PARAMETERS, "1: fill the background enclosed by one level with that level."

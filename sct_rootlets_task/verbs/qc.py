@@ -5,6 +5,10 @@ from __future__ import annotations
 import argparse
 import shlex
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sct_rootlets_task.analysis.plausibility import Report
 
 NAME = "qc"
 HELP = "Add any segmentation, a manual one too, to a QC report that opens in a browser from disk."
@@ -32,19 +36,37 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Add the entry."""
+    from dataclasses import asdict
+
     from sct_rootlets_task.qc.entry import Details
     from sct_rootlets_task.qc.report import INDEX, add_entry
 
+    plausibility = _check(arguments.s)
     details = Details(
         dataset=arguments.dataset,
         subject=arguments.subject,
         command=_command(arguments),
         around=Path(arguments.qc_seg) if arguments.qc_seg else None,
+        flags=[asdict(flag) for flag in plausibility.flags] if plausibility else (),
+        levels=[asdict(level) for level in plausibility.levels] if plausibility else (),
     )
     report = Path(arguments.o)
     page = add_entry(report, Path(arguments.i), Path(arguments.s), details)
     print(f"Created file: {page}\nTo see all images of the report, open:\n{report / INDEX}")
     return 0
+
+
+def _check(path: str) -> Report | None:
+    """Return how plausible the levels are, where all of them are known to the check."""
+    import numpy as np
+
+    from sct_rootlets_task.analysis.plausibility import check_image
+    from sct_rootlets_task.analysis.shifting import CERVICAL
+    from sct_rootlets_task.verbs.files import read_labels
+
+    image = read_labels(path)
+    values = set(np.unique(np.asarray(image.dataobj))) - {0}
+    return check_image(image) if values and values <= set(CERVICAL) else None
 
 
 def _command(arguments: argparse.Namespace) -> str:

@@ -1,0 +1,55 @@
+"""Run ``sct_deepseg`` or ``sct_rootlets`` as a page shows it, each network once for each image.
+
+    python shown_command.py {sct_deepseg,sct_rootlets} ARGUMENT …
+
+What a network puts out for a volume is kept in the folder ``$SHOWN_COMMANDS_CACHE``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from filelock import FileLock
+
+from sct_rootlets_task import cli, pipeline
+from sct_rootlets_task.hosts import standalone
+from sct_rootlets_task.network import loading
+from sct_rootlets_task.network.loading import Network, Options
+from sct_rootlets_task.network.model_folder import ModelFolder
+
+load_network = loading.load_network
+
+
+class Remembered:
+    """A network that is loaded when a volume is new to it."""
+
+    engine, device, precision, tiles_run = "openvino", "cpu", "f32", (0, 0)
+
+    def __init__(self, folder: ModelFolder, options: Options) -> None:
+        self.folder, self.options = folder, options
+        self.network: Network | None = None
+
+    def predict(
+        self, volume: np.ndarray, spacing: Sequence[float], near: np.ndarray | None = None
+    ) -> np.ndarray:
+        digest = hashlib.sha256(volume.tobytes() + str((self.folder.path, spacing)).encode())
+        digest.update(b"" if near is None else np.ascontiguousarray(near).tobytes())
+        cache = Path(os.environ["SHOWN_COMMANDS_CACHE"])
+        known = cache / f"{digest.hexdigest()}.npy"
+        with FileLock(cache / ".lock"):
+            if not known.exists():
+                self.network = self.network or load_network(self.folder, self.options)
+                np.save(known, self.network.predict(volume, spacing, near))
+        return np.asarray(np.load(known))
+
+
+if __name__ == "__main__":
+    loading.load_network = Remembered  # type: ignore[assignment]
+    pipeline.load_network = Remembered  # type: ignore[assignment,attr-defined]
+    main = {"sct_deepseg": standalone.main, "sct_rootlets": cli.main}[sys.argv[1]]
+    sys.exit(main(sys.argv[2:]))

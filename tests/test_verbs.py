@@ -1,0 +1,271 @@
+"""The verbs ``check``, ``levels``, ``relabel`` and ``split``: codes, files and messages."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from sct_rootlets_task import pipeline
+from sct_rootlets_task.analysis.geometry import slice_axis
+from sct_rootlets_task.cli import main
+from sct_rootlets_task.outputs import SIDECAR
+from test_shifting import discs, located, phantom
+
+LEVELS = list(range(2, 10))
+OLD = b"an older result"
+
+
+def disc_labels() -> np.ndarray:
+    labels = np.zeros(phantom().labels.shape, np.uint8)
+    inverse = np.linalg.inv(phantom().affine)
+    for number, point in discs().items():
+        voxel = np.round(inverse @ [*point, 1])[:3].astype(int)
+        labels[tuple(np.clip(voxel, 0, np.array(labels.shape) - 1))] = number
+    return labels
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Give a folder with a level map, what goes with it, and files that do not fit."""
+    labels, affine = phantom().labels, phantom().affine
+    arrays = {
+        "seg": labels,
+        "shifted": np.where(labels > 2, labels - 1, 0).astype(np.uint8),
+        "part": np.where(labels == 5, 0, labels),
+        "empty": np.zeros_like(labels),
+        "cord": phantom().cord.astype(np.uint8),
+        "discs": disc_labels(),
+        "image": (labels + 10.0).astype(np.float32),
+        "halves": (labels / 2).astype(np.float32),
+        "elsewhere": phantom().cord[2:].astype(np.uint8),
+    }
+    for name, array in arrays.items():
+        nib.save(nib.Nifti1Image(array, affine), tmp_path / f"{name}.nii.gz")
+    (tmp_path / "text.nii.gz").write_text("no image")
+    (tmp_path / "old.nii.gz").write_bytes(OLD)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Put the true levels of the canal in the locator's place."""
+    monkeypatch.setattr(pipeline, "locate", lambda image: located())
+
+
+def run(command: str) -> int:
+    return main(shlex.split(command))
+
+
+def labels_of(name: str) -> np.ndarray:
+    return np.asarray(nib.load(name).dataobj)
+
+
+WRONG = [
+    ("check", "the following arguments are required: -i"),
+    ("check -i seg.nii.gz -task nothing", "rootlets, seg_spinal_rootlets_t2w"),
+    ("check -i seg.nii.gz -bogus", "unrecognized arguments"),
+    ("levels -i seg.nii.gz", "Give -o OUT, -csv CSV or both"),
+    ("levels -i seg.nii.gz -o new.nii.gz", "Give -s CORD too"),
+    ("levels -i seg.nii.gz -csv new.csv -method guess", "invalid choice: 'guess'"),
+    ("relabel -i seg.nii.gz -o new.nii.gz", "one of the arguments -shift -anchor -map"),
+    ("relabel -i seg.nii.gz -o new.nii.gz -shift 1 -map 2:3", "not allowed with argument"),
+    ("relabel -i seg.nii.gz -o new.nii.gz -shift up", "invalid int value"),
+    ("relabel -i seg.nii.gz -o new.nii.gz -anchor C5", "Expected LEVEL:Z"),
+    ("relabel -i seg.nii.gz -o new.nii.gz -anchor Q5:3", "Expected a level such as 5, C5"),
+    ("relabel -i seg.nii.gz -o new.nii.gz -map 3-4", "Expected OLD:NEW"),
+    ("relabel -i seg.nii.gz -o new.nii.gz -map 3:4,C3:5", "twice"),
+    ("relabel -i seg.nii.gz -shift 1", "the following arguments are required: -o"),
+    ("split -i seg.nii.gz -o new", "the following arguments are required: -s"),
+]
+
+
+@pytest.mark.parametrize(("command", "message"), WRONG)
+def test_a_wrong_command_ends_with_code_2_and_writes_nothing(
+    folder: Path, capsys: pytest.CaptureFixture[str], command: str, message: str
+) -> None:
+    before = sorted(folder.iterdir())
+    assert run(command) == 2
+    output = capsys.readouterr()
+    assert message in output.err
+    assert output.out == ""
+    assert sorted(folder.iterdir()) == before
+
+
+FAILING = [
+    ("check -i missing.nii.gz -o old.nii.gz", "There is no image missing.nii.gz"),
+    ("check -i text.nii.gz -o old.nii.gz", "cannot be read as a NIfTI image"),
+    ("check -i halves.nii.gz -o old.nii.gz", "Expected whole numbers"),
+    ("check -i seg.nii.gz -s elsewhere.nii.gz -o old.nii.gz", "grid"),
+    ("check -i seg.nii.gz -s missing.nii.gz -o old.nii.gz", "There is no image"),
+    ("levels -i empty.nii.gz -s cord.nii.gz -o old.nii.gz", "found none"),
+    ("levels -i seg.nii.gz -s empty.nii.gz -o old.nii.gz", "empty.nii.gz"),
+    ("levels -i seg.nii.gz -s elsewhere.nii.gz -o old.nii.gz", "grid"),
+    ("levels -i seg.nii.gz -s cord.nii.gz -pmj empty.nii.gz -o old.nii.gz", "empty.nii.gz"),
+    ("relabel -i missing.nii.gz -o old.nii.gz -shift 1", "There is no image"),
+    ("relabel -i halves.nii.gz -o old.nii.gz -shift 1", "Expected whole numbers"),
+    ("relabel -i seg.nii.gz -o old.nii.gz -anchor C5:4000", "4000"),
+    ("relabel -i seg.nii.gz -o old.nii.gz -discs empty.nii.gz", "empty.nii.gz"),
+    ("relabel -i seg.nii.gz -o old.nii.gz -locator elsewhere.nii.gz", "grid"),
+    ("split -i seg.nii.gz -s elsewhere.nii.gz -o old", "grid"),
+    ("split -i seg.nii.gz -s empty.nii.gz -o old", "empty.nii.gz"),
+    ("relabel -i seg.nii.gz -o text.nii.gz/new.nii.gz -shift 1", "Cannot write"),
+    ("check -i seg.nii.gz -o text.nii.gz/new.json", "Cannot write"),
+    ("levels -i seg.nii.gz -csv text.nii.gz/new.csv", "Cannot write"),
+    ("split -i seg.nii.gz -s cord.nii.gz -o text.nii.gz/new", "Cannot write"),
+]
+
+
+@pytest.mark.parametrize(("command", "message"), FAILING)
+def test_a_failing_run_ends_with_code_1_and_keeps_what_was_there(
+    folder: Path, capsys: pytest.CaptureFixture[str], command: str, message: str
+) -> None:
+    before = sorted(folder.iterdir())
+    assert run(command) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("sct_rootlets: error: ")
+    assert message in error
+    assert sorted(folder.iterdir()) == before
+    assert (folder / "old.nii.gz").read_bytes() == OLD
+
+
+def cut_short(image: Any, path: Path) -> NoReturn:
+    """Write half a file, as on a full disk."""
+    Path(path).write_bytes(b"half")
+    raise OSError(28, "No space left on device")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "levels -i seg.nii.gz -s cord.nii.gz -o old.nii.gz",
+        "relabel -i seg.nii.gz -o old.nii.gz -shift 1",
+        "relabel -i seg.nii.gz -o seg.nii.gz -shift 1",
+        "split -i seg.nii.gz -s cord.nii.gz -o new",
+    ],
+)
+def test_an_output_is_replaced_only_by_a_complete_one(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    monkeypatch.setattr(nib, "save", cut_short)
+    assert run(command) == 1
+    assert "No space left" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in folder.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [
+        ("check -i part.nii.gz", 0),
+        ("check -i part.nii.gz -strict", 1),
+        ("check -i empty.nii.gz", 0),
+        ("check -i empty.nii.gz -strict", 1),
+        ("check -i seg.nii.gz -s cord.nii.gz -strict", 0),
+    ],
+)
+def test_only_strict_makes_a_warning_a_failure(
+    folder: Path, capsys: pytest.CaptureFixture[str], command: str, code: int
+) -> None:
+    assert run(command) == code
+    output = capsys.readouterr()
+    assert ("warning: " in output.out) == ("seg" not in command)
+    assert output.err == ""
+
+
+def test_the_check_names_a_missing_level_and_writes_what_the_sidecar_holds(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("check -i part.nii.gz -s cord.nii.gz -o new/report.json") == 0
+    assert "C5 was not found" in capsys.readouterr().out
+    report = json.loads((folder / "new" / "report.json").read_text())
+    assert {f"Plausibility.{key}" for key in report} <= set(SIDECAR)
+    assert "level_missing" in {flag["code"] for flag in report["Flags"]}
+
+
+@pytest.mark.usefixtures("no_network")
+@pytest.mark.parametrize("reference", ["-locator image.nii.gz", "-discs discs.nii.gz"])
+def test_a_shift_is_found_and_the_command_it_names_corrects_it(
+    folder: Path, capsys: pytest.CaptureFixture[str], reference: str
+) -> None:
+    assert run(f"check -i shifted.nii.gz -s cord.nii.gz {reference}") == 0
+    assert "'sct_rootlets relabel -shift 1' would correct them" in capsys.readouterr().out
+    assert run("relabel -i shifted.nii.gz -o fixed.nii.gz -shift 1") == 0
+    expected = np.where(labels_of("shifted.nii.gz") > 0, phantom().labels, 0)
+    assert np.array_equal(labels_of("fixed.nii.gz"), expected)
+
+
+def test_levels_are_written_as_map_and_table(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = "-s cord.nii.gz -o new.nii.gz -csv new.csv -method midpoint"
+    assert run(f"levels -i seg.nii.gz {words}") == 0
+    assert "Distances are counted from: cord_top" in capsys.readouterr().out
+    with (folder / "new.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["spinal_level"]) for row in rows] == LEVELS
+    assert {(row["fname"], row["method"]) for row in rows} == {("seg.nii.gz", "midpoint")}
+    written = labels_of("new.nii.gz")
+    assert np.unique(written).tolist() == [0, *LEVELS]
+    assert not written[labels_of("cord.nii.gz") == 0].any()
+
+
+def test_without_a_cord_mask_the_table_says_so(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("levels -i seg.nii.gz -csv new.csv") == 0
+    assert "No cord mask was given" in capsys.readouterr().out
+    assert "distance_from_c2_start" in (folder / "new.csv").read_text()
+
+
+def shift_down(labels: np.ndarray) -> np.ndarray:
+    return np.where((labels > 0) & (labels < 9), labels + 1, 0)
+
+
+RENUMBERED: list[tuple[str, Callable[[np.ndarray], np.ndarray]]] = [
+    ("-shift 1", shift_down),
+    ("-anchor C6:Z5", shift_down),
+    ("-anchor 5:Z5", lambda labels: labels),
+    ("-map 3:4,C4:C3,T1:0", lambda labels: np.array([0, 0, 2, 4, 3, 5, 6, 7, 8, 0])[labels]),
+    ("-discs discs.nii.gz -s cord.nii.gz", lambda labels: labels),
+    ("-locator image.nii.gz", lambda labels: labels),
+]
+
+
+@pytest.mark.usefixtures("no_network")
+@pytest.mark.parametrize(("how", "expected"), RENUMBERED)
+def test_levels_are_renumbered_as_asked(
+    folder: Path, how: str, expected: Callable[[np.ndarray], np.ndarray]
+) -> None:
+    labels, (axis, upwards) = phantom().labels, slice_axis(phantom().affine)
+    middle = round(float(np.argwhere(labels == 5)[:, axis].mean()))
+    slice_of_c5 = middle if upwards else labels.shape[axis] - 1 - middle
+    how = how.replace("Z5", str(slice_of_c5))
+    assert run(f"relabel -i seg.nii.gz -o new.nii.gz {how}") == 0
+    assert np.array_equal(labels_of("new.nii.gz"), expected(labels))
+    assert np.array_equal(nib.load("new.nii.gz").affine, nib.load("seg.nii.gz").affine)
+
+
+def test_a_level_map_may_be_renumbered_in_place(folder: Path) -> None:
+    assert run("relabel -i seg.nii.gz -o seg.nii.gz -shift 1") == 0
+    assert np.array_equal(labels_of("seg.nii.gz"), shift_down(phantom().labels))
+
+
+def test_the_four_parts_are_written_and_add_up(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("split -i seg.nii.gz -s cord.nii.gz -o new/sub-01") == 0
+    names = [f"sub-01_{s}_{r}.nii.gz" for s in ("left", "right") for r in ("dorsal", "ventral")]
+    assert sorted(path.name for path in (folder / "new").iterdir()) == sorted(names)
+    parts = [labels_of(f"new/{name}").astype(int) for name in names]
+    assert np.array_equal(sum(parts), phantom().labels)
+    assert all(part.any() for part in parts)
+    assert [f"new/{name}" in capsys.readouterr().out for name in names[:1]] == [True]
