@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -76,8 +77,11 @@ def _cgroup_cores() -> int | None:
 def limit_threads(threads: int) -> None:
     """Keep every pool of worker threads in this process to a number of threads.
 
-    Call it before torch and nnunetv2 are imported: most libraries read the variables it sets once,
-    when they are loaded.
+    Call it before numerical libraries are imported where you can: most read the variables it sets
+    once, when they are loaded. torch is told also when it is loaded already, as it is inside SCT.
     """
     for name in _THREAD_VARIABLES:
         os.environ[name] = str(threads)
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        torch.set_num_threads(threads)

@@ -29,7 +29,7 @@ from sct_rootlets_task.errors import (
     UsageError,
 )
 from sct_rootlets_task.hosts import sct, sct_hook, standalone
-from sct_rootlets_task.hosts.sct_entries import Entry, make_entries
+from sct_rootlets_task.hosts.sct_entries import Entry, make_entries, merge
 from sct_rootlets_task.postprocess import remove_specks
 from sct_rootlets_task.tasks import TASKS, Task, build_registry
 from test_standalone import levels_as_intensities
@@ -161,6 +161,15 @@ def test_a_new_task_of_the_registry_needs_nothing_here(start: Start) -> None:
     entries = entries_by_name(models, {**TASKS, "lumbar": lumbar})
     assert entries["lumbar"].model == "model_lumbar"
     assert "lumbar_starter" not in entries
+
+
+def test_tables_we_cannot_extend_stay_as_they_are() -> None:
+    tasks: Any = {"rootlets": {"models": ["m"]}}  # no long_description
+    models: Any = {"m": {}}
+    entries = make_entries(TASKS, tasks, models)
+    with pytest.raises(KeyError):
+        merge(entries, tasks, models)
+    assert (list(tasks), list(models)) == (["rootlets"], ["m"])
 
 
 def test_a_second_registration_changes_nothing(start: Start) -> None:

@@ -174,6 +174,17 @@ def test_an_exception_in_our_registration_is_a_warning_and_sct_runs(env: Environ
     assert done.stderr.count("WARNING: not active inside SCT") == 1
 
 
+def test_an_sct_that_calls_our_entry_point_needs_no_line(env: Environment) -> None:
+    """As the patch in docs/inside_sct.md would have it; with the line as well it is the same."""
+    models = env.package / "deepseg" / "models.py" if env.package else Path()
+    call = "from sct_rootlets_task.hosts.sct import register\nregister(sys.modules[__name__])\n"
+    models.write_text(f"{models.read_text()}\nimport sys\n{call}")
+    alone = env.deepseg("rootlets", "-h")
+    assert alone.stdout.count("Run by sct_rootlets_task") == 1, alone.stderr
+    assert env.rootlets("sct", "enable").returncode == 0
+    assert env.deepseg("rootlets", "-h").stdout == alone.stdout
+
+
 def test_a_line_without_the_package_is_silent(env: Environment) -> None:
     assert env.rootlets("sct", "enable").returncode == 0
     (env.site / "a_paths.pth").write_text(f"{env.sct}\n")

@@ -74,15 +74,14 @@ def _entries(tasks: Mapping[str, Task], sct_tasks: Table, taken: set[str]) -> It
 
 
 def merge(entries: tuple[Entry, ...], sct_tasks: Table, sct_models: Table) -> None:
-    """Add the entries to SCT's tables; what SCT says of its own stays, and a sentence is added."""
-    for entry in entries:
-        sct_models.setdefault(entry.model, model_in_sct_form(entry))
-        if entry.name in sct_tasks:
-            known = sct_tasks[entry.name]
-            text = f"{known['long_description']} {_run_by()}"
-            sct_tasks[entry.name] = {**known, "long_description": text}
-        else:
-            sct_tasks[entry.name] = task_in_sct_form(entry)
+    """Add the entries to SCT's tables; what SCT says of its own stays, and a sentence is added.
+
+    Either all are added or, after an error, none.
+    """
+    models = {e.model: model_in_sct_form(e) for e in entries if e.model not in sct_models}
+    tasks = {e.name: task_in_sct_form(e, sct_tasks.get(e.name)) for e in entries}
+    sct_models.update(models)
+    sct_tasks.update(tasks)
 
 
 def model_in_sct_form(entry: Entry) -> dict[str, Any]:
@@ -98,8 +97,10 @@ def model_in_sct_form(entry: Entry) -> dict[str, Any]:
     }
 
 
-def task_in_sct_form(entry: Entry) -> dict[str, Any]:
-    """Return an entry's row of SCT's ``TASKS``."""
+def task_in_sct_form(entry: Entry, known: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Return an entry's row of SCT's ``TASKS``; SCT's own words where it has them."""
+    if known is not None:
+        return {**known, "long_description": f"{known['long_description']} {_run_by()}"}
     task, release = entry.task, entry.release
     description, long_description = task.description, task.long_description
     if release.bundled:

@@ -16,7 +16,7 @@ from typing import Any
 
 from sct_rootlets_task.archive import unpack_model
 from sct_rootlets_task.download import Patience, is_remote, refuse_if_offline
-from sct_rootlets_task.errors import DownloadError, InstallError, UsageError
+from sct_rootlets_task.errors import DownloadError, InstallError, RootletsError, UsageError
 from sct_rootlets_task.hosts.sct_entries import BUILT_IN_URL, Entry
 from sct_rootlets_task.install import set_aside, workspace
 from sct_rootlets_task.store import SOURCE
@@ -83,11 +83,13 @@ def _fill(entry: Entry, folder: Path, custom: Sequence[str], by_sct: Callable[[]
         unpack_model(archive, folder)
         logger.info("Installed %s from %s", entry.model, archive)
         return _write_source(entry, folder, str(archive), custom=True)
-    refuse_if_offline(custom or entry.release.urls)
     try:
+        refuse_if_offline(custom or entry.release.urls)
         return by_sct()
     except Exception as error:
-        raise DownloadError(_without_network(entry)) from error
+        # What SCT says of a failed download it has logged; its exception is not fit to read.
+        reason = f"{error}\n" if isinstance(error, RootletsError) else ""
+        raise DownloadError(f"{reason}{_without_network(entry)}") from error
 
 
 def _path_of(url: str) -> Path:
@@ -118,9 +120,8 @@ def _stamp(folder: Path) -> int | None:
 def _without_network(entry: Entry) -> str:
     task = entry.task
     text = (
-        f"SCT could not fetch the model of the task {entry.name!r}, for the reasons it gives above. "
-        "Without a network, bring its zip file to this machine and install it with -install and "
-        "-custom-url /path/to.zip."
+        f"The model of the task {entry.name!r} could not be fetched. Without a network, bring its "
+        "zip file to this machine and install it with -install and -custom-url /path/to.zip."
     )
     if task.fallback and task.legacy_of is None:
         text += (
