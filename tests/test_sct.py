@@ -141,6 +141,7 @@ def test_every_task_has_a_model_folder_of_its_own(start: Start, form: str) -> No
         assert models.MODELS[name]["framework"] == "nnunetv2"
         assert models.MODELS[name]["thr"] is None or name == "model_other"
         assert isinstance(models.MODELS[name]["url"], list)
+        assert len(models.MODELS[name]["contrasts"]) == 1, "SCT 6.2 wants an image for each"
 
 
 def test_a_newer_release_in_sct_is_not_replaced_by_ours() -> None:

@@ -90,7 +90,8 @@ def model_in_sct_form(entry: Entry) -> dict[str, Any]:
     return {
         "url": list(release.urls) or [f"{BUILT_IN_URL}#{release.bundled}"],
         "description": release.description,
-        "contrasts": list(entry.task.contrasts),
+        # One text, since SCT 6.2 and 6.3 want as many images as a model has contrasts.
+        "contrasts": [", ".join(entry.task.contrasts)],
         "framework": "nnunetv2",
         "thr": None,
         "default": False,
