@@ -1,13 +1,17 @@
 """Spinal nerve rootlets on MRI: the rootlets task of ``sct_deepseg``."""
 
-from typing import Any
+# Not from typing: this module is imported at each interpreter start once SCT has the plugin, and
+# typing would take most of that time.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 __version__ = "0.1.0"
 
 _API = ("check", "evaluate", "locate", "relabel", "segment", "spinal_levels", "split")
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> "Any":
     """Import the Python interface when one of its names is used, and not before."""
     if name not in _API:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

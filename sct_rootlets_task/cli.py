@@ -18,10 +18,11 @@ from sct_rootlets_task.verbs import (
     qc,
     relabel,
     sample,
+    sct,
     split,
 )
 
-VERBS = (check, levels, relabel, split, locate, evaluate, qc, picture, models, sample)
+VERBS = (check, levels, relabel, split, locate, evaluate, qc, picture, models, sample, sct)
 
 
 def build_parser() -> argparse.ArgumentParser:

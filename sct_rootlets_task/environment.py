@@ -8,6 +8,9 @@ from collections.abc import Mapping
 MODELS = "SCT_ROOTLETS_MODELS"
 OFFLINE = "SCT_ROOTLETS_OFFLINE"
 ENGINE = "SCT_ROOTLETS_ENGINE"
+DEVICE = "SCT_ROOTLETS_DEVICE"
+PRECISION = "SCT_ROOTLETS_PRECISION"
+THREADS = "SCT_ROOTLETS_THREADS"
 SLURM_CORES = "SLURM_CPUS_PER_TASK"
 
 VARIABLES: Mapping[str, str] = {
@@ -19,7 +22,13 @@ VARIABLES: Mapping[str, str] = {
         "Set to 1, no attempt is made to use the network; files and folders still work. 0, no, "
         "off, false or nothing: as if it were not set."
     ),
-    ENGINE: "Engine to use where -engine is auto, which it is by default.",
+    ENGINE: "Engine to use where -engine is auto, which it is by default, and inside SCT.",
+    DEVICE: (
+        "Device to use where -device is auto, and inside SCT, where it is the CPU otherwise; SCT's "
+        "own variable SCT_USE_GPU wins over it there."
+    ),
+    PRECISION: "Arithmetic to use where -precision is auto, and inside SCT.",
+    THREADS: "CPU threads to use where -threads is not given, and inside SCT.",
     SLURM_CORES: (
         "Set by Slurm. Beside the CPU affinity and the container's quota it limits the CPU threads "
         "that are used where -threads is not given."

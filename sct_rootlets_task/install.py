@@ -140,7 +140,7 @@ def install(
     patience = patience or Patience()
     try:
         refuse_if_offline(urls or release.urls)
-        with _workspace(root, slot_name(task, release), patience) as work:
+        with workspace(root, slot_name(task, release), patience) as work:
             # Another process may have installed it while this one waited.
             kept = _kept(task, release, root, anew=anew)
             if not kept:
@@ -199,7 +199,7 @@ def install_zip(
     found = find_in_slot(root, slot)
     if found:
         return found
-    with _workspace(root, slot, patience or Patience()) as work:
+    with workspace(root, slot, patience or Patience()) as work:
         if load(root / slot) is None:
             _place(zip_path, work, _record(task, None, fetched, custom=True))
     return _installed(root, slot, None)
@@ -282,8 +282,23 @@ def _swap(incoming: Path, final: Path, work: Path) -> None:
 
 
 @contextlib.contextmanager
-def _workspace(root: Path, slot: str, patience: Patience) -> Iterator[Path]:
-    """Give the installer's own folder for a slot, alone, after the leftovers of killed runs."""
+def workspace(root: Path, slot: str, patience: Patience) -> Iterator[Path]:
+    """Give the installer's own folder for a slot, alone, after the leftovers of killed runs.
+
+    Parameters
+    ----------
+    root : Path
+        The model root; made when missing.
+    slot : str
+        Name of the model's folder in it.
+    patience : Patience
+        How long to wait for another process.
+
+    Raises
+    ------
+    InstallError
+        If another process does not end, or the disk refuses.
+    """
     work = root / WORK / slot
     with _disk_errors(root):
         work.mkdir(parents=True, exist_ok=True)
@@ -293,6 +308,33 @@ def _workspace(root: Path, slot: str, patience: Patience) -> Iterator[Path]:
                 yield work
             finally:
                 _clear(work)
+
+
+@contextlib.contextmanager
+def set_aside(final: Path, work: Path) -> Iterator[None]:
+    """Clear the place of a model for another installer; if that fails, what was there comes back.
+
+    Parameters
+    ----------
+    final : Path
+        Folder of the model.
+    work : Path
+        What :func:`workspace` gave for it.
+    """
+    previous = work / f"{PREVIOUS}{uuid.uuid4().hex}"
+    replaced = os.path.lexists(final)
+    if replaced:
+        final.rename(previous)
+    try:
+        yield
+    except BaseException:
+        if os.path.lexists(final):
+            _discard(final, work)
+        if replaced:
+            previous.rename(final)
+        raise
+    if replaced:
+        _discard(previous, work)
 
 
 def _repair(final: Path, work: Path) -> None:
@@ -313,7 +355,7 @@ def _tidy(root: Path, slot: str) -> None:
     leftovers = (_INCOMING, _TRASH, PREVIOUS, f".{_INCOMING}")
     work = root / WORK / slot
     if work.is_dir() and any(path.name.startswith(leftovers) for path in work.iterdir()):
-        with contextlib.suppress(InstallError), _workspace(root, slot, Patience(lock=0)):
+        with contextlib.suppress(InstallError), workspace(root, slot, Patience(lock=0)):
             pass
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 from sct_rootlets_task import environment
+from sct_rootlets_task.errors import UsageError
 
 _THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
@@ -42,6 +44,24 @@ def available_cores(environ: Mapping[str, str] | None = None) -> int:
     return min(limits)
 
 
+def default_threads(environ: Mapping[str, str] | None = None) -> int:
+    """Return how many CPU threads to use when no option says so.
+
+    That is ``SCT_ROOTLETS_THREADS`` where it is set, else all the cores this job may use.
+
+    Raises
+    ------
+    UsageError
+        If the variable is no number of at least 1.
+    """
+    wanted = environment.read(environment.THREADS, environ)
+    if not wanted:
+        return available_cores(environ)
+    if not wanted.isdecimal() or int(wanted) < 1:
+        raise UsageError(f"{environment.THREADS} expects a number of at least 1, found {wanted!r}.")
+    return int(wanted)
+
+
 def _cgroup_cores() -> int | None:
     for quota_file, period_file in _CGROUP_QUOTAS:
         try:
@@ -57,8 +77,11 @@ def _cgroup_cores() -> int | None:
 def limit_threads(threads: int) -> None:
     """Keep every pool of worker threads in this process to a number of threads.
 
-    Call it before torch and nnunetv2 are imported: most libraries read the variables it sets once,
-    when they are loaded.
+    Call it before numerical libraries are imported where you can: most read the variables it sets
+    once, when they are loaded. torch is told also when it is loaded already, as it is inside SCT.
     """
     for name in _THREAD_VARIABLES:
         os.environ[name] = str(threads)
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        torch.set_num_threads(threads)

@@ -296,8 +296,8 @@ ROOTLETS = Task(
         "Segments the dorsal and ventral spinal nerve rootlets C2 to T1 into one label map; the "
         "value of a voxel is its spinal level (2=C2, 3=C3, … 8=C8, 9=T1). The published model "
         "RootletSeg is a 3D nnU-Net trained on 76 scans of healthy adults: T2w at 3 T and MP2RAGE "
-        "(UNIT1, INV1, INV2) at 7 T. Without a network connection a small built-in starter model "
-        "is used and named as such."
+        "(UNIT1, INV1, INV2) at 7 T. A small built-in starter model works without a network and "
+        "is always named as such."
     ),
     url="https://github.com/ivadomed/model-spinal-rootlets",
     model_name="model_seg_spinal_rootlets_nnunet",

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from sct_rootlets_task import environment
+
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
@@ -27,8 +29,9 @@ def shared_data() -> Path:
 def _own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep every test away from the user's own models and from the network."""
     monkeypatch.setenv("SCT_ROOTLETS_MODELS", str(tmp_path / "models"))
-    for name in ("SCT_DIR", "SCT_ROOTLETS_OFFLINE", "SCT_USE_GPU"):
-        monkeypatch.delenv(name, raising=False)
+    for name in (*environment.VARIABLES, "SCT_DIR", "SCT_USE_GPU"):
+        if name != environment.MODELS:
+            monkeypatch.delenv(name, raising=False)
 
 
 @pytest.fixture(autouse=True)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import sys
+import types
 from pathlib import Path
 
 import pytest
 
 from sct_rootlets_task import runtime
+from sct_rootlets_task.errors import UsageError
 
 
 @pytest.fixture
@@ -68,3 +71,25 @@ def test_a_limit_reaches_every_pool(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(name, "99")
     runtime.limit_threads(3)
     assert {os.environ[name] for name in runtime._THREAD_VARIABLES} == {"3"}
+
+
+def test_a_limit_reaches_a_torch_that_is_loaded_already(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[int] = []
+    torch = types.SimpleNamespace(set_num_threads=told.append)
+    monkeypatch.setitem(sys.modules, "torch", torch)
+    for name in runtime._THREAD_VARIABLES:
+        monkeypatch.setenv(name, "99")
+    runtime.limit_threads(3)
+    assert told == [3]
+
+
+@pytest.mark.usefixtures("machine")
+@pytest.mark.parametrize(("value", "threads"), [("", 64), (" 3 ", 3), ("128", 128)])
+def test_a_variable_says_how_many_threads(value: str, threads: int) -> None:
+    assert runtime.default_threads({"SCT_ROOTLETS_THREADS": value}) == threads
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "two", "1.5"])
+def test_a_variable_that_is_no_number_of_threads_is_refused(value: str) -> None:
+    with pytest.raises(UsageError, match=f"at least 1, found '{value}'"):
+        runtime.default_threads({"SCT_ROOTLETS_THREADS": value})

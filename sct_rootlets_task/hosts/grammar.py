@@ -194,7 +194,8 @@ OPTIONS: tuple[Option, ...] = (
     _option(
         "-device",
         _PARAMETERS,
-        "Where the network runs; auto takes a GPU if torch can use one.",
+        "Where the network runs; auto looks at $SCT_ROOTLETS_DEVICE, then takes a GPU if torch can "
+        "use one.",
         choices=("auto", "cpu", "cuda", "mps"),
         default="auto",
     ),
@@ -210,7 +211,7 @@ OPTIONS: tuple[Option, ...] = (
         "-precision",
         _PARAMETERS,
         "Arithmetic of the network: f32, or bf16 (faster on CPUs that have it; a few voxels at "
-        "the borders of rootlets may differ). auto is f32.",
+        "the borders of rootlets may differ). auto looks at $SCT_ROOTLETS_PRECISION, else f32.",
         choices=("auto", "f32", "bf16"),
         default="auto",
     ),
@@ -225,8 +226,8 @@ OPTIONS: tuple[Option, ...] = (
     _option(
         "-threads",
         _PARAMETERS,
-        "CPU threads to use. Default: the cores this job may use (affinity, container quota, "
-        "Slurm).",
+        "CPU threads to use. Default: $SCT_ROOTLETS_THREADS, else the cores this job may use "
+        "(affinity, container quota, Slurm).",
         type=int,
         metavar="N",
     ),

@@ -17,17 +17,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sct_rootlets_task import __version__
-from sct_rootlets_task.errors import INTERRUPTED, RootletsError, UsageError
+from sct_rootlets_task.errors import FAILED, INTERRUPTED, RootletsError, UsageError
 from sct_rootlets_task.hosts import grammar
 from sct_rootlets_task.tasks import TASKS, Task
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from sct_rootlets_task.analysis.plausibility import Report
     from sct_rootlets_task.models import InstalledModel
     from sct_rootlets_task.outputs import Job
-    from sct_rootlets_task.pipeline import NetworkLoader, Segmentation, Segmenter, Settings
+    from sct_rootlets_task.pipeline import NetworkLoader, Segmenter, Settings
 
 logger = logging.getLogger("sct_rootlets_task")
 
@@ -101,8 +99,15 @@ def _sct_is_there() -> bool:
 
 
 def _hand_to_sct(arguments: Sequence[str]) -> int:
-    from spinalcordtoolbox.compat.launcher import main as launch
-
+    try:
+        from spinalcordtoolbox.compat.launcher import main as launch
+    except ImportError as error:
+        print(
+            "sct_deepseg: error: this command is one of Spinal Cord Toolbox's, which is installed "
+            f"here but cannot be loaded ({error}). Repair its installation.",
+            file=sys.stderr,
+        )
+        return FAILED
     before = sys.argv
     sys.argv = ["sct_deepseg", *arguments]
     try:
@@ -193,10 +198,10 @@ def _segment(
 ) -> int:
     """Check everything that can be checked before the model is loaded, then run."""
     from sct_rootlets_task.outputs import plan_outputs
-    from sct_rootlets_task.runtime import available_cores, limit_threads
+    from sct_rootlets_task.runtime import default_threads, limit_threads
 
     _start_logging(parsed.v)
-    threads = parsed.threads if parsed.threads is not None else available_cores()
+    threads = parsed.threads if parsed.threads is not None else default_threads()
     settings = _settings(task, parsed, threads)
     images = [Path(name) for name in parsed.i]
     for image in [*images, *([Path(parsed.qc_seg)] if parsed.qc_seg else [])]:
@@ -303,10 +308,10 @@ def _reason(job: Job, error: Exception) -> str:
 
 def _segment_one(run: _Run, job: Job) -> None:
     from sct_rootlets_task.files import write_json
+    from sct_rootlets_task.hosts.sidecar import check_plausibility, describe
     from sct_rootlets_task.images import load_image, save_labels
     from sct_rootlets_task.luts import write_lut
     from sct_rootlets_task.picture import draw
-    from sct_rootlets_task.pipeline import provenance
 
     image = load_image(job.image)
     segmentation = run.segmenter.segment(image)
@@ -315,16 +320,16 @@ def _segment_one(run: _Run, job: Job) -> None:
     task, model = run.segmenter.task, run.segmenter.model
     description = f"{task.name} {task.level_names.replace('–', '-')} by {model.name}"
     save_labels(segmentation.labels, image, job.output, f"{description}, value=level (C1=1)")
-    details = provenance(run.segmenter, segmentation)
-    report = _check(segmentation, image.affine, task)
-    sidecar = {
-        "GeneratedBy": [_generated_by(model, run.arguments)],
-        **({"Notice": run.notice} if run.notice else {}),
-        "Sources": [job.image.name],
-        **details,
-        "Threads": run.threads,
-        **({"Plausibility": report.to_dict()} if report else {}),
-    }
+    report = check_plausibility(segmentation, image, task)
+    details = describe(
+        run.segmenter,
+        segmentation,
+        image,
+        report=report,
+        notice=run.notice,
+        threads=run.threads,
+    )
+    sidecar = {"GeneratedBy": [_generated_by(model, run.arguments)], **details}
     write_json(job.sidecar, sidecar)
     for viewer in run.parsed.lut or ():
         write_lut(job.output, viewer, task.levels)
@@ -334,18 +339,6 @@ def _segment_one(run: _Run, job: Job) -> None:
         _add_to_report(run, job, report)
     if run.parsed.v:
         _report(job, details["LevelVoxels"], report)
-
-
-def _check(segmentation: Segmentation, affine: np.ndarray, task: Task) -> Report | None:
-    """Return how plausible the levels are, where there is knowledge to hold them against."""
-    from sct_rootlets_task.analysis.plausibility import check
-    from sct_rootlets_task.analysis.references import References
-    from sct_rootlets_task.analysis.shifting import CERVICAL
-
-    if not segmentation.labels.any() or not set(task.levels) <= set(CERVICAL):
-        return None
-    references = References(located=segmentation.located)
-    return check(segmentation.labels, affine, levels=task.levels, references=references)
 
 
 def _add_to_report(run: _Run, job: Job, report: Report | None) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Protocol
 
@@ -68,9 +68,11 @@ class Options:
     engine : {"auto", "openvino", "torch", "nnunet"}
         ``auto`` takes ``SCT_ROOTLETS_ENGINE`` if it is set, OpenVINO on a CPU, torch elsewhere.
     device : {"auto", "cpu", "cuda", "mps"}
-        ``auto`` takes a GPU when torch is installed and finds one.
+        ``auto`` takes ``SCT_ROOTLETS_DEVICE`` if it is set, else a GPU when torch is installed and
+        finds one.
     precision : {"auto", "f32", "bf16"}
-        Arithmetic of the convolutions; ``auto`` is f32.
+        Arithmetic of the convolutions; ``auto`` takes ``SCT_ROOTLETS_PRECISION`` if it is set, else
+        f32.
     threads : int, optional
         CPU threads.
     test_time_aug : bool
@@ -104,6 +106,7 @@ def load_network(folder: ModelFolder, options: Options) -> Network:
     ModelError
         If the model cannot be run.
     """
+    options = with_environment(options)
     device = _device(options)
     engine = choose_engine(folder, options.engine, device)
     precision = _precision(options.precision, engine)
@@ -119,9 +122,29 @@ def load_network(folder: ModelFolder, options: Options) -> Network:
     return TiledNetwork(folder, engines, partial(_with_bar, shown=options.progress))
 
 
-def choose_engine(
-    folder: ModelFolder, wanted: str, device: str, environ: Mapping[str, str] | None = None
-) -> str:
+def with_environment(options: Options, environ: Mapping[str, str] | None = None) -> Options:
+    """Return the options with each ``auto`` replaced by what the environment asks for, if it does.
+
+    Parameters
+    ----------
+    options : Options
+        Options of the user.
+    environ : mapping of str to str, optional
+        Environment to read; that of the process by default.
+    """
+
+    def settle(value: str, variable: str) -> str:
+        return value if value != "auto" else environment.read(variable, environ) or value
+
+    return replace(
+        options,
+        engine=settle(options.engine, environment.ENGINE),
+        device=settle(options.device, environment.DEVICE),
+        precision=settle(options.precision, environment.PRECISION),
+    )
+
+
+def choose_engine(folder: ModelFolder, wanted: str, device: str) -> str:
     """Return the engine for a model on a device.
 
     Parameters
@@ -132,11 +155,7 @@ def choose_engine(
         One of :data:`ENGINES`.
     device : {"cpu", "cuda", "mps"}
         Where it runs.
-    environ : mapping, optional
-        Where ``SCT_ROOTLETS_ENGINE`` is looked up for ``auto``.
     """
-    if wanted == "auto":
-        wanted = environment.read(environment.ENGINE, environ) or "auto"
     if wanted not in ENGINES:
         raise UsageError(
             f"The engine is one of {', '.join(ENGINES)}, not {wanted!r}. Correct -engine or "
@@ -163,7 +182,10 @@ def choose_engine(
 def _device(options: Options) -> str:
     """Return the device; torch is imported only when it may matter."""
     if options.device not in DEVICES:
-        raise UsageError(f"The device is one of {', '.join(DEVICES)}, not {options.device!r}.")
+        raise UsageError(
+            f"The device is one of {', '.join(DEVICES)}, not {options.device!r}. Correct -device "
+            f"or {environment.DEVICE}."
+        )
     if options.device == "cpu" or options.engine == "openvino":
         return "cpu" if options.device == "auto" else options.device
     if options.device == "auto" and not _a_gpu_may_be_there():
@@ -185,7 +207,10 @@ def _a_gpu_may_be_there() -> bool:
 
 def _precision(wanted: str, engine: str) -> str:
     if wanted not in PRECISIONS:
-        raise UsageError(f"The precision is one of {', '.join(PRECISIONS)}, not {wanted!r}.")
+        raise UsageError(
+            f"The precision is one of {', '.join(PRECISIONS)}, not {wanted!r}. Correct -precision "
+            f"or {environment.PRECISION}."
+        )
     if wanted != "bf16":
         return "f32"
     if engine != "openvino":

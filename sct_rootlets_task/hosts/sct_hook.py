@@ -1,0 +1,115 @@
+"""The hook that lets SCT's own processes find us: an action when a module has been imported.
+
+A ``.pth`` line imports this module at every start of the interpreter, so it imports nothing itself
+and does nothing until SCT imports its table of tasks. Whatever goes wrong here ends as one warning:
+Python starts, and SCT runs as if we were not there.
+"""
+
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from importlib.machinery import ModuleSpec
+    from types import ModuleType
+    from typing import Any
+
+    Action = Callable[[ModuleType], object]
+
+MODELS = "spinalcordtoolbox.deepseg.models"
+"""SCT's module of tasks and models: whatever knows a task has imported it."""
+
+
+class Watcher:
+    """Finder on ``sys.meta_path`` that finds nothing itself but acts after certain imports."""
+
+    def __init__(self) -> None:
+        self.actions: dict[str, Action] = {}
+        self.warned = False
+
+    def find_spec(self, name: str, path: "Any" = None, target: "Any" = None) -> "ModuleSpec | None":
+        """Return what the other finders find, made to act once the module is complete."""
+        action = self.actions.pop(name, None)
+        if action is None:
+            return None
+        spec = None
+        for finder in sys.meta_path:
+            if finder is not self and hasattr(finder, "find_spec"):
+                spec = finder.find_spec(name, path, target)
+                if spec is not None:
+                    break
+        if spec is not None and spec.loader is not None:
+            self._act_after(spec.loader, action)
+        return spec
+
+    def _act_after(self, loader: "Any", action: "Action") -> None:
+        run = loader.exec_module
+
+        def exec_module(module: "ModuleType") -> None:
+            run(module)
+            self.act(action, module)
+
+        try:
+            loader.exec_module = exec_module
+        except Exception as error:
+            self.warn(error)
+
+    def act(self, action: "Action", module: "ModuleType") -> None:
+        """Run an action; an error of ours is never an error of the module's."""
+        try:
+            action(module)
+        except Exception as error:
+            self.warn(error)
+
+    def warn(self, error: object) -> None:
+        """Say once that the plugin has stepped aside, and why."""
+        if not self.warned and sys.stderr is not None:
+            self.warned = True
+            sys.stderr.write(
+                f"sct_rootlets_task: WARNING: not active inside SCT, which runs as it is: {error}\n"
+            )
+
+
+def watcher() -> Watcher:
+    """Return the one watcher of this process, put in place when it is not there yet."""
+    for finder in sys.meta_path:
+        if isinstance(finder, Watcher):
+            return finder
+    new = Watcher()
+    sys.meta_path.insert(0, new)  # type: ignore[arg-type]
+    return new
+
+
+def when_imported(name: str, action: "Action") -> None:
+    """Run an action on a module: now if it is there, else as soon as it is imported.
+
+    Parameters
+    ----------
+    name : str
+        Full name of the module.
+    action : callable
+        Takes the module.
+    """
+    module = sys.modules.get(name)
+    if module is not None:
+        watcher().act(action, module)
+    else:
+        watcher().actions[name] = action
+
+
+def install(entry: str = "sct_rootlets_task.hosts.sct:register") -> None:
+    """Make SCT's table of tasks get our tasks when it is imported.
+
+    Parameters
+    ----------
+    entry : str
+        Module and function that does it, as an entry point names them.
+    """
+
+    def act(models: "ModuleType") -> None:
+        from importlib import import_module
+
+        module, _, function = entry.partition(":")
+        getattr(import_module(module), function)(models)
+
+    when_imported(MODELS, act)

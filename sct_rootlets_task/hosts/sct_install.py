@@ -1,0 +1,131 @@
+"""Installing our models into SCT's folder: SCT does it, we see to it that nothing is lost.
+
+SCT deletes a model before it downloads the next one, and takes no files. For our models the folder
+is moved aside meanwhile and comes back when the download fails, jobs that start together take
+turns, a zip file on this machine will do, and a built-in model is copied.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from sct_rootlets_task.archive import unpack_model
+from sct_rootlets_task.download import Patience, is_remote, refuse_if_offline
+from sct_rootlets_task.errors import DownloadError, InstallError, RootletsError, UsageError
+from sct_rootlets_task.hosts.sct_entries import BUILT_IN_URL, Entry
+from sct_rootlets_task.install import set_aside, workspace
+from sct_rootlets_task.store import SOURCE
+from sct_rootlets_task.tasks import BUNDLED
+
+logger = logging.getLogger(__name__)
+
+
+def install(entry: Entry, folder: Path, custom: Sequence[str], by_sct: Callable[[], Any]) -> Any:
+    """Install the model of one of our entries where SCT looks for it.
+
+    Parameters
+    ----------
+    entry : Entry
+        Task and model.
+    folder : Path
+        SCT's folder for the model.
+    custom : sequence of str
+        Arguments of ``-custom-url``; empty for the model's own address.
+    by_sct : callable
+        SCT's own installation of this model.
+
+    Raises
+    ------
+    UsageError
+        If a built-in model is to come from somewhere else.
+    DownloadError
+        If SCT could not fetch it.
+    ArchiveError
+        If a zip file holds no model.
+    InstallError
+        If SCT's folder cannot be written. After any error the model that was there is untouched.
+    """
+    if entry.release.bundled and custom:
+        raise UsageError(
+            f"-custom-url cannot replace the built-in model {entry.release.tag!r}. Install "
+            f"another one for the task {entry.task.name!r}."
+        )
+    before = _stamp(folder)
+    try:
+        with workspace(folder.parent, folder.name, Patience()) as work:
+            if not custom and _stamp(folder) not in (None, before):
+                logger.info("Another process has just installed %s.", entry.model)
+                return None
+            with set_aside(folder, work):
+                return _fill(entry, folder, custom, by_sct)
+    except InstallError as error:
+        if type(error) is not InstallError or not isinstance(error.__cause__, OSError):
+            raise
+        raise InstallError(
+            f"Cannot install into SCT's model folder {folder.parent} ({error.__cause__}). Let "
+            f"someone who may write there install the task {entry.name!r} once."
+        ) from error
+
+
+def _fill(entry: Entry, folder: Path, custom: Sequence[str], by_sct: Callable[[], Any]) -> Any:
+    if entry.release.bundled:
+        shutil.copytree(BUNDLED / entry.release.bundled, folder)
+        url = f"{BUILT_IN_URL}#{entry.release.bundled}"
+        return _write_source(entry, folder, url, custom=False)
+    if len(custom) == 1 and not is_remote(custom[0]):
+        archive = _path_of(custom[0])
+        folder.mkdir()
+        unpack_model(archive, folder)
+        logger.info("Installed %s from %s", entry.model, archive)
+        return _write_source(entry, folder, str(archive), custom=True)
+    try:
+        refuse_if_offline(custom or entry.release.urls)
+        return by_sct()
+    except Exception as error:
+        # What SCT says of a failed download it has logged; its exception is not fit to read.
+        reason = f"{error}\n" if isinstance(error, RootletsError) else ""
+        raise DownloadError(f"{reason}{_without_network(entry)}") from error
+
+
+def _path_of(url: str) -> Path:
+    from urllib.parse import urlparse
+    from urllib.request import url2pathname
+
+    path = Path(url2pathname(urlparse(url).path) if url.startswith("file:") else url)
+    path = path.expanduser().absolute()
+    if not path.is_file():
+        raise UsageError(f"-custom-url: there is no file {path}. Check the path.")
+    return path
+
+
+def _write_source(entry: Entry, folder: Path, url: str, *, custom: bool) -> None:
+    """Write the record that SCT reads to tell whether a model is up to date."""
+    record = {"model_name": entry.model, "model_urls": url, "custom": custom}
+    (folder / SOURCE).write_text(json.dumps(record, indent=4), encoding="utf-8")
+
+
+def _stamp(folder: Path) -> int | None:
+    """Return when a model was installed, None for no model."""
+    try:
+        return (folder / SOURCE).stat().st_mtime_ns
+    except OSError:
+        return None
+
+
+def _without_network(entry: Entry) -> str:
+    task = entry.task
+    text = (
+        f"The model of the task {entry.name!r} could not be fetched. Without a network, bring its "
+        "zip file to this machine and install it with -install and -custom-url /path/to.zip."
+    )
+    if task.fallback and task.legacy_of is None:
+        text += (
+            f" The task '{task.name}_{task.fallback}' runs a built-in model, which is not the "
+            "published one."
+        )
+    return text

@@ -1,0 +1,132 @@
+"""The import hook: it acts once on the one module it waits for, and can break nothing."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from sct_rootlets_task.hosts import sct_hook
+
+
+@pytest.fixture(autouse=True)
+def _own_finders(monkeypatch: pytest.MonkeyPatch) -> None:
+    finders = [f for f in sys.meta_path if not isinstance(f, sct_hook.Watcher)]
+    monkeypatch.setattr(sys, "meta_path", finders)
+
+
+@pytest.fixture
+def module_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield tmp_path / "hooked_module.py"
+    sys.modules.pop("hooked_module", None)
+
+
+def load() -> ModuleType:
+    importlib.invalidate_caches()
+    return importlib.import_module("hooked_module")
+
+
+def fail(_module: ModuleType) -> None:
+    raise RuntimeError("our mistake")
+
+
+def test_the_action_sees_the_complete_module(module_file: Path) -> None:
+    module_file.write_text("FIRST = 1\nLAST = 2\n")
+    seen: list[int] = []
+    sct_hook.when_imported("hooked_module", lambda module: seen.append(module.LAST))
+    assert seen == []
+    assert load().FIRST == 1
+    assert seen == [2]
+
+
+def test_a_module_that_is_there_is_acted_on_at_once(module_file: Path) -> None:
+    module_file.write_text("X = 1\n")
+    module = load()
+    seen: list[ModuleType] = []
+    sct_hook.when_imported("hooked_module", seen.append)
+    assert seen == [module]
+
+
+def test_it_acts_once_and_keeps_the_module_s_own_loader(module_file: Path) -> None:
+    module_file.write_text("X = 1\n")
+    seen: list[ModuleType] = []
+    sct_hook.when_imported("hooked_module", seen.append)
+    module = load()
+    assert type(module.__loader__).__name__ == "SourceFileLoader"
+    importlib.reload(module)
+    assert len(seen) == 1
+
+
+def test_there_is_one_watcher_however_often_it_is_installed() -> None:
+    sct_hook.install()
+    sct_hook.install()
+    assert sum(isinstance(finder, sct_hook.Watcher) for finder in sys.meta_path) == 1
+
+
+def test_an_error_of_ours_is_one_warning_and_the_module_lives(
+    module_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    module_file.write_text("X = 1\n")
+    sct_hook.when_imported("hooked_module", fail)
+    assert load().X == 1
+    sct_hook.when_imported("hooked_module", fail)
+    error = capsys.readouterr().err
+    assert error.count("WARNING") == 1
+    assert "our mistake" in error
+
+
+def test_an_error_of_the_module_stays_the_module_s(
+    module_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    module_file.write_text("raise LookupError('its own')\n")
+    seen: list[ModuleType] = []
+    sct_hook.when_imported("hooked_module", seen.append)
+    with pytest.raises(LookupError, match="its own"):
+        load()
+    assert seen == []
+    assert capsys.readouterr().err == ""
+
+
+def test_a_module_that_is_missing_is_missing_as_ever() -> None:
+    sct_hook.when_imported("hooked_module_that_is_nowhere", fail)
+    with pytest.raises(ModuleNotFoundError):
+        importlib.import_module("hooked_module_that_is_nowhere")
+
+
+class ClosedLoader:
+    """A loader that takes no attributes."""
+
+    __slots__ = ()
+
+    def create_module(self, _spec: object) -> None:
+        return None
+
+    def exec_module(self, module: ModuleType) -> None:
+        module.X = 1  # type: ignore[attr-defined]
+
+
+class ClosedFinder:
+    def find_spec(self, name: str, *_rest: object) -> importlib.machinery.ModuleSpec | None:
+        known = name == "hooked_module"
+        return importlib.machinery.ModuleSpec(name, ClosedLoader()) if known else None  # type: ignore[arg-type]
+
+
+@pytest.mark.usefixtures("module_file")
+def test_a_loader_that_cannot_be_wrapped_loads_without_us(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    sys.meta_path.append(ClosedFinder())  # type: ignore[arg-type]
+    action: Callable[[ModuleType], object] = fail
+    sct_hook.when_imported("hooked_module", action)
+    assert load().X == 1
+    assert "not active inside SCT" in capsys.readouterr().err
+
+
+def test_without_a_standard_error_nothing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stderr", None)
+    sct_hook.Watcher().warn("nobody hears this")
