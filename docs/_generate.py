@@ -231,6 +231,8 @@ def command_line_to_markdown(tasks: Mapping[str, Task]) -> str:
 
 def files_to_markdown() -> str:
     """Return the page of everything that is written: files, sidecar keys, columns of tables."""
+    from sct_rootlets_task import locator
+    from sct_rootlets_task.analysis import agreement
     from sct_rootlets_task.analysis.spinal_levels import COLUMNS
     from sct_rootlets_task.outputs import FILES, SIDECAR
     from sct_rootlets_task.qc.pages import RATINGS
@@ -248,6 +250,15 @@ def files_to_markdown() -> str:
         "## Columns of the table of levels",
         "The CSV file of `sct_rootlets levels -csv`: one row for each spinal level.",
         _described("Column", COLUMNS),
+        "## Columns of the located levels",
+        "The CSV file of `sct_rootlets locate -csv`: one row for each level of the canal.",
+        _described("Column", locator.COLUMNS),
+        "## Columns of the centre line",
+        "The CSV file of `sct_rootlets locate -line`: one row for each mm of the canal.",
+        _described("Column", locator.LINE_COLUMNS),
+        "## Columns of the agreement",
+        "The CSV file of `sct_rootlets evaluate -csv`: one row for each level.",
+        _described("Column", agreement.COLUMNS),
         "## Columns of the ratings",
         "The CSV file that the QC report saves: one row for each image.",
         _described("Column", RATINGS),

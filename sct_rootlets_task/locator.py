@@ -24,6 +24,24 @@ CANAL_MM = 25.0
 """No part of the spinal canal is farther from its centre line."""
 
 
+COLUMNS: Mapping[str, str] = {
+    "level": "Name of the level.",
+    "start_mm": "Its cranial end: arc length in mm from the cranial end of the located canal.",
+    "end_mm": "Its caudal end, likewise.",
+    "confidence": "Share of the level's voxels, 0 to 1, in which the network saw this very level.",
+}
+"""Columns of the table of located levels."""
+
+LINE_COLUMNS: Mapping[str, str] = {
+    "x_mm": "Right in world mm (RAS+).",
+    "y_mm": "Forwards in world mm.",
+    "z_mm": "Upwards in world mm.",
+    "arc_mm": "Arc length in mm from the cranial end of the located canal.",
+    "level": "Name of the level there; empty above the first and below the last one.",
+}
+"""Columns of the table of the centre line, one row a mm."""
+
+
 @dataclass(frozen=True)
 class LocatedLevel:
     """A level of the canal.

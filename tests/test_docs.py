@@ -20,7 +20,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sct_rootlets_task import __version__
+from sct_rootlets_task import __version__, locator
+from sct_rootlets_task.analysis import agreement
 from sct_rootlets_task.analysis.plausibility import CODES
 from sct_rootlets_task.analysis.spinal_levels import COLUMNS
 from sct_rootlets_task.card import escape
@@ -159,6 +160,9 @@ DECLARED: list[tuple[str, Mapping[Any, str]]] = [
     ("files_to_markdown", FILES),
     ("files_to_markdown", SIDECAR),
     ("files_to_markdown", COLUMNS),
+    ("files_to_markdown", agreement.COLUMNS),
+    ("files_to_markdown", locator.COLUMNS),
+    ("files_to_markdown", locator.LINE_COLUMNS),
     ("files_to_markdown", RATINGS),
     ("flags_to_markdown", CODES),
     ("environment_to_markdown", EXIT_CODES),

@@ -6,8 +6,8 @@ Overlap and surface distances are computed by MedPy.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -64,7 +64,20 @@ class Agreement:
         }
 
 
-COLUMNS = tuple(field.name for field in fields(Agreement))
+COLUMNS: Mapping[str, str] = {
+    "level": "Name of the level; all: all rootlets as one structure; mean: mean over the levels.",
+    "dice": "Dice coefficient, 0 to 1.",
+    "volume_mm3": "Volume of the segmentation in mm³.",
+    "reference_mm3": "Volume of the reference in mm³.",
+    "volume_difference_percent": "(volume − reference) / reference, in percent.",
+    "hd95_mm": "95th percentile of the symmetric distances of the surfaces, in mm.",
+    "surface_distance_mm": "Mean of the symmetric distances of the surfaces, in mm.",
+    "midpoint_error_mm": (
+        "Distance of the level's midpoints along the cord in mm, positive if it lies too far down."
+    ),
+    "detection": "both, missed (only in the reference), extra or neither.",
+}
+"""Columns of the table of agreement."""
 
 
 def compare(labels: np.ndarray, reference: np.ndarray, affine: np.ndarray) -> tuple[Agreement, ...]:

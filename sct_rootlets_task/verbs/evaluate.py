@@ -37,7 +37,7 @@ def run(arguments: argparse.Namespace) -> int:
         write_json(Path(arguments.o), {"segmentation": arguments.i, "reference": arguments.gt,
                                        "levels": rows})  # fmt: skip
     if arguments.csv:
-        write_csv(Path(arguments.csv), rows, COLUMNS)
+        write_csv(Path(arguments.csv), rows, list(COLUMNS))
     return 0
 
 

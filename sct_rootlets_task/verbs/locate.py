@@ -28,6 +28,7 @@ def run(arguments: argparse.Namespace) -> int:
     from sct_rootlets_task.files import write_csv
     from sct_rootlets_task.images import load_image, save_labels
     from sct_rootlets_task.levels import level_name
+    from sct_rootlets_task.locator import COLUMNS, LINE_COLUMNS
     from sct_rootlets_task.outputs import plan_outputs
     from sct_rootlets_task.pipeline import locate
 
@@ -54,9 +55,9 @@ def run(arguments: argparse.Namespace) -> int:
     save_labels(found.labels, image, out, "spinal levels of the canal")
     print(f"Created file: {out}")
     if arguments.csv:
-        write_csv(Path(arguments.csv), rows, ("level", "start_mm", "end_mm", "confidence"))
+        write_csv(Path(arguments.csv), rows, list(COLUMNS))
     if arguments.line:
-        write_csv(Path(arguments.line), _line(found), ("x_mm", "y_mm", "z_mm", "arc_mm", "level"))
+        write_csv(Path(arguments.line), _line(found), list(LINE_COLUMNS))
     return 0
 
 
