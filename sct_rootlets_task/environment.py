@@ -12,6 +12,7 @@ DEVICE = "SCT_ROOTLETS_DEVICE"
 PRECISION = "SCT_ROOTLETS_PRECISION"
 THREADS = "SCT_ROOTLETS_THREADS"
 SLURM_CORES = "SLURM_CPUS_PER_TASK"
+SCT_DIR = "SCT_DIR"
 
 VARIABLES: Mapping[str, str] = {
     MODELS: (
@@ -33,6 +34,7 @@ VARIABLES: Mapping[str, str] = {
         "Set by Slurm. Beside the CPU affinity and the container's quota it limits the CPU threads "
         "that are used where -threads is not given."
     ),
+    SCT_DIR: "Set by SCT's installer. sct_rootlets sct status names SCT's own environment by it.",
 }
 """What each variable does, for the documentation."""
 

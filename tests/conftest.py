@@ -29,7 +29,7 @@ def shared_data() -> Path:
 def _own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep every test away from the user's own models and from the network."""
     monkeypatch.setenv("SCT_ROOTLETS_MODELS", str(tmp_path / "models"))
-    for name in (*environment.VARIABLES, "SCT_DIR", "SCT_USE_GPU"):
+    for name in (*environment.VARIABLES, "SCT_USE_GPU"):
         if name != environment.MODELS:
             monkeypatch.delenv(name, raising=False)
 

@@ -91,10 +91,11 @@ def _describe(toolbox: Toolbox) -> None:
 
 def _where_else() -> str:
     """Return a hint at SCT's own environment, which is where this must be done."""
-    import os
     from pathlib import Path
 
-    folder = os.environ.get("SCT_DIR", "")
+    from sct_rootlets_task import environment
+
+    folder = environment.read(environment.SCT_DIR)
     python = Path(folder, "python", "envs", "venv_sct", "bin", "python")
     if not folder or not python.is_file():
         return ""
