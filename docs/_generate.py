@@ -231,9 +231,11 @@ def command_line_to_markdown(tasks: Mapping[str, Task]) -> str:
 
 def files_to_markdown() -> str:
     """Return the page of everything that is written: files, sidecar keys, columns of tables."""
+    from sct_rootlets_task.analysis import agreement
     from sct_rootlets_task.analysis.spinal_levels import COLUMNS
     from sct_rootlets_task.outputs import FILES, SIDECAR
     from sct_rootlets_task.qc.pages import RATINGS
+    from sct_rootlets_task.verbs import locate
 
     parts = [
         "# Files and their contents",
@@ -248,6 +250,13 @@ def files_to_markdown() -> str:
         "## Columns of the table of levels",
         "The CSV file of `sct_rootlets levels -csv`: one row for each spinal level.",
         _described("Column", COLUMNS),
+        "## Columns of located levels and of the canal's centre line",
+        "The CSV files of `sct_rootlets locate -csv` and `-line`.",
+        _described("Column", locate.COLUMNS),
+        _described("Column", locate.LINE_COLUMNS),
+        "## Columns of the table of agreement",
+        "The CSV file of `sct_rootlets evaluate -csv`: one row for each level.",
+        _described("Column", agreement.COLUMNS),
         "## Columns of the ratings",
         "The CSV file that the QC report saves: one row for each image.",
         _described("Column", RATINGS),

@@ -4,7 +4,7 @@ from typing import Any
 
 __version__ = "0.1.0"
 
-_API = ("check", "relabel", "segment", "spinal_levels", "split")
+_API = ("check", "evaluate", "locate", "relabel", "segment", "spinal_levels", "split")
 
 
 def __getattr__(name: str) -> Any:

@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
+    from sct_rootlets_task.analysis.agreement import Agreement
     from sct_rootlets_task.analysis.plausibility import Report
     from sct_rootlets_task.analysis.spinal_levels import SpinalLevels
+    from sct_rootlets_task.locator import LocatedLevels
     from sct_rootlets_task.pipeline import Segmentation, Settings
 
-__all__ = ["check", "relabel", "segment", "spinal_levels", "split"]
+__all__ = ["check", "evaluate", "locate", "relabel", "segment", "spinal_levels", "split"]
 
 
 def segment(
@@ -123,3 +125,24 @@ def split(image: Any, cord: Any) -> dict[str, Any]:
     from sct_rootlets_task.analysis.split import split_image
 
     return split_image(image, cord)
+
+
+def locate(image: Path | str) -> LocatedLevels:
+    """Find the spinal canal and its levels in an image file with the built-in locator.
+
+    See :func:`sct_rootlets_task.pipeline.locate`.
+    """
+    from sct_rootlets_task.images import load_image
+    from sct_rootlets_task.pipeline import locate as locate_levels
+
+    return locate_levels(load_image(Path(image)))
+
+
+def evaluate(image: Any, reference: Any) -> tuple[Agreement, ...]:
+    """Compare a segmentation with a reference.
+
+    See :func:`sct_rootlets_task.analysis.agreement.compare_images`.
+    """
+    from sct_rootlets_task.analysis.agreement import compare_images
+
+    return compare_images(image, reference)

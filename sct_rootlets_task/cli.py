@@ -10,7 +10,9 @@ from sct_rootlets_task import __version__
 from sct_rootlets_task.errors import INTERRUPTED, RootletsError
 from sct_rootlets_task.verbs import (
     check,
+    evaluate,
     levels,
+    locate,
     models,
     picture,
     qc,
@@ -19,7 +21,7 @@ from sct_rootlets_task.verbs import (
     split,
 )
 
-VERBS = (check, levels, relabel, split, qc, picture, models, sample)
+VERBS = (check, levels, relabel, split, locate, evaluate, qc, picture, models, sample)
 
 
 def build_parser() -> argparse.ArgumentParser:

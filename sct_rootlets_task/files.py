@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,3 +53,14 @@ def write_json(path: Path, content: Any) -> None:
     with atomic_output(path) as temporary:
         text = json.dumps(content, indent=4, ensure_ascii=False)
         temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def write_csv(path: Path, rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:
+    """Write rows as a CSV file atomically; missing values are left empty."""
+    with (
+        atomic_output(path) as temporary,
+        temporary.open("w", newline="", encoding="utf-8") as stream,
+    ):
+        writer = csv.DictWriter(stream, list(columns))
+        writer.writeheader()
+        writer.writerows(rows)

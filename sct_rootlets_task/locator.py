@@ -7,15 +7,59 @@ rootlet bundle then takes the level of the canal next to it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
+from sct_rootlets_task.analysis.canal import LevelField, fit_level_field
+from sct_rootlets_task.analysis.centreline import CentreLine
+from sct_rootlets_task.analysis.geometry import to_world
 from sct_rootlets_task.errors import LevelSourceError
 from sct_rootlets_task.levels import ByLocator, level_from_class_name
 
 ABOVE, BELOW = "above", "below"
 CELL_MM = 4.0
 """Grain of the search region, well below the width of a tile's weights."""
+CANAL_MM = 25.0
+"""No part of the spinal canal is farther from its centre line."""
+
+
+@dataclass(frozen=True)
+class LocatedLevel:
+    """A level of the canal.
+
+    Parameters
+    ----------
+    level : int
+    start, end : float
+        Arc lengths in mm along the centre line, from the cranial end of the located canal.
+    confidence : float
+        Share of its voxels, 0 to 1, in which the network saw this very level.
+    """
+
+    level: int
+    start: float
+    end: float
+    confidence: float
+
+
+@dataclass(frozen=True, eq=False)
+class LocatedLevels:
+    """The spinal levels of the canal.
+
+    Parameters
+    ----------
+    labels : ndarray of uint8, shape (i, j, k)
+        Level of each voxel of the canal; 0 outside of it, above the first and below the last level.
+    levels : tuple of LocatedLevel
+        From head to tail.
+    line : CentreLine or None
+        Centre line of the canal; None if none was found.
+    """
+
+    labels: np.ndarray
+    levels: tuple[LocatedLevel, ...] = ()
+    line: CentreLine | None = None
 
 
 def canal_levels(classes: Mapping[str, int]) -> dict[int, int]:
@@ -38,6 +82,90 @@ def canal_levels(classes: Mapping[str, int]) -> dict[int, int]:
     }
 
 
+def class_order(classes: Mapping[str, int]) -> list[int]:
+    """Return the classes of a locator from head to tail: above, the levels, below."""
+    levels = canal_levels(classes)
+    inner = sorted((index for index, level in levels.items() if level), key=levels.__getitem__)
+    outer = [[index for name, index in classes.items() if name == end] for end in (ABOVE, BELOW)]
+    return [*outer[0], *inner, *outer[1]]
+
+
+def level_field(
+    canal: np.ndarray, affine: np.ndarray, classes: Mapping[str, int]
+) -> LevelField | None:
+    """Return where along the canal each class begins and ends, None where there is no canal.
+
+    Parameters
+    ----------
+    canal : ndarray of uint8, shape (i, j, k)
+        Class of the locator at each voxel; 0 is outside the canal.
+    affine : ndarray of float, shape (4, 4)
+        Voxel index to RAS+ mm.
+    classes : mapping of str to int
+        Class names of the locator.
+    """
+    ranks = np.full(256, -1)
+    order = class_order(classes)
+    ranks[order] = np.arange(len(order))
+    if np.count_nonzero(canal) < 2:
+        return None
+    return fit_level_field(ranks[canal], affine)
+
+
+def in_order(canal: np.ndarray, affine: np.ndarray, classes: Mapping[str, int]) -> np.ndarray:
+    """Return the canal with its classes in order from head to tail.
+
+    Single voxels that are off take the class of their stretch of the canal; what lies far from the
+    canal is left out.
+
+    Parameters
+    ----------
+    canal : ndarray of uint8, shape (i, j, k)
+        Class of the locator at each voxel; 0 is outside the canal.
+    affine : ndarray of float, shape (4, 4)
+        Voxel index to RAS+ mm.
+    classes : mapping of str to int
+        Class names of the locator.
+
+    Returns
+    -------
+    ndarray of uint8, shape (i, j, k)
+    """
+    field = level_field(canal, affine, classes)
+    result = np.zeros_like(canal)
+    if field is None:
+        return result
+    voxels = np.argwhere(canal)
+    where = field.line.project(to_world(voxels, affine))
+    near = np.linalg.norm(where[:, 1:], axis=1) <= CANAL_MM
+    order = np.array(class_order(classes))
+    result[tuple(voxels[near].T)] = order[field.rank_at(where[near, 0])]
+    return result
+
+
+def located_levels(
+    canal: np.ndarray, affine: np.ndarray, classes: Mapping[str, int]
+) -> LocatedLevels:
+    """Return the levels that a locator's classes stand for, put in order.
+
+    Parameters are those of :func:`in_order`.
+    """
+    field = level_field(canal, affine, classes)
+    of_class = canal_levels(classes)
+    table = np.zeros(256, dtype=np.uint8)
+    table[list(of_class)] = list(of_class.values())
+    labels = table[in_order(canal, affine, classes)]
+    if field is None:
+        return LocatedLevels(labels)
+    levels = table[class_order(classes)]
+    found = [
+        LocatedLevel(int(levels[run.rank]), run.start, run.end, run.agreement)
+        for run in field.runs
+        if levels[run.rank]
+    ]
+    return LocatedLevels(labels, tuple(found), field.line)
+
+
 def levels_beside_canal(
     rootlets: np.ndarray,
     canal: np.ndarray,
@@ -49,10 +177,11 @@ def levels_beside_canal(
 ) -> np.ndarray:
     """Give each rootlet voxel the level of the canal it lies beside.
 
-    Voxels farther from the canal than ``source.reach_mm`` and components smaller than
-    ``source.min_volume_mm3`` are dropped. A component whose voxels agree in their nearest canal
-    level by at least ``source.majority`` takes that level as a whole; in any other each voxel keeps
-    its own. Rootlets beside the canal above the first or below the last level are dropped.
+    The borders between levels first move, together, into gaps between rootlets. Voxels farther
+    from the canal than ``source.reach_mm`` and components smaller than ``source.min_volume_mm3``
+    are dropped. A component of which at least the share ``source.majority`` lies beside one level
+    takes that level as a whole; in any other each voxel keeps its own. Rootlets beside the canal
+    above the first or below the last level are dropped.
 
     Parameters
     ----------
@@ -85,18 +214,20 @@ def levels_beside_canal(
     if rootlets.shape != canal.shape:
         raise LevelSourceError(f"Expected one grid, found {rootlets.shape} and {canal.shape}.")
     result = np.zeros(rootlets.shape, dtype=np.uint8)
-    inside = np.argwhere(canal)
     candidates = np.argwhere(rootlets)
-    if not len(inside) or not len(candidates):
+    field = level_field(canal, affine, classes)
+    if field is None or not len(candidates):
         return result
-    tree = cKDTree(_world(inside, affine))
-    _, nearest = tree.query(_world(candidates, affine), distance_upper_bound=source.reach_mm)
-    near = nearest < len(inside)
-    voxels = candidates[near]
-    votes = _level_of_class(classes, expected)[canal[tuple(inside[nearest[near]].T)]]
+    tree = cKDTree(to_world(np.argwhere(canal), affine))
+    distance, _ = tree.query(to_world(candidates, affine), distance_upper_bound=source.reach_mm)
+    voxels = candidates[np.isfinite(distance)]
+    of_rank = _level_of_class(classes, expected)[class_order(classes)]
+    arcs = field.line.project(to_world(voxels, affine))[:, 0]
+    field = field.between_rootlets(arcs)
     kept = np.zeros(rootlets.shape, dtype=bool)
     kept[tuple(voxels.T)] = True
     components, _ = label(kept, structure=np.ones((3, 3, 3)))
+    votes = of_rank[field.rank_at(arcs)]
     result[tuple(voxels.T)] = _vote(components[tuple(voxels.T)], votes, affine, source)
     return result
 
@@ -137,8 +268,8 @@ def search_region(
 
     inside = np.argwhere(canal)
     levels = _level_of_class(classes, expected)[canal[tuple(inside.T)]]
-    cells = np.unique(np.floor(_world(inside, affine) / CELL_MM), axis=0)
-    core = np.unique(np.floor(_world(inside[levels > 0], affine) / CELL_MM), axis=0)
+    cells = np.unique(np.floor(to_world(inside, affine) / CELL_MM), axis=0)
+    core = np.unique(np.floor(to_world(inside[levels > 0], affine) / CELL_MM), axis=0)
     if not len(core):
         return np.empty((0, 3))
     distance, _ = cKDTree(core).query(cells, distance_upper_bound=margin_mm / CELL_MM)
@@ -175,7 +306,3 @@ def _level_of_class(classes: Mapping[str, int], expected: Iterable[int]) -> np.n
     for index, level in canal_levels(classes).items():
         table[index] = level if level in allowed else 0
     return table
-
-
-def _world(indices: np.ndarray, affine: np.ndarray) -> np.ndarray:
-    return indices @ affine[:3, :3].T + affine[:3, 3]

@@ -18,6 +18,7 @@ FILES: Mapping[str, str] = {
     "<image>_rootlets_itksnap.txt": "Colour table for ITK-SNAP (-lut itksnap).",
     "<image>_rootlets.ctbl": "Colour table for 3D Slicer (-lut slicer).",
     "<image>_rootlets.png": "Picture of the result, where -preview names a folder.",
+    "<image>_levels.nii.gz": "Levels of the canal, by sct_rootlets locate.",
     "<prefix>_<side>_<root>.nii.gz": (
         "The four level maps of sct_rootlets split; side is left or right, root dorsal or ventral."
     ),

@@ -19,7 +19,14 @@ from sct_rootlets_task import levels as lv
 from sct_rootlets_task.analysis.consistency import keep_largest
 from sct_rootlets_task.errors import ModelError
 from sct_rootlets_task.images import InputImage
-from sct_rootlets_task.locator import canal_levels, levels_beside_canal, search_region
+from sct_rootlets_task.locator import (
+    LocatedLevels,
+    canal_levels,
+    in_order,
+    levels_beside_canal,
+    located_levels,
+    search_region,
+)
 from sct_rootlets_task.network.loading import Network, Options, load_network
 from sct_rootlets_task.network.model_folder import ModelFolder, read_model_folder
 from sct_rootlets_task.orientation import Reorientation
@@ -166,8 +173,8 @@ class Segmenter:
         self.task = task
         self.model = model
         self.settings = settings or Settings()
-        self._source = task.levels_of(model.release)
         folder = read_model_folder(model.path)
+        self._source = task.levels_of(model.release, folder.classes)
         if not isinstance(self._source, lv.ByLocator):
             self._levels = lv.class_levels(self._source, folder.classes, task.levels)
         self._main = self._load(folder, load, self.settings.network)
@@ -208,7 +215,7 @@ class Segmenter:
         """
         seconds: dict[str, float] = {}
         with _timed(seconds, "locator"):
-            canal = self._locator.classes(image) if self._locator else None
+            canal = self._canal(image)
             near = self._search_region(canal, image)
         with _timed(seconds, "network"):
             classes, tiles = self._classes(image, canal, near)
@@ -226,6 +233,13 @@ class Segmenter:
             )
         located = self._independent_levels(canal)
         return Segmentation(labels, tuple(steps), seconds, tiles, tuple(warnings), located)
+
+    def _canal(self, image: InputImage) -> np.ndarray | None:
+        """Return the locator's class of each voxel, in order from head to tail."""
+        if self._locator is None:
+            return None
+        found = self._locator.classes(image)
+        return in_order(found, image.affine, self._locator.folder.classes)
 
     def _independent_levels(self, canal: np.ndarray | None) -> np.ndarray | None:
         if canal is None or self._locator is None or isinstance(self._source, lv.ByLocator):
@@ -313,8 +327,8 @@ class Segmenter:
             yield "remove-small", lambda labels, context: remove_small(labels, context, size)
 
 
-def locate(image: InputImage, options: Options | None = None) -> np.ndarray:
-    """Return the spinal level of each voxel of the spinal canal, as the built-in locator sees it.
+def locate(image: InputImage, options: Options | None = None) -> LocatedLevels:
+    """Return the spinal levels of the spinal canal, as the built-in locator sees them.
 
     Parameters
     ----------
@@ -322,16 +336,11 @@ def locate(image: InputImage, options: Options | None = None) -> np.ndarray:
         A checked 3-D image of any orientation.
     options : Options, optional
         How to run the network.
-
-    Returns
-    -------
-    ndarray of uint8, shape (i, j, k)
-        Level of the canal; 0 outside of it, above C2 and below T1.
     """
     folder = read_model_folder(_trainer_folder(BUNDLED / LOCATOR))
     network = load_network(folder, options or Options(device="cpu"))
     loaded = _Loaded(folder, network, folder.orientation or "LPI")
-    return lv.relabel(loaded.classes(image), canal_levels(folder.classes))
+    return located_levels(loaded.classes(image), image.affine, folder.classes)
 
 
 def provenance(segmenter: Segmenter, segmentation: Segmentation) -> dict[str, Any]:

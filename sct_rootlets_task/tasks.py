@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -206,8 +206,19 @@ class Task:
             f"Task {self.name!r} has the releases {', '.join(self.tags)}, not {wanted!r}."
         )
 
-    def levels_of(self, release: Release | None) -> LevelSource:
-        """Return how a release (None: a model folder of the user's own) tells its levels."""
+    def levels_of(self, release: Release | None, classes: Collection[str] = ()) -> LevelSource:
+        """Return how a model tells its levels.
+
+        Parameters
+        ----------
+        release : Release or None
+            None for a model folder of the user's own.
+        classes : collection of str
+            Names of its classes. A model of one's own whose only class is ``rootlets`` takes its
+            levels from the locator.
+        """
+        if release is None and set(classes) - {"background"} == {"rootlets"}:
+            return ByLocator()
         return (release.level_source if release else None) or self.level_source
 
 

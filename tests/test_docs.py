@@ -21,6 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sct_rootlets_task import __version__
+from sct_rootlets_task.analysis import agreement
 from sct_rootlets_task.analysis.plausibility import CODES
 from sct_rootlets_task.analysis.spinal_levels import COLUMNS
 from sct_rootlets_task.card import escape
@@ -33,6 +34,7 @@ from sct_rootlets_task.outputs import FILES, SIDECAR
 from sct_rootlets_task.postprocess import HookContext
 from sct_rootlets_task.qc.pages import RATINGS
 from sct_rootlets_task.tasks import TASKS, Release, Task, build_registry
+from sct_rootlets_task.verbs import locate
 
 if not os.environ.get("CI"):
     for package in ("sphinx", "myst_parser", "furo", "numpydoc"):
@@ -160,6 +162,9 @@ DECLARED: list[tuple[str, Mapping[Any, str]]] = [
     ("files_to_markdown", SIDECAR),
     ("files_to_markdown", COLUMNS),
     ("files_to_markdown", RATINGS),
+    ("files_to_markdown", agreement.COLUMNS),
+    ("files_to_markdown", locate.COLUMNS),
+    ("files_to_markdown", locate.LINE_COLUMNS),
     ("flags_to_markdown", CODES),
     ("environment_to_markdown", EXIT_CODES),
     ("environment_to_markdown", VARIABLES),

@@ -7,7 +7,7 @@ import pytest
 
 from sct_rootlets_task.errors import LevelSourceError
 from sct_rootlets_task.levels import ByLocator
-from sct_rootlets_task.locator import canal_levels, levels_beside_canal
+from sct_rootlets_task.locator import canal_levels, in_order, levels_beside_canal, located_levels
 from volumes import affine_of
 
 CLASSES = {
@@ -65,10 +65,35 @@ def test_a_bundle_across_a_border_stays_whole_when_most_of_it_agrees() -> None:
 
 
 def test_a_bundle_without_a_majority_is_cut_at_the_border() -> None:
-    rootlets = bundle(slice(31, 41))  # five voxels beside each
+    rootlets = bundle(slice(24, 48))  # all of C3 and all of C2, no gap near the border
     result = assign(rootlets)
-    assert set(result[14, 10, 31:36]) == {3}
-    assert set(result[14, 10, 36:41]) == {2}
+    assert set(result[14, 10, 25:35]) == {3}
+    assert set(result[14, 10, 37:47]) == {2}
+
+
+def test_a_border_moves_into_the_gap_beside_a_bundle_instead_of_through_it() -> None:
+    rootlets = bundle(slice(34, 44)) | bundle(slice(22, 31))  # the border is at 36
+    result = assign(rootlets)
+    assert set(result[14, 10, 34:44]) == {2}
+    assert set(result[14, 10, 22:31]) == {3}
+
+
+def test_single_voxels_of_a_wrong_class_do_not_break_the_order() -> None:
+    field = canal()
+    rng = np.random.default_rng(0)
+    wrong = (rng.random(SHAPE) < 0.2) & (field > 0)
+    field[wrong] = rng.integers(1, 11, wrong.sum())
+    cleaned = in_order(field, affine_of("RAS"), CLASSES)
+    assert np.mean(cleaned[field > 0] == canal()[field > 0]) > 0.95
+
+
+def test_located_levels_run_from_head_to_tail_without_gaps() -> None:
+    upright = located_levels(canal(), affine_of("RAS"), CLASSES)
+    assert [level.level for level in upright.levels] == [2, 3, 4]
+    assert [level.end for level in upright.levels[:-1]] == [
+        level.start for level in upright.levels[1:]
+    ]
+    assert all(level.confidence > 0.9 for level in upright.levels)
 
 
 def test_voxels_out_of_reach_are_dropped() -> None:

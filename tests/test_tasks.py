@@ -116,6 +116,11 @@ def test_a_release_says_how_it_tells_levels_or_its_task_does() -> None:
     assert ROOTLETS.levels_of(None) == ByName()
 
 
+def test_a_model_of_ones_own_without_levels_takes_them_from_the_locator() -> None:
+    assert ROOTLETS.levels_of(None, {"background": 0, "rootlets": 1}) == ByLocator()
+    assert ROOTLETS.levels_of(None, {"background": 0, "lvl1": 1}) == ByName()
+
+
 def test_an_unknown_release_is_a_usage_error_that_names_the_known() -> None:
     with pytest.raises(UsageError, match="r20250318, starter"):
         ROOTLETS.release("r1999")

@@ -1,136 +1,224 @@
-"""Volumes whose canal levels are known, from which training patches of the locator are cut.
+"""Volumes with known levels and tissues, from which training cases are cut.
 
-A *world* is an image with, for each voxel, the class the locator should give it: 0 outside the
-spinal canal, 1 above C2, 2 (C2) to 9 (T1), 10 below T1, and :data:`UNKNOWN` where nobody can tell.
-Three kinds are made: the PAM50 template, real images with a cord mask and two vertebral landmarks,
-and the package's own synthetic sample. A *negative* is an image without any cervical level.
+A *world* is the template itself; a real image into whose spinal canal the template's tissues,
+rootlets and levels were carried along the centre line (a *hybrid*); the package's own synthetic
+sample; or a *negative*, of which only is known that it shows no cervical level.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-VOXEL_MM = 1.5
-ABOVE, BELOW, UNKNOWN = 1, 10, 255
-PAM50_BORDERS = (975, 944.5, 904.5, 874, 842.5, 810.5, 778, 743.5, 700)
-"""Slices of PAM50 (0.5 mm) between above | C2 | C3 … T1 | below: the gaps between its rootlets."""
-PAM50_C2, PAM50_T2 = 923.0, 669.5
-"""Slices of PAM50 at the landmarks of the vertebrae C2 and T2."""
-CANAL_RADIUS_MM = 8.0
+from training.template import (
+    ABOVE,
+    BORDERS,
+    UNKNOWN,
+    VERTEBRA_C2,
+    VERTEBRA_T2,
+    VOXEL_MM,
+    Template,
+    canonical,
+    classes_of_slices,
+    load_template,
+    middles,
+    scaled,
+    to_zyx,
+)
+
+FINE_MM, COARSE_MM = 0.6, 1.5
+WITH_LANDMARKS = ("errsm11", "errsm18", "errsm24")
+"""Real images with a mask of the cord and the points of the vertebrae C2 and T2."""
+WITHOUT_LANDMARKS = ("errsm20", "errsm22")
+"""Real images that a locator brings in."""
+REACH_MM = 30.0
+"""How far from the centre line the template's tissues are carried."""
+FRONT_MM, BACK_MM = 100.0, 80.0
 
 
 @dataclass(frozen=True, eq=False)
 class World:
-    """An image and its classes.
+    """A volume and what is known of it; axes (z, y, x): upwards, forwards, to the right.
 
     Parameters
     ----------
-    image : ndarray of float32, shape (z, y, x)
-        Intensities at 1.5 mm, axes upwards, forwards and to the right; 1 is bright.
-    classes : ndarray of uint8, shape (z, y, x)
-        See the module.
+    name : str
+    voxel_mm : float
+    image : tensor of float16, shape (z, y, x)
+        1 is bright.
+    tissues : tensor of float16, shape (4, z, y, x), or None
+        Share of cord, CSF, grey matter and rootlets; None if the canal cannot be repainted.
+    levels : tensor of uint8, shape (z, y, x)
+        Level of the rootlets.
+    classes : tensor of uint8, shape (z, y, x)
+        What a locator should say: 0 outside the canal, 1 above C2, 2 to 9, 10 below T1;
+        ``UNKNOWN`` where nobody can tell.
+    line : ndarray of float, shape (z, 2)
+        Middle (y, x) of the canal in each slice, in voxels.
+    span : (float, float)
+        Slices between which the canal is known.
     negative : bool
         Whether no cervical level is in the image; then only that is known.
+    origin : (float, float, float)
+        Where the first voxel lies in the image it was made of, in its voxels along (z, y, x).
     """
 
-    image: np.ndarray
-    classes: np.ndarray
+    name: str
+    voxel_mm: float
+    image: Any
+    tissues: Any
+    levels: Any
+    classes: Any
+    line: np.ndarray
+    span: tuple[float, float]
     negative: bool = False
+    origin: tuple[float, float, float] = (0.0, 0.0, 0.0)
 
 
-def classes_of_slices(slices: np.ndarray) -> np.ndarray:
-    """Return the class of the canal at slices of PAM50 (float array, any shape)."""
-    return ABOVE + np.sum(slices[..., None] < np.array(PAM50_BORDERS), axis=-1)
+def template_world(template: Template) -> World:
+    """Return the template as a world, from its top down to the end of the spine."""
+    slices = np.arange(template.image.shape[0], dtype=float)
+    canal = template.tissues[:2].sum(axis=0) > 0.5
+    classes = classes_of_slices(slices)[:, None, None] * canal
+    return _world(
+        "template", VOXEL_MM, template.image, template.tissues, template.levels, classes,
+        line=template.line("cord", "csf"), span=(40.0, len(slices) - 1.0),
+    )  # fmt: skip
 
 
-def pam50(data: Path) -> World:
-    """Return the template: its T2 average, and cord and CSF as the canal."""
-    import nibabel as nib
-    from nibabel.processing import resample_from_to
+def hybrid(template: Template, data: Path, subject: str) -> World:
+    """Return a real image with landmarks and the template in its canal.
 
-    canal = sum(_canonical(data / "pam50" / f"PAM50_{part}.nii.gz") for part in ("cord", "csf"))
-    reference = nib.as_closest_canonical(nib.load(data / "pam50" / "PAM50_cord.nii.gz"))
-    small = nib.as_closest_canonical(nib.load(data / "pam50_small" / "PAM50_small_t2.nii.gz"))
-    t2 = resample_from_to(small, reference, order=1).get_fdata(dtype=np.float32)
-    every = (slice(None, None, 3), slice(None, None, 3), slice(300, 990, 3))
-    slices = np.arange(300, 990, 3, dtype=float)
-    classes = classes_of_slices(slices)[None, None] * (canal[every] > 0.5)
-    return World(_scaled(t2[every]), _zyx(classes.astype(np.uint8)))
-
-
-def real(data: Path, subject: str) -> World:
-    """Return a real image; levels by arc length between the landmarks of vertebrae C2 and T2."""
-    from scipy.spatial import cKDTree
-
-    stem = data / "t2w" / f"sub-{subject}_T2w"
-    image = _canonical(stem.with_name(f"{stem.name}.nii.gz"))
-    cord = _canonical(stem.with_name(f"{stem.name}_label-SC_mask.nii.gz")) > 0
-    marks = _canonical(stem.with_name(f"{stem.name}_landmarks-C2T2.nii.gz"))
-    line = _centre_line(cord)
-    steps = np.linalg.norm(np.diff(line, axis=0), axis=1)
-    arc = np.concatenate([[0], np.cumsum(steps)])
+    Arc length along the cord's centre line is fixed by the points of the vertebrae C2 and T2.
+    """
+    stem = f"t2w/sub-{subject}_T2w"
+    cord = to_zyx(np.asarray(canonical(data / f"{stem}_label-SC_mask.nii.gz").dataobj)) > 0
+    marks = to_zyx(np.asarray(canonical(data / f"{stem}_landmarks-C2T2.nii.gz").dataobj))
+    line = extended_line(cord)
+    arc = _arc(line)
     c2, t2 = (
-        arc[np.linalg.norm((line - np.argwhere(marks == value)[0])[:, 1:], axis=1).argmin()]
+        arc[np.linalg.norm((line - np.argwhere(marks == value)[0])[:, :2], axis=1).argmin()]
         for value in (2, 9)
     )
-    slices = PAM50_T2 + (arc - t2) / (c2 - t2) * (PAM50_C2 - PAM50_T2)
-    grid = [np.arange(0, size, VOXEL_MM) for size in image.shape]
-    places = np.stack(np.meshgrid(*grid, indexing="ij"), axis=-1)
-    distance, nearest = cKDTree(line).query(places.reshape(-1, 3), workers=2)
-    classes = np.where(distance < CANAL_RADIUS_MM, classes_of_slices(slices[nearest]), 0)
-    beyond = (nearest == 0) | (nearest == len(line) - 1)
-    classes = np.where(beyond, UNKNOWN, classes).reshape(places.shape[:3])
-    return World(_at_training_size(image), _zyx(classes.astype(np.uint8)))
+    slices = VERTEBRA_T2 + (arc - t2) / (c2 - t2) * (VERTEBRA_C2 - VERTEBRA_T2)
+    image = to_zyx(canonical(data / f"{stem}.nii.gz").get_fdata(dtype=np.float32))
+    return _carried(subject, image, line, slices, template, template.line("cord"))
 
 
-def synthetic(seed: int) -> World:
+def located_hybrid(template: Template, data: Path, subject: str, locator: Any) -> World:
+    """Return a real image without landmarks; a locator gives its canal and levels.
+
+    A robust straight line (Theil–Sen) through the middles of the located levels C3 to C8 ties them
+    to the template's.
+    """
+    from scipy.stats import theilslopes
+
+    path = data / f"t2w/sub-{subject}_T2w.nii.gz"
+    image = to_zyx(canonical(path).get_fdata(dtype=np.float32))
+    classes = locator.predict(image, (1.0, 1.0, 1.0))
+    line = extended_line(classes > 0)
+    arc = _arc(line)
+    found = np.argwhere((classes > 2) & (classes < 9))
+    arcs = np.interp(found[:, 0], line[:, 0], arc)
+    levels = classes[tuple(found.T)]
+    present = [level for level in range(3, 9) if (levels == level).any()]
+    middle = [np.median(arcs[levels == level]) for level in present]
+    expected = [(BORDERS[level - 2] + BORDERS[level - 1]) / 2 for level in present]
+    slope, intercept, *_ = theilslopes(expected, middle)
+    slices = intercept + slope * arc
+    return _carried(subject, image, line, slices, template, template.line("cord", "csf"))
+
+
+def sample_world(seed: int) -> World:
     """Return the package's synthetic sample; borders halfway between neighbouring rootlets."""
     from scipy.ndimage import distance_transform_edt
 
     from sct_rootlets_task.sample import make_sample
 
     sample = make_sample(seed)
-    ends = [np.flatnonzero((sample.levels == level).any(axis=(0, 1))) for level in range(2, 10)]
-    between = [(u[0] + lower[-1]) / 2 for u, lower in pairwise(ends)]
+    levels, cord = to_zyx(sample.levels), to_zyx(sample.cord)
+    ends = [np.flatnonzero((levels == level).any(axis=(1, 2))) for level in range(2, 10)]
+    between = [(upper[0] + lower[-1]) / 2 for upper, lower in pairwise(ends)]
     borders = np.array([ends[0][-1] + 2, *between, ends[-1][0] - 2])
-    slices = np.arange(sample.data.shape[2])
-    classes = ABOVE + np.sum(slices[:, None] < borders, axis=1)
-    canal = distance_transform_edt(~sample.cord) < 4.5
-    at = tuple(np.arange(0, size, VOXEL_MM).astype(int) for size in sample.data.shape)
-    small = (classes[None, None] * canal)[np.ix_(*at)]
-    return World(_at_training_size(sample.data.astype(np.float32)), _zyx(small.astype(np.uint8)))
+    classes = ABOVE + np.sum(np.arange(len(levels))[:, None] < borders, axis=1)
+    canal = distance_transform_edt(~cord) < 4.5
+    image = scaled(to_zyx(sample.data.astype(np.float32)))
+    return _world(
+        f"sample{seed}", 1.0, image, None, levels, classes[:, None, None] * canal,
+        line=middles(cord.astype(np.float32)), span=(10.0, len(levels) - 10.0),
+    )  # fmt: skip
 
 
-def negative(path: Path) -> World:
+def negative_world(path: Path) -> World:
     """Return an image of another part of the spine."""
-    import nibabel as nib
     from nibabel.processing import resample_to_output
 
-    image = nib.as_closest_canonical(nib.load(path))
-    small = resample_to_output(image, (VOXEL_MM,) * 3, order=1).get_fdata(dtype=np.float32)
-    return World(_scaled(small), np.full(small.shape[::-1], UNKNOWN, np.uint8), negative=True)
+    small = resample_to_output(canonical(path), (COARSE_MM,) * 3, order=1)
+    image = scaled(to_zyx(small.get_fdata(dtype=np.float32)))
+    middle = np.tile(np.array(image.shape[1:]) / 2, (len(image), 1))
+    nothing = np.zeros(image.shape, np.uint8)
+    return _world(
+        path.name, COARSE_MM, image, None, nothing, np.full(image.shape, UNKNOWN),
+        line=middle, span=(0.0, len(image) - 1.0), negative=True,
+    )  # fmt: skip
 
 
-def _centre_line(cord: np.ndarray) -> np.ndarray:
-    """Return points (x, y, z) every 0.25 voxel along the cord, 10 mm beyond the mask too."""
+def coarser(world: World, voxel_mm: float = COARSE_MM) -> World:
+    """Return a world of larger voxels."""
+    import torch
+    from torch.nn.functional import interpolate
+
+    shape = [round(n * world.voxel_mm / voxel_mm) for n in world.image.shape]
+    rows = np.linspace(0, len(world.line) - 1, shape[0])
+    ratio = np.array(world.image.shape) / shape
+
+    def shrink(fields: Any, mode: str) -> Any:
+        return interpolate(fields[None].float(), size=shape, mode=mode)[0]
+
+    line = np.stack([np.interp(rows, np.arange(len(world.line)), c) for c in world.line.T], axis=1)
+    return replace(
+        world,
+        voxel_mm=world.voxel_mm * float(ratio[0]),
+        image=shrink(world.image[None], "area")[0].half(),
+        tissues=None if world.tissues is None else shrink(world.tissues, "area").half(),
+        levels=shrink(world.levels[None], "nearest")[0].to(torch.uint8),
+        classes=shrink(world.classes[None], "nearest")[0].to(torch.uint8),
+        line=line / ratio[1:],
+        span=(world.span[0] / ratio[0], world.span[1] / ratio[0]),
+    )
+
+
+def extended_line(mask: np.ndarray, beyond: float = 15.0) -> np.ndarray:
+    """Return points (z, y, x) every quarter voxel along a mask, straight on beyond its ends."""
     from scipy.ndimage import gaussian_filter1d
 
-    present = np.flatnonzero(cord.any(axis=(0, 1)))
-    middle = np.array([np.argwhere(cord[:, :, z]).mean(axis=0) for z in present])
+    present = np.flatnonzero(mask.any(axis=(1, 2)))
+    middle = np.array([np.argwhere(mask[z]).mean(axis=0) for z in present])
     middle = gaussian_filter1d(middle, 4, axis=0)
-    z = np.arange(present[0] - 10, present[-1] + 10, 0.25)
-    columns = [_extended(z, present, middle[:, axis]) for axis in (0, 1)]
-    return np.stack([*columns, z], axis=1)
+    z = np.arange(max(present[0] - beyond, 0), min(present[-1] + beyond, len(mask) - 1), 0.25)
+    return np.stack([z, *(_extended(z, present, column) for column in middle.T)], axis=1)
+
+
+def build_worlds(
+    data: Path, subjects: Sequence[str], *, samples: Sequence[int] = (), locator: Any = None
+) -> list[World]:
+    """Return the fine worlds: template, hybrids, samples (and located hybrids given a locator)."""
+    template = load_template(data)
+    worlds = [template_world(template)]
+    worlds += [hybrid(template, data, s) for s in subjects if s in WITH_LANDMARKS]
+    if locator is not None:
+        worlds += [
+            located_hybrid(template, data, s, locator) for s in subjects if s in WITHOUT_LANDMARKS
+        ]
+    return worlds + [sample_world(seed) for seed in samples]
 
 
 def _extended(z: np.ndarray, known: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Interpolate, and go on straight beyond both ends."""
     first, last = (
         np.polyfit(known[part], values[part], 1) for part in (slice(12), slice(-12, None))
     )
@@ -139,33 +227,92 @@ def _extended(z: np.ndarray, known: np.ndarray, values: np.ndarray) -> np.ndarra
     return np.where(below, np.polyval(first, z), np.where(above, np.polyval(last, z), inside))
 
 
-def _at_training_size(image: np.ndarray) -> np.ndarray:
-    """Return an image of 1 mm voxels as an array (z, y, x) at the training voxel size."""
+def _arc(line: np.ndarray) -> np.ndarray:
+    steps = np.linalg.norm(np.diff(line, axis=0), axis=1)
+    return np.concatenate([[0], np.cumsum(steps)])
+
+
+def _carried(
+    name: str,
+    image: np.ndarray,
+    line: np.ndarray,
+    slices: np.ndarray,
+    template: Template,
+    template_line: np.ndarray,
+) -> World:
+    """Carry the template along a line of points (z, y, x) in an image of 1 mm voxels."""
     from scipy.ndimage import map_coordinates
 
-    grid = np.meshgrid(*[np.arange(0, n, VOXEL_MM) for n in image.shape], indexing="ij")
-    return _scaled(map_coordinates(image, grid, order=1, mode="nearest"))
+    low = np.array([0, max(line[:, 1].min() - BACK_MM, 0), 0])
+    high = np.array(image.shape) - 1.0
+    high[1] = min(line[:, 1].max() + FRONT_MM, high[1])
+    axes = [np.arange(a, b, FINE_MM) for a, b in zip(low, high, strict=True)]
+    shape = tuple(len(axis) for axis in axes)
+    centre = [np.interp(axes[0], line[:, 0], column) for column in line[:, 1:].T]
+    near = np.abs(axes[1][None] - centre[0][:, None]) < REACH_MM
+    near &= ((axes[0] >= line[0, 0]) & (axes[0] <= line[-1, 0]))[:, None]
+    points = [np.repeat(axes[a][index], shape[2]) for a, index in enumerate(np.nonzero(near))]
+    points.append(np.tile(axes[2], near.sum()))
+    places = _in_template(np.stack(points, axis=1), line, slices, template_line)
+    outside = (places[0] < 0) | (places[0] > len(template.image) - 1)
+    tissues = np.zeros((4, *shape), np.float16)
+    for field, source in zip(tissues, template.tissues, strict=True):
+        field[near] = map_coordinates(source, places, order=1, prefilter=False).reshape(
+            -1, shape[2]
+        )
+    levels = np.zeros(shape, np.uint8)
+    levels[near] = map_coordinates(template.levels, places, order=0).reshape(-1, shape[2])
+    classes = np.zeros(shape, np.uint8)
+    classes[near] = np.where(outside, UNKNOWN, classes_of_slices(places[0])).reshape(-1, shape[2])
+    classes[(classes != UNKNOWN) & (tissues[:2].sum(axis=0) <= 0.5)] = 0
+    classes[(axes[0] < line[0, 0]) | (axes[0] > line[-1, 0])] = UNKNOWN
+    grid = np.meshgrid(*axes, indexing="ij", sparse=True)
+    fine = map_coordinates(image, np.broadcast_arrays(*grid), order=1, mode="nearest")
+    middle = np.stack([(c - low[a + 1]) / FINE_MM for a, c in enumerate(centre)], axis=1)
+    inside = np.flatnonzero((axes[0] >= line[0, 0]) & (axes[0] <= line[-1, 0]))
+    return _world(
+        name, FINE_MM, scaled(fine), tissues, levels, classes,
+        line=middle, span=(float(inside[0]), float(inside[-1])),
+        origin=tuple(low.tolist()),
+    )  # fmt: skip
 
 
-def _canonical(path: Path) -> Any:
-    import nibabel as nib
+def _in_template(
+    points: np.ndarray, line: np.ndarray, slices: np.ndarray, template_line: np.ndarray
+) -> np.ndarray:
+    """Return the places (3, n) in the template of points (n, 3) near a line.
 
-    return nib.as_closest_canonical(nib.load(path)).get_fdata(dtype=np.float32)
+    The nearest point on the line (in the sagittal plane) gives the slice; the offset in mm in the
+    frame of the line goes over unchanged.
+    """
+    from scipy.spatial import cKDTree
+
+    _, nearest = cKDTree(line[:, :2]).query(points[:, :2], workers=-1)
+    tangent = np.gradient(line, axis=0)
+    tangent /= np.linalg.norm(tangent[:, :2], axis=1, keepdims=True)
+    offset = points - line[nearest]
+    forwards = offset[:, 1] * tangent[nearest, 0] - offset[:, 0] * tangent[nearest, 1]
+    z = slices[nearest]
+    rows = np.arange(len(template_line))
+    y = np.interp(z, rows, template_line[:, 0]) + forwards / VOXEL_MM
+    x = np.interp(z, rows, template_line[:, 1]) + offset[:, 2] / VOXEL_MM
+    return np.stack([z, y, x])
 
 
-def _scaled(image: np.ndarray) -> np.ndarray:
-    top = np.percentile(image, 99.5)
-    return _zyx(np.clip(image / top, 0, 1.3).astype(np.float32))
+def _world(
+    name: str,
+    voxel_mm: float,
+    image: np.ndarray,
+    tissues: np.ndarray | None,
+    levels: np.ndarray,
+    classes: np.ndarray,
+    **more: Any,
+) -> World:
+    import torch
 
-
-def _zyx(array: np.ndarray) -> np.ndarray:
-    return np.ascontiguousarray(array.transpose(2, 1, 0))
-
-
-def all_worlds(data: Path, subjects: tuple[str, ...], seeds: range) -> list[World]:
-    """Return every world: the template, the subjects, the synthetic ones and the negative."""
-    makers: list[Callable[[], World]] = [lambda: pam50(data)]
-    makers += [lambda subject=subject: real(data, subject) for subject in subjects]
-    makers += [lambda seed=seed: synthetic(seed) for seed in seeds]
-    makers.append(lambda: negative(data / "other" / "lumbar_T2w.nii.gz"))
-    return [make() for make in makers]
+    return World(
+        name, voxel_mm, torch.from_numpy(image.astype(np.float16)),
+        None if tissues is None else torch.from_numpy(tissues.astype(np.float16)),
+        torch.from_numpy(levels.astype(np.uint8)), torch.from_numpy(classes.astype(np.uint8)),
+        **more,
+    )  # fmt: skip

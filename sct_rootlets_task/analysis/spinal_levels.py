@@ -15,7 +15,6 @@ the caudal end of the last, the methods are
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -147,12 +146,9 @@ class SpinalLevels:
         OutputError
             If the file cannot be written.
         """
-        from sct_rootlets_task.files import atomic_output
+        from sct_rootlets_task.files import write_csv
 
-        with atomic_output(path) as temporary, temporary.open("w", newline="") as file:
-            writer = csv.DictWriter(file, fieldnames=list(self.rows[0]))
-            writer.writeheader()
-            writer.writerows(self.rows)
+        write_csv(path, self.rows, list(self.rows[0]))
 
 
 def spinal_levels(

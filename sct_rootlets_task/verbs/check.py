@@ -62,4 +62,4 @@ def _located(path: str) -> Any:
     from sct_rootlets_task.pipeline import locate
 
     image = load_image(Path(path))
-    return labels_image(locate(image), image, "levels of the canal")
+    return labels_image(locate(image).labels, image, "levels of the canal")

@@ -77,4 +77,4 @@ def _from_locator(labels: np.ndarray, image: Any, path: Path) -> np.ndarray:
 
     source = load_image(path)
     require_same_grid(labels, image.affine, other=source.data, other_affine=source.affine)
-    return levels_from_located(labels, image.affine, located=locate(source))
+    return levels_from_located(labels, image.affine, located=locate(source).labels)

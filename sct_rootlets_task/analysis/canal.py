@@ -1,0 +1,185 @@
+"""The spinal levels of the canal: one border between two neighbours, along the centre line.
+
+A locator gives each voxel of the canal a class on its own, so a few of them are off. Levels follow
+each other from head to tail, which leaves only where each ends; that is fitted here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from sct_rootlets_task.analysis.centreline import CentreLine, line_through_cord
+from sct_rootlets_task.analysis.geometry import to_world
+
+BIN_MM = 1.0
+SHIFT_MM = 10.0
+"""How far a border may move to lie between two levels' rootlets instead of in the midst of them."""
+
+_FARTHEST = 3
+_STEP_MM = 0.5
+_DENSITY_MM = 1.5
+_GAP_WEIGHT = 2.0
+_MOVE_SD_MM, _NEIGHBOUR_SD_MM = 6.0, 3.0
+
+
+@dataclass(frozen=True)
+class Run:
+    """A stretch of the canal.
+
+    Parameters
+    ----------
+    rank : int
+        Place in the order of the classes from head to tail, from 0.
+    start, end : float
+        Arc lengths in mm from the cranial end of the canal.
+    agreement : float
+        Share of its voxels that were of this class before the fit: how sure it is.
+    """
+
+    rank: int
+    start: float
+    end: float
+    agreement: float
+
+
+@dataclass(frozen=True, eq=False)
+class LevelField:
+    """The levels of the canal along its centre line.
+
+    Parameters
+    ----------
+    line : CentreLine
+        Centre line of the canal.
+    runs : tuple of Run
+        Stretches from head to tail without gaps, in the order of the classes.
+    """
+
+    line: CentreLine
+    runs: tuple[Run, ...]
+
+    def rank_at(self, arcs: np.ndarray) -> np.ndarray:
+        """Return the rank (int, shape (n,)) at arc lengths in mm (float, shape (n,)).
+
+        Beyond the ends of the canal the first and the last stretch go on.
+        """
+        ranks = np.array([run.rank for run in self.runs])
+        return ranks[np.searchsorted(self._borders(), arcs, side="right")]
+
+    def between_rootlets(self, arcs: np.ndarray) -> LevelField:
+        """Move the borders into the gaps between rootlets, all of them together.
+
+        Where levels lie against the vertebrae differs between people by several millimetres, but
+        for neighbouring levels by about the same. So the borders that together cost least are
+        taken (dynamic programme): each costs the density of rootlets where it lies, relative to
+        the mean density; what it moved, with a standard deviation of 6 mm; and what it moved more
+        or less than its neighbour, with one of 3 mm. None moves farther than :data:`SHIFT_MM`.
+
+        Parameters
+        ----------
+        arcs : ndarray of float, shape (n,)
+            Arc lengths of the rootlets' voxels in mm.
+        """
+        borders = self._borders()
+        if not len(arcs) or not len(borders):
+            return self
+        moves = np.arange(-SHIFT_MM, SHIFT_MM + _STEP_MM / 2, _STEP_MM)
+        density = _density(borders[:, None] + moves[None], arcs)
+        moved = borders + moves[_cheapest(_GAP_WEIGHT * density, moves)]
+        starts = np.maximum.accumulate([self.runs[0].start, *moved])
+        ends = [*starts[1:], max(self.runs[-1].end, starts[-1])]
+        runs = [
+            replace(run, start=float(a), end=float(b))
+            for run, a, b in zip(self.runs, starts, ends, strict=True)
+        ]
+        return replace(self, runs=tuple(runs))
+
+    def _borders(self) -> np.ndarray:
+        return np.array([run.start for run in self.runs[1:]])
+
+
+def fit_level_field(ranks: np.ndarray, affine: np.ndarray) -> LevelField:
+    """Fit the borders between the levels of a located canal.
+
+    The classes of the voxels are counted in pieces of 1 mm along the centre line; of all ways to
+    go through the classes in their order, some of which may be left out, the one is taken whose
+    classes differ least from the voxels' own (dynamic programme; a difference counts up to three
+    levels).
+
+    Parameters
+    ----------
+    ranks : ndarray of int, shape (i, j, k)
+        Place of each voxel's class in their order from head to tail, from 0; −1 outside the canal.
+    affine : ndarray of float, shape (4, 4)
+        Voxel index to world mm.
+
+    Raises
+    ------
+    ImageError
+        If fewer than two voxels are in the canal.
+    """
+    inside = np.argwhere(ranks >= 0)
+    points = to_world(inside, affine)
+    line = line_through_cord(points)
+    arcs = line.project(points)[:, 0]
+    own = ranks[tuple(inside.T)]
+    piece = np.floor((arcs - arcs.min()) / BIN_MM).astype(int)
+    counts = np.zeros((piece.max() + 1, own.max() + 1))
+    np.add.at(counts, (piece, own), 1)
+    fitted = _in_order(counts)
+    starts = np.flatnonzero(np.r_[True, np.diff(fitted) != 0])
+    ends = np.r_[starts[1:], len(fitted)]
+    runs = []
+    for a, b in zip(starts, ends, strict=True):
+        total, same = counts[a:b].sum(), counts[a:b, fitted[a]].sum()
+        start, end = arcs.min() + BIN_MM * np.array([a, b])
+        runs.append(Run(int(fitted[a]), float(start), float(end), float(same / max(total, 1))))
+    return LevelField(line, tuple(runs))
+
+
+def _in_order(counts: np.ndarray) -> np.ndarray:
+    """Return the class of each piece (shape (n,)) from the counts (shape (n, classes))."""
+    classes = np.arange(counts.shape[1])
+    apart = np.minimum(np.abs(classes[:, None] - classes[None]), _FARTHEST)
+    costs = counts @ apart
+    best = np.zeros(len(classes))
+    came_from = np.zeros(costs.shape, dtype=int)
+    for number, cost in enumerate(costs):
+        lowest = np.minimum.accumulate(best)
+        came_from[number] = np.maximum.accumulate(np.where(best == lowest, classes, 0))
+        best = lowest + cost
+    path = np.empty(len(costs), dtype=int)
+    state = int(best.argmin())
+    for number in range(len(costs) - 1, -1, -1):
+        path[number] = state
+        state = int(came_from[number, state])
+    return path
+
+
+def _density(places: np.ndarray, arcs: np.ndarray) -> np.ndarray:
+    """Return the density of rootlets at places (any shape), 1 for the mean over their extent."""
+    low, high = arcs.min() - 5 * _DENSITY_MM, arcs.max() + 5 * _DENSITY_MM
+    edges = np.arange(low, high + _STEP_MM, _STEP_MM)
+    counts, _ = np.histogram(arcs, edges)
+    reach = np.arange(-5 * _DENSITY_MM, 5 * _DENSITY_MM + _STEP_MM / 2, _STEP_MM)
+    kernel = np.exp(-0.5 * (reach / _DENSITY_MM) ** 2)
+    smooth = np.convolve(counts, kernel / kernel.sum(), mode="same")
+    mean = len(arcs) * _STEP_MM / max(np.ptp(arcs), _STEP_MM)
+    middles = (edges[:-1] + edges[1:]) / 2
+    return np.interp(places, middles, smooth / mean, left=0, right=0)
+
+
+def _cheapest(costs: np.ndarray, moves: np.ndarray) -> np.ndarray:
+    """Return the move of each border (index, shape (borders,)) of the least total cost."""
+    costs = costs + moves**2 / (2 * _MOVE_SD_MM**2)
+    apart = (moves[:, None] - moves[None]) ** 2 / (2 * _NEIGHBOUR_SD_MM**2)
+    total, came_from = costs[0], []
+    for cost in costs[1:]:
+        ways = total[:, None] + apart
+        came_from.append(ways.argmin(axis=0))
+        total = ways.min(axis=0) + cost
+    path = [int(total.argmin())]
+    for table in reversed(came_from):
+        path.append(int(table[path[-1]]))
+    return np.array(path[::-1])

@@ -1,0 +1,197 @@
+"""Cases are exact, repeatable and labelled; a training can be cut off and goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from sct_rootlets_task.network.loading import Options, load_network  # noqa: E402
+from sct_rootlets_task.network.model_folder import read_model_folder  # noqa: E402
+from training import trainer  # noqa: E402
+from training.artefacts import FAMILIES, Artist  # noqa: E402
+from training.cases import LOCATOR, STARTER, Case, CaseMaker, Recipe  # noqa: E402
+from training.template import BELOW, BORDERS, UNKNOWN, classes_of_slices  # noqa: E402
+from training.worlds import World, coarser, hybrid, load_template  # noqa: E402
+
+pytestmark = pytest.mark.network
+SMALL = Recipe((32, 24, 24), 0.8, (1.0, 1.0), away=0.0, painted=1.0, lost=0.0)
+
+
+def world(name: str = "errsm", *, negative: bool = False) -> World:
+    """Return a straight canal: cord, CSF, a rootlet of C5 on each side, levels C4 to C6."""
+    shape = (80, 60, 60)
+    y, x = np.ogrid[:60, :60]
+    radius = np.hypot(y - 30, x - 30)
+    cord = np.broadcast_to(radius < 6, shape)
+    csf = np.broadcast_to((radius >= 6) & (radius < 13), shape)
+    levels = np.zeros(shape, np.uint8)
+    for side in (20, 38):
+        levels[30:50, 29:32, side : side + 3] = 5
+    classes = np.array([6, 5, 4])[np.minimum(np.arange(80) // 27, 2)][:, None, None] * (radius < 13)
+    tissues = np.stack([cord, csf, 0 * cord, levels > 0])
+    return World(
+        name, 0.6, torch.full(shape, 0.3, dtype=torch.float16),
+        None if negative else torch.from_numpy(tissues.astype(np.float16)),
+        torch.from_numpy(levels * (not negative)),
+        torch.from_numpy(np.where(negative, UNKNOWN, classes).astype(np.uint8)),
+        line=np.full((80, 2), 30.0), span=(0.0, 79.0), negative=negative,
+    )  # fmt: skip
+
+
+def make(seed: int, recipe: Recipe = SMALL, family: str | None = None) -> Case:
+    return CaseMaker([(1.0, [world()])], recipe, seed).make(family)
+
+
+@pytest.mark.parametrize("number", range(len(BORDERS)))
+def test_classes_change_at_the_borders_of_the_template(number: int) -> None:
+    border = BORDERS[number]
+    above, below = classes_of_slices(np.array([border + 0.25, border - 0.25]))
+    assert (above, below) == (number + 1, number + 2)
+
+
+def test_the_same_seed_makes_the_same_case_and_another_seed_another() -> None:
+    first, again, other = make(1), make(1), make(2)
+    assert torch.equal(first.image, again.image)
+    assert torch.equal(first.levels, again.levels)
+    assert not torch.equal(first.image, other.image)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_of_contrast_makes_finite_normalised_images(family: str) -> None:
+    case = make(3, family=family)
+    assert case.family == family
+    assert tuple(case.image.shape) == SMALL.shape
+    assert bool(case.image.isfinite().all())
+    assert abs(float(case.image.mean())) < 0.05
+
+
+def test_rootlets_lie_in_the_canal_of_their_level_or_a_neighbour() -> None:
+    seen = 0
+    for seed in range(8):
+        case = make(seed)
+        beside = case.classes[case.levels == 5]
+        seen += len(beside)
+        assert set(beside.tolist()) <= {0, 4, 5, 6}
+        assert float((beside > 0).float().mean()) > 0.8 if len(beside) else True
+    assert seen > 100
+
+
+def test_rootlets_are_painted_between_cord_and_fluid_in_t2w() -> None:
+    rng = np.random.default_rng(0)
+    tissues = torch.zeros(4, 16, 16, 16)
+    tissues[0, :, :, :6], tissues[1, :, :, 6:], tissues[3, :, 6:10, 9:13] = 1, 1, 1
+    artist = Artist(rng, (16, 16, 16), 0.8)
+    image = artist.painted(torch.zeros(16, 16, 16), tissues, tissues[[0, 2]], "T2w")
+    fluid, rootlet = image[:, :4, 8:], image[:, 7:9, 10:12]
+    assert float(rootlet.mean()) < float(fluid.mean())
+
+
+def test_nothing_is_labelled_outside_the_field_of_view() -> None:
+    cut = Recipe((32, 24, 24), 0.8, (1.0, 1.0), away=0.0, painted=1.0, lost=1.0)
+    for seed in range(5):
+        case = make(seed, cut)
+        outside = case.image == 0
+        assert int((case.levels[outside] > 0).sum()) == 0
+        assert bool(outside.any())
+
+
+def test_coarser_worlds_cover_the_same_space() -> None:
+    fine = world()
+    coarse = coarser(fine, 1.5)
+    assert np.allclose(
+        np.array(coarse.image.shape) * coarse.voxel_mm, np.array(fine.image.shape) * 0.6, atol=1.5
+    )
+    assert set(coarse.classes.unique().tolist()) == {0, 4, 5, 6}
+
+
+def logits_for(classes: torch.Tensor, n: int) -> torch.Tensor:
+    return 20 * torch.nn.functional.one_hot(classes.long(), n).movedim(-1, 0).float()[None]
+
+
+def test_the_losses_are_small_for_the_truth_and_large_for_its_opposite() -> None:
+    case = make(4)
+    right = logits_for(case.classes, 11)
+    assert float(trainer.locator_loss(right, [case])) < 0.01
+    assert float(trainer.locator_loss(-right, [case])) > 1
+    right = logits_for(case.levels > 0, 2)
+    assert float(trainer.starter_loss(right, [case])) < 0.05
+    assert float(trainer.starter_loss(-right, [case])) > 1
+
+
+def test_a_negative_case_forbids_levels_and_allows_what_lies_below() -> None:
+    case = CaseMaker([(1.0, [world(negative=True)])], SMALL, 0).make()
+    below = torch.full_like(case.classes, BELOW)
+    level = torch.full_like(case.classes, 5)
+    assert float(trainer.locator_loss(logits_for(below, 11), [case])) < 0.01
+    assert float(trainer.locator_loss(logits_for(level, 11), [case])) > 1
+
+
+def run(out: Path, cases: Iterator[list[Case]]) -> Any:
+    torch.manual_seed(0)
+    network = torch.nn.Conv3d(1, 2, 3, padding=1)
+    schedule = trainer.Schedule(steps=4, batch=1, rate=1e-2)
+    training = trainer.Training(network, trainer.starter_loss, schedule=schedule, out=out)
+    return training.run(cases if training.step == 0 else iter(list(cases)[training.step :]))
+
+
+def test_a_training_that_was_cut_off_goes_on_to_the_same_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trainer, "SAVE_EVERY", 2)
+    cases = [[make(seed)] for seed in range(4)]
+    whole = run(tmp_path / "whole", iter(cases))
+    with pytest.raises(StopIteration):
+        run(tmp_path / "cut", iter(cases[:2]))
+    resumed = run(tmp_path / "cut", iter(cases))
+    assert torch.allclose(whole.weight, resumed.weight, atol=1e-6)
+    assert len((tmp_path / "cut" / trainer.LOG).read_text().splitlines()) == 2
+
+
+def test_batches_go_on_with_the_cases_of_their_step() -> None:
+    schedule = trainer.Schedule(steps=3, batch=1, rate=1.0)
+    maker = lambda step: CaseMaker([(1.0, [world()])], SMALL, step)  # noqa: E731
+    whole = trainer.batches(maker, schedule, 0)
+    later = trainer.batches(maker, schedule, 1)
+    next(whole)
+    assert torch.equal(next(whole)[0].image, next(later)[0].image)
+
+
+@pytest.mark.parametrize("model", ["locator", "starter"])
+def test_written_folders_run_in_the_package_and_keep_their_size(model: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = trainer.build_network(model).eval()
+    folder = read_model_folder(trainer.write_folder(network, model, tmp_path))
+    assert folder.checkpoints[0].stat().st_size < {"locator": 3e6, "starter": 10e6}[model]
+    ours = load_network(folder, Options(engine="openvino", device="cpu"))
+    spacing = folder.configuration["spacing"]
+    shape = folder.configuration["patch_size"]
+    volume = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+    got = ours.predict(volume, spacing, None)
+    with torch.no_grad():
+        scaled = (volume - volume.mean()) / volume.std()
+        wanted = network(torch.from_numpy(scaled)[None, None])[0].argmax(0).numpy()
+    assert np.mean(got == wanted) > 0.98
+
+
+@pytest.mark.data
+def test_a_hybrid_has_the_template_at_its_landmarks(shared_data: Path) -> None:
+    import nibabel as nib
+
+    made = hybrid(load_template(shared_data), shared_data, "errsm18")
+    marks = nib.as_closest_canonical(
+        nib.load(shared_data / "t2w" / "sub-errsm18_T2w_landmarks-C2T2.nii.gz")
+    )
+    for value, wanted in ((2, 3), (9, BELOW)):
+        z = np.argwhere(np.asarray(marks.dataobj) == value)[0][2]
+        row = round((z - made.origin[0]) / made.voxel_mm)
+        near = made.classes[row - 6 : row + 7].flatten()
+        found = near[(near > 0) & (near != UNKNOWN)]
+        assert int(found.mode().values) == wanted
+    assert {*range(2, 10)} <= set(made.levels.unique().tolist())
+    assert LOCATOR.voxel_mm > STARTER.voxel_mm > made.voxel_mm

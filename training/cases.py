@@ -1,0 +1,285 @@
+"""Training cases: a world bent, warped, repainted and degraded, with its labels.
+
+The idea is SynthSeg's (Billot et al. 2023, doi:10.1016/j.media.2023.102789): labels are known
+exactly because the image is made from them, and what a scanner may change is drawn at random. The
+surroundings come from the template or a real image, so they look like a neck; only the spinal canal
+is painted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from training.artefacts import Artist
+from training.worlds import World
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How cases of one kind are cut.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Voxels of a case along (z, y, x).
+    voxel_mm : float
+    wander_mm : tuple of float
+        Spread of the case's middle about the canal's, along (y, x).
+    away : float
+        Share of cases whose middle is well beside the canal.
+    painted : float
+        Share of cases whose canal is repainted, where the world allows it.
+    lost : float
+        Share of cases cut at each of the six sides.
+    """
+
+    shape: tuple[int, int, int]
+    voxel_mm: float
+    wander_mm: tuple[float, float]
+    away: float
+    painted: float
+    lost: float
+
+
+STARTER = Recipe((96, 64, 64), 0.8, (5.0, 3.0), away=0.08, painted=1.0, lost=0.08)
+LOCATOR = Recipe((64, 48, 24), 3.0, (12.0, 3.0), away=0.0, painted=0.35, lost=0.3)
+WHOLE = Recipe((232, 128, 60), 0.9, (3.0, 2.0), away=0.0, painted=1.0, lost=0.0)
+"""Cases for the evaluation: the whole neck, enough for the locator to judge from."""
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """A case; all tensors have the shape (z, y, x) of its recipe.
+
+    Parameters
+    ----------
+    image : tensor of float32
+        Mean 0 and standard deviation 1 inside the field of view, 0 outside.
+    levels : tensor of uint8
+        Level of the rootlets, 2 to 9.
+    classes : tensor of uint8
+        What a locator should say, see :class:`~training.worlds.World`.
+    negative : bool
+    family : str
+        Kind of contrast.
+    world : str
+        Name of the world it was cut from.
+    """
+
+    image: Any
+    levels: Any
+    classes: Any
+    negative: bool
+    family: str
+    world: str
+
+
+class CaseMaker:
+    """Makes cases from worlds, always the same ones for the same seed.
+
+    Parameters
+    ----------
+    groups : sequence of (float, sequence of World)
+        Share of the cases → worlds they are cut from.
+    recipe : Recipe
+    seed : int or sequence of int
+    """
+
+    def __init__(
+        self, groups: Sequence[tuple[float, Sequence[World]]], recipe: Recipe, seed: Any
+    ) -> None:
+        self.rng = np.random.default_rng(seed)
+        self.recipe = recipe
+        self.groups = [(share, worlds) for share, worlds in groups if worlds]
+
+    def make(self, family: str | None = None) -> Case:
+        """Return the next case, of a given or a random kind of contrast."""
+        shares = np.array([share for share, _ in self.groups])
+        worlds = self.groups[self.rng.choice(len(shares), p=shares / shares.sum())][1]
+        world = worlds[self.rng.integers(len(worlds))]
+        artist = Artist(self.rng, self.recipe.shape, self.recipe.voxel_mm)
+        places = self._places(world, artist)
+        surroundings, canal = self._moved_canal(world, places, artist)
+        image = _sample(world.image[None], surroundings, "bilinear")[0].clamp(min=0)
+        inside = _inside(world.image.shape, surroundings)
+        levels = _sample(world.levels[None], canal, "nearest")[0].byte()
+        classes = _sample(world.classes[None], canal, "nearest")[0].byte()
+        family = family or artist.draw_family()
+        image = artist.recoloured(image, family)
+        if world.tissues is not None and self.rng.random() < self.recipe.painted:
+            cord = self._moved_cord(world, canal, artist)
+            image = artist.painted(image, _sample(world.tissues, canal, "bilinear"), cord, family)
+        image = artist.degraded(image, family)
+        inside &= artist.field_of_view(self.recipe.lost)
+        levels, classes = levels * inside, classes * inside
+        return Case(
+            artist.normalised(image, inside), levels, classes, world.negative, family, world.name
+        )
+
+    def _places(self, world: World, artist: Artist) -> list[Any]:
+        """Return where each voxel of a case lies in the world: three tensors, in voxels."""
+        import torch
+
+        rng, shape = self.rng, self.recipe.shape
+        scale = self.recipe.voxel_mm / world.voxel_mm / (rng.uniform(0.88, 1.15) * _near_one(rng))
+        axes = [
+            (torch.arange(n, dtype=torch.float32) - (n - 1) / 2) * float(s)
+            for n, s in zip(shape, scale, strict=True)
+        ]
+        z, y, x = torch.meshgrid(*axes, indexing="ij")
+        x, y = _turned(x, y, rng.normal(0, 4))
+        y, z = _turned(y, z, rng.normal(0, 7))
+        x, z = _turned(x, z, rng.normal(0, 3))
+        z, y, x = self._bent(world, z, y, x, axes)
+        middle = self._middle(world)
+        mm = 1 / world.voxel_mm
+        places = [
+            part + c + artist.noise(lengths, amount * mm)
+            for part, c, lengths, amount in zip(
+                (z, y, x),
+                middle,
+                ((14, 25, 25), (14, 18, 18), (14, 18, 18)),
+                (1.5, 0.8, 0.7),
+                strict=True,
+            )
+        ]
+        if rng.random() < 0.5:
+            places[2] = 2 * world.line[:, 1].mean() - places[2]
+        return places
+
+    def _bent(self, world: World, z: Any, y: Any, x: Any, axes: Any) -> tuple[Any, Any, Any]:
+        """Return places of a spine with another curvature; slices stay at right angles to it."""
+        import torch
+
+        rng, mm = self.rng, 1 / world.voxel_mm
+        half = float(axes[0][-1]) + 1e-6
+        unit = axes[0] / half
+        long = (half / mm / 40) ** 1.5
+        straight = 1.6 if world.name == "template" else 1.0
+        curve = straight * long * mm * (
+            rng.normal(0, 2.2) * (unit**2 - 1 / 3) + rng.normal(0, 1.2) * (unit**3 - 0.6 * unit)
+        )  # fmt: skip
+        sideways = long * mm * rng.normal(0, 0.7) * (unit**2 - 1 / 3)
+        slope = torch.gradient(curve, spacing=float(axes[0][1] - axes[0][0]))[0]
+        z = z - slope[:, None, None] * axes[1][None, :, None]
+        return z, y + curve[:, None, None], x + sideways[:, None, None]
+
+    def _middle(self, world: World) -> np.ndarray:
+        """Return the middle of a case: on the canal, near it, or well beside it."""
+        rng, mm = self.rng, 1 / world.voxel_mm
+        reach = 0.25 * self.recipe.shape[0] * self.recipe.voxel_mm * mm
+        low, high = world.span
+        z = rng.uniform(min(low + reach, high), max(high - 0.4 * reach, low))
+        if self.recipe is WHOLE:  # the neck, whatever else the world shows
+            present = np.flatnonzero((world.levels > 0).any(2).any(1).numpy())
+            z = (present[0] + present[-1]) / 2 + rng.normal(0, 8 * mm)
+        elif world.name == "template" and rng.random() < 0.6:
+            z = rng.uniform(320, 490) * mm
+        window = np.abs(np.arange(len(world.line)) - z) < 2 * reach
+        along = (
+            world.line[window].mean(axis=0) + world.line[int(np.clip(z, 0, len(window) - 1))]
+        ) / 2
+        beside = rng.normal(0, self.recipe.wander_mm) * mm
+        if rng.random() < self.recipe.away:
+            beside[0] += rng.choice([-1, 1]) * rng.uniform(25, 40) * mm
+        return np.array([z, *(along + beside)])
+
+    def _moved_canal(self, world: World, places: Any, artist: Artist) -> tuple[Any, Any]:
+        """Return the places for the surroundings, and those for what is inside the canal.
+
+        The levels shift against the vertebrae, and the canal is wider or narrower.
+        """
+        if world.tissues is None:
+            return places, places
+        rng, mm = self.rng, 1 / world.voxel_mm
+        if self.recipe is LOCATOR:
+            return places, places
+        shift = rng.normal(0, 2.5) * mm + artist.noise((18, 40, 40), 0.7 * mm)
+        centre = _line_at(world, places[0])
+        width = rng.uniform(0.85, 1.2)
+        canal = [places[0] + shift]
+        for part, middle in zip(places[1:], centre, strict=True):
+            canal.append(middle + (part - middle) / (width * rng.uniform(0.93, 1.07)))
+        return places, canal
+
+    def _moved_cord(self, world: World, canal: Any, artist: Artist) -> Any:
+        """Return cord and grey matter, the cord being thicker, thinner or somewhere else."""
+        rng, mm = self.rng, 1 / world.voxel_mm
+        places = [canal[0]]
+        for part, middle, spread in zip(
+            canal[1:], _line_at(world, canal[0]), (0.8, 0.4), strict=True
+        ):
+            moved = part - rng.normal(0, spread) * mm - artist.noise((18, 99, 99), 0.3 * mm)
+            places.append(middle + (moved - middle) / rng.uniform(0.85, 1.12))
+        return _sample(world.tissues[[0, 2]], places, "bilinear")
+
+
+def _near_one(rng: np.random.Generator) -> np.ndarray:
+    return rng.uniform(0.94, 1.06, 3)
+
+
+def _turned(a: Any, b: Any, degrees: float) -> tuple[Any, Any]:
+    cosine, sine = float(np.cos(np.deg2rad(degrees))), float(np.sin(np.deg2rad(degrees)))
+    return a * cosine - b * sine, a * sine + b * cosine
+
+
+def _line_at(world: World, z: Any) -> list[Any]:
+    """Return the canal's middle (y, x) at slices (tensor of any shape)."""
+    import torch
+
+    rows = z[:, z.shape[1] // 2, z.shape[2] // 2].numpy()
+    known = np.arange(len(world.line))
+    return [
+        torch.from_numpy(np.interp(rows, known, c).astype(np.float32))[:, None, None]
+        for c in world.line.T
+    ]
+
+
+def _inside(shape: Sequence[int], places: Any) -> Any:
+    """Return which places lie inside a volume."""
+    result = None
+    for part, size in zip(places, shape, strict=True):
+        within = (part >= 0) & (part <= size - 1)
+        result = within if result is None else result & within
+    return result
+
+
+def _sample(fields: Any, places: Any, mode: str) -> Any:
+    """Return values (channel, z, y, x) of fields at places; zero outside the fields.
+
+    Only the part of the fields that the places cover is converted to single precision.
+    """
+    import torch
+    from torch.nn.functional import grid_sample
+
+    low = [max(int(part.min()) - 1, 0) for part in places]
+    high = [min(int(part.max()) + 3, n) for part, n in zip(places, fields.shape[1:], strict=True)]
+    if any(b - a < 2 for a, b in zip(low, high, strict=True)):
+        return torch.zeros((len(fields), *places[0].shape))
+    cut = fields[(slice(None), *map(slice, low, high))].float()
+    unit = [2 * (part - a) / (b - a - 1) - 1 for part, a, b in zip(places, low, high, strict=True)]
+    grid = torch.stack(unit[::-1], dim=-1)[None].float()
+    return grid_sample(cut[None], grid, mode=mode, padding_mode="zeros", align_corners=True)[0]
+
+
+def starter_groups(worlds: Sequence[World]) -> list[tuple[float, Sequence[World]]]:
+    """Return how often the starter's cases come from which worlds."""
+    return [
+        (0.3, [w for w in worlds if w.name == "template"]),
+        (0.6, [w for w in worlds if w.name.startswith("errsm")]),
+        (0.1, [w for w in worlds if w.name.startswith("sample")]),
+    ]
+
+
+def locator_groups(worlds: Sequence[World]) -> list[tuple[float, Sequence[World]]]:
+    """Return how often the locator's cases come from which worlds."""
+    return [
+        (0.2, [w for w in worlds if w.name == "template"]),
+        (0.55, [w for w in worlds if w.name.startswith("errsm")]),
+        (0.15, [w for w in worlds if w.name.startswith("sample")]),
+        (0.1, [w for w in worlds if w.negative]),
+    ]

@@ -1,0 +1,401 @@
+"""Print every figure of the built-in models' card.
+
+    python -m training.evaluate --data ../shared/data [--part PART …] [--cases 200] [--out FILE]
+        [--starter FOLDER] [--locator FOLDER] [--left-out SUBJECT=FOLDER …]
+
+Parts: ``synthetic`` (cases of seeds that training never uses), ``template`` (the PAM50 average),
+``real`` (levels on the five shared images; with ``--left-out``, the level error of locators that
+never saw a subject), ``elsewhere`` (images with no, or few, of the levels), ``robustness`` (one
+image reoriented, resampled, inverted, biased, cropped) and ``cost``. Without ``--starter`` and
+``--locator`` the weights in the package are judged. Results also go to a JSON file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+
+from sct_rootlets_task import pipeline
+from sct_rootlets_task.analysis.agreement import ALL, MEAN, compare
+from sct_rootlets_task.analysis.bundles import find_bundles
+from sct_rootlets_task.analysis.centreline import line_through_rootlets
+from sct_rootlets_task.analysis.geometry import to_world
+from sct_rootlets_task.analysis.plausibility import (
+    WARNING,
+    Flag,
+    LevelSummary,
+    check,
+    summarise,
+)
+from sct_rootlets_task.images import InputImage, load_image
+from sct_rootlets_task.levels import level_name
+from sct_rootlets_task.locator import LocatedLevels, located_levels
+from sct_rootlets_task.models import resolve
+from sct_rootlets_task.network.loading import Options, load_network
+from sct_rootlets_task.network.model_folder import read_model_folder
+from sct_rootlets_task.orientation import Reorientation
+from sct_rootlets_task.paths import model_root
+from sct_rootlets_task.pipeline import Segmenter
+from sct_rootlets_task.tasks import BUNDLED, find_task
+from training.artefacts import FAMILIES
+from training.cases import WHOLE, CaseMaker, starter_groups
+from training.template import UNKNOWN, load_template
+from training.worlds import WITH_LANDMARKS, WITHOUT_LANDMARKS, World, build_worlds, hybrid
+
+SEED = 9000
+"""First of the seeds of the synthetic cases; training draws from other streams."""
+LEVELS = tuple(range(2, 10))
+SUBJECTS = WITH_LANDMARKS + WITHOUT_LANDMARKS
+Row = dict[str, Any]
+
+
+class Judge:
+    """The networks under test.
+
+    Parameters
+    ----------
+    data : path
+        Folder of the real images and the template.
+    bundled : path
+        Folder of the model folders ``starter`` and ``locator``.
+    """
+
+    def __init__(self, data: Path, bundled: Path) -> None:
+        self.data, self.bundled = data, bundled
+        pipeline.BUNDLED = bundled
+
+    @cached_property
+    def segmenter(self) -> Segmenter:
+        """The rootlets task with the starter."""
+        task = find_task("rootlets")
+        folder = next((self.bundled / "starter").glob("nnUNetTrainer*"))
+        model = resolve(task, "starter", model_root(None)).model
+        return Segmenter(task, _at(model, folder), pipeline.Settings())
+
+    @cached_property
+    def template(self) -> Any:
+        """The PAM50 template."""
+        return load_template(self.data)
+
+    def segment(self, image: InputImage) -> np.ndarray:
+        """Return the level map of an image."""
+        return self.segmenter.segment(image).labels
+
+    def locate(self, image: InputImage, folder: Path | None = None) -> LocatedLevels:
+        """Return the levels of the canal, by the locator under test or another one."""
+        model = read_model_folder(next((folder or self.bundled / "locator").glob("nnUNetTrainer*")))
+        network = load_network(model, Options(device="cpu"))
+        way = Reorientation.to_sct(image.affine, model.orientation or "LPI")
+        volume = np.ascontiguousarray(way.forward(image.data).transpose(2, 1, 0))
+        classes = network.predict(volume, way.forward_spacing(image.spacing)[::-1], None)
+        back = np.ascontiguousarray(way.backward(classes.transpose(2, 1, 0)))
+        return located_levels(back, image.affine, model.classes)
+
+    def real(self, subject: str) -> InputImage:
+        """Return one of the shared T2w images."""
+        return load_image(self.data / "t2w" / f"sub-{subject}_T2w.nii.gz")
+
+
+def synthetic(judge: Judge, n: int) -> Iterator[Row]:
+    """Yield the mean figures of fresh cases by family of contrast, then of all."""
+    worlds = build_worlds(judge.data, WITH_LANDMARKS)
+    rows: list[Row] = []
+    for number in range(n):
+        family = list(FAMILIES)[number % len(FAMILIES)]
+        case = CaseMaker(starter_groups(worlds), WHOLE, (SEED, number)).make(family)
+        levels = case.levels.numpy().transpose(2, 1, 0)
+        image = _in_memory(case.image.numpy().transpose(2, 1, 0), WHOLE.voxel_mm)
+        found = {a.level: a for a in compare(judge.segment(image), levels, image.affine)}
+        errors, share = _level_errors(judge.locate(image).labels, case.classes.numpy().T)
+        rows.append({
+            "family": family, "binary Dice": found[ALL].dice, "macro Dice": found[MEAN].dice,
+            "midpoint error mm": found[MEAN].midpoint_error_mm, "errors": errors, "canal": share,
+        })  # fmt: skip
+    for family in (*FAMILIES, "all"):
+        chosen = [row for row in rows if family in (row["family"], "all")]
+        errors = np.concatenate([row["errors"] for row in chosen]) if chosen else np.zeros(0)
+        yield {
+            "family": family,
+            "cases": len(chosen),
+            **{
+                name: _mean(row[name] for row in chosen)
+                for name in ("binary Dice", "macro Dice", "midpoint error mm")
+            },
+            "level error, mean": float(errors.mean()) if errors.size else None,
+            "level error, 95 %": float(np.percentile(errors, 95)) if errors.size else None,
+            "canal found": _mean(row["canal"] for row in chosen),
+        }
+
+
+def template(judge: Judge) -> Iterator[Row]:
+    """Yield the agreement with the rootlets of the PAM50 average, level by level."""
+    folder = judge.data / "pam50_small"
+    image = load_image(folder / "PAM50_small_t2.nii.gz")
+    wanted = load_image(folder / "PAM50_small_rootlets.nii.gz").data.astype(np.uint8)
+    labels = judge.segment(image)
+    labels = np.where(np.isin(labels, np.unique(wanted)), labels, 0)  # it has no T1
+    for item in compare(labels, wanted, image.affine):
+        yield {
+            "level": item.level, "Dice": item.dice, "found": item.detection,
+            "midpoint error mm": item.midpoint_error_mm,
+        }  # fmt: skip
+
+
+def real(judge: Judge, left_out: dict[str, Path]) -> Iterator[Row]:
+    """Yield the levels found on the real images, and errors of locators that never saw them."""
+    for subject in SUBJECTS:
+        image = judge.real(subject)
+        labels = judge.segment(image)
+        found = _summaries(labels, image.affine)
+        gaps = [lower.midpoint - upper.midpoint for upper, lower in pairwise(found)]
+        lame = [item for item in found if not (item.left_volume and item.right_volume)]
+        report = check(labels, image.affine)
+        row: Row = {
+            "image": subject,
+            "levels": " ".join(level_name(item.level) for item in found),
+            "in order": all(gap > 0 for gap in gaps),
+            "one side only": " ".join(level_name(item.level) for item in lame),
+            "midpoints apart mm": " ".join(f"{gap:.0f}" for gap in gaps),
+            "heights mm": " ".join(f"{item.height:.0f}" for item in found),
+            "farthest from line mm": _farthest(labels, image.affine),
+            "warnings": ", ".join(
+                _short(flag) for flag in report.flags if flag.severity == WARNING
+            ),
+        }
+        if subject in left_out:
+            truth = _truth(hybrid(judge.template, judge.data, subject), image)
+            errors, share = _level_errors(judge.locate(image, left_out[subject]).labels, truth)
+            row |= {"left-out level error": float(errors.mean()), "canal found": share}
+        yield row
+
+
+def elsewhere(judge: Judge) -> Iterator[Row]:
+    """Yield voxels and levels on images that show none, or few, of the levels."""
+    for name in ("lumbar_T2w", "axial_T2w", "crop_T1w"):
+        labels = judge.segment(load_image(judge.data / "other" / f"{name}.nii.gz"))
+        yield {"image": name, **_census(labels)}
+    for subject in WITH_LANDMARKS:
+        image = judge.real(subject)
+        line_z = _height_of_t2(judge, subject)
+        labels = judge.segment(_cropped(image, above=line_z))
+        yield {"image": f"{subject}, below vertebra T2", **_census(labels)}
+
+
+def robustness(judge: Judge, subject: str = "errsm24") -> Iterator[Row]:
+    """Yield how far the midpoints move when one image is changed in ways that should not matter."""
+    image = judge.real(subject)
+    before = _centres(judge.segment(image), image.affine)
+    for name, changed in _variants(image):
+        after = _centres(judge.segment(changed), changed.affine)
+        moved = {v: float(np.linalg.norm(after[v] - before[v])) for v in before if v in after}
+        yield {
+            "change": name, "levels lost": len(before) - len(moved),
+            "midpoints move, mean mm": _mean(moved.values()),
+            "most mm": max(moved.values(), default=None),
+        }  # fmt: skip
+
+
+def cost(judge: Judge) -> Iterator[Row]:
+    """Yield the seconds of locator and starter on a large image, the second time in a process."""
+    image = judge.real("errsm11")
+    judge.segment(image)
+    found = judge.segmenter.segment(image)
+    yield {"image": "errsm11, 384×216×52", **{k: round(v, 2) for k, v in found.seconds.items()}}
+
+
+def main() -> None:
+    """Print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parts = ("synthetic", "template", "real", "elsewhere", "robustness", "cost")
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--part", nargs="*", choices=parts, default=parts)
+    parser.add_argument("--cases", type=int, default=200)
+    parser.add_argument("--starter", type=Path, default=BUNDLED / "starter")
+    parser.add_argument("--locator", type=Path, default=BUNDLED / "locator")
+    parser.add_argument("--left-out", nargs="*", default=[], metavar="SUBJECT=FOLDER")
+    parser.add_argument("--out", type=Path)
+    arguments = parser.parse_args()
+    left_out = {s: Path(f) for s, f in (pair.split("=") for pair in arguments.left_out)}
+    results = {}
+    with _side_by_side(arguments.starter, arguments.locator) as bundled:
+        judge = Judge(arguments.data, bundled)
+        makers = {
+            "synthetic": lambda: synthetic(judge, arguments.cases),
+            "template": lambda: template(judge),
+            "real": lambda: real(judge, left_out),
+            "elsewhere": lambda: elsewhere(judge),
+            "robustness": lambda: robustness(judge),
+            "cost": lambda: cost(judge),
+        }
+        for part in arguments.part:
+            start = time.monotonic()
+            results[part] = list(makers[part]())
+            print(f"\n## {part}\n\n{_table(results[part])}", flush=True)
+            print(f"\n({time.monotonic() - start:.0f} s)", flush=True)
+    if arguments.out:
+        arguments.out.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+
+
+@contextmanager
+def _side_by_side(starter: Path, locator: Path) -> Iterator[Path]:
+    """Give a folder that holds both models under the names that the package uses."""
+    with tempfile.TemporaryDirectory() as folder:
+        for name, path in (("starter", starter), ("locator", locator)):
+            (Path(folder) / name).symlink_to(path.resolve(), target_is_directory=True)
+        yield Path(folder)
+
+
+def _at(model: Any, folder: Path) -> Any:
+    """Return an installed model with its weights elsewhere."""
+    from dataclasses import replace
+
+    return replace(model, path=folder)
+
+
+def _in_memory(data: np.ndarray, voxel_mm: float) -> InputImage:
+    affine = np.diag([voxel_mm] * 3 + [1.0])
+    header = nib.Nifti1Image(data, affine).header
+    return InputImage(Path("case.nii.gz"), data.astype(np.float32), affine, header)
+
+
+def _with(image: InputImage, data: np.ndarray, affine: np.ndarray) -> InputImage:
+    header = nib.Nifti1Image(data, affine).header
+    return InputImage(image.path, data.astype(np.float32), affine, header)
+
+
+def _level_errors(found: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, float]:
+    """Return the level errors of the voxels of the canal that were found, and the share found.
+
+    Both arrays hold levels; of the truth only the values 2 to 9 count.
+    """
+    canal = np.isin(truth, LEVELS)
+    both = canal & (found > 0)
+    errors = np.abs(found[both].astype(int) - truth[both].astype(int))
+    return errors, float(both.sum() / max(canal.sum(), 1))
+
+
+def _truth(world: World, image: InputImage) -> np.ndarray:
+    """Return the classes of a hybrid on the grid of its image (1 mm, any orientation)."""
+    from nibabel.processing import resample_from_to
+
+    affine = nib.as_closest_canonical(nib.Nifti1Image(image.data, image.affine)).affine.copy()
+    affine[:3, 3] = affine[:3] @ [*world.origin[::-1], 1]
+    affine[:3, :3] *= world.voxel_mm
+    classes = world.classes.numpy()
+    classes = np.where(classes == UNKNOWN, 0, classes).T
+    source = nib.Nifti1Image(np.ascontiguousarray(classes), affine)
+    target = (image.data.shape, image.affine)
+    return np.asarray(resample_from_to(source, target, order=0).dataobj).astype(np.uint8)
+
+
+def _summaries(labels: np.ndarray, affine: np.ndarray) -> tuple[LevelSummary, ...]:
+    """Return the levels found, from head to tail."""
+    return summarise(find_bundles(labels, affine).items) if labels.any() else ()
+
+
+def _short(flag: Flag) -> str:
+    """Return a flag in a few words."""
+    return flag.code if flag.level is None else f"{flag.code} {level_name(flag.level)}"
+
+
+def _farthest(labels: np.ndarray, affine: np.ndarray) -> float | None:
+    """Return the largest distance of a component's middle from the line between the rootlets."""
+    from scipy.ndimage import center_of_mass, label
+
+    if not labels.any():
+        return None
+    line = line_through_rootlets(to_world(np.argwhere(labels), affine))
+    components, n = label(labels > 0, structure=np.ones((3, 3, 3)))
+    middles = np.array(center_of_mass(labels > 0, components, range(1, n + 1)))
+    across = line.project(to_world(middles, affine))[:, 1:]
+    return round(float(np.linalg.norm(across, axis=1).max()), 1)
+
+
+def _centres(labels: np.ndarray, affine: np.ndarray) -> dict[int, np.ndarray]:
+    """Return the middle of each level in world mm: of its two sides' ends along the body."""
+    result = {}
+    for level in LEVELS:
+        voxels = np.argwhere(labels == level)
+        if len(voxels):
+            points = to_world(voxels, affine)
+            result[level] = np.percentile(points, (5, 95), axis=0).mean(axis=0)[1:]
+    return result
+
+
+def _census(labels: np.ndarray) -> Row:
+    found = [level for level in LEVELS if (labels == level).any()]
+    return {
+        "rootlet voxels": int((labels > 0).sum()),
+        "levels": " ".join(level_name(level) for level in found),
+    }
+
+
+def _height_of_t2(judge: Judge, subject: str) -> int:
+    """Return the slice, counted from below, of the landmark of vertebra T2."""
+    path = judge.data / f"t2w/sub-{subject}_T2w_landmarks-C2T2.nii.gz"
+    marks = np.asarray(nib.as_closest_canonical(nib.load(path)).dataobj)
+    return int(np.argwhere(marks == 9)[0][2])
+
+
+def _cropped(image: InputImage, *, above: int | None = None, below: int = 0) -> InputImage:
+    """Return the image between two slices counted from below, in the canonical orientation."""
+    whole = nib.as_closest_canonical(nib.Nifti1Image(image.data, image.affine))
+    part = whole.slicer[:, :, below:above]
+    return _with(image, np.asarray(part.dataobj), part.affine)
+
+
+def _variants(image: InputImage) -> Iterator[tuple[str, InputImage]]:
+    """Yield the image changed in ways that should move no level."""
+    from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
+    from nibabel.processing import resample_to_output
+    from scipy.ndimage import gaussian_filter
+
+    source = nib.Nifti1Image(image.data, image.affine)
+    for axcodes in ("RAS", "LPS", "PIR", "ASL", "SLA", "IPL"):
+        wanted = ornt_transform(io_orientation(image.affine), axcodes2ornt(axcodes))
+        turned = source.as_reoriented(wanted)
+        yield axcodes, _with(image, np.asarray(turned.dataobj), turned.affine)
+    for size in (0.7, 1.3):
+        small = resample_to_output(source, (size,) * 3, order=3)
+        yield f"{size} mm", _with(image, np.asarray(small.dataobj).clip(0), small.affine)
+    inverted = np.percentile(image.data, 99.9) - image.data
+    yield "contrast inverted", _with(image, inverted, image.affine)
+    drawn = np.random.default_rng(0).standard_normal(image.data.shape)
+    field = gaussian_filter(drawn, 40)
+    yield "bias field", _with(image, image.data * np.exp(0.4 * field / field.std()), image.affine)
+    n = nib.as_closest_canonical(source).shape[2]
+    yield "20 mm cut off above", _cropped(image, above=n - 20)
+    yield "20 mm cut off below", _cropped(image, below=20)
+
+
+def _mean(values: Any) -> float | None:
+    known = [v for v in values if v is not None and np.isfinite(v)]
+    return float(np.mean(known)) if known else None
+
+
+def _table(rows: list[Row]) -> str:
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+
+    def text(value: Any) -> str:
+        if value is None:
+            return "–"
+        return f"{value:.2f}" if isinstance(value, float) else str(value)
+
+    lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
+    lines += ["| " + " | ".join(text(row.get(c)) for c in columns) + " |" for row in rows]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,140 @@
+"""Train the locator or the starter.
+
+    python -m training.train {locator,starter} OUT --data ../shared/data [--start FOLDER]
+
+OUT gets the state of the training, a log, and at the end an nnU-Net model folder; the same command
+goes on after an interruption. `--start` begins from the weights of a model folder. `--leave-out`
+trains without a subject, and then also without the images that a locator had to bring in.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from sct_rootlets_task.network.loading import Options, load_network
+from sct_rootlets_task.network.model_folder import read_model_folder
+from training.cases import LOCATOR, STARTER, CaseMaker, Recipe, locator_groups, starter_groups
+from training.trainer import (
+    Schedule,
+    Training,
+    batches,
+    build_network,
+    built_in,
+    load_weights,
+    locator_loss,
+    starter_loss,
+    write_folder,
+)
+from training.worlds import (
+    WITH_LANDMARKS,
+    WITHOUT_LANDMARKS,
+    World,
+    build_worlds,
+    coarser,
+    negative_world,
+)
+
+SAMPLE_SEEDS = range(100, 104)
+"""Of the synthetic samples in the training; the sample command and the evaluation use others."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How one of the built-in networks is trained.
+
+    Parameters
+    ----------
+    recipe : Recipe
+    loss : callable
+    groups : callable
+        Share of the cases by world.
+    schedule : Schedule
+    channels_last : bool
+        Whether the network runs faster with this memory format (measured on a CPU with AMX).
+    """
+
+    recipe: Recipe
+    loss: Any
+    groups: Any
+    schedule: Schedule
+    channels_last: bool
+
+
+PLANS = {
+    "locator": Plan(LOCATOR, locator_loss, locator_groups, Schedule(2500, 4, 3e-3), False),
+    "starter": Plan(STARTER, starter_loss, starter_groups, Schedule(3500, 1, 1.5e-3), True),
+}
+
+
+def load_worlds(data: Path, cache: Path, leave_out: str | None) -> list[World]:
+    """Return the fine worlds, from a file if they were built before."""
+    import torch
+
+    if not cache.is_file():
+        locator = load_network(read_model_folder(built_in("locator")), Options(device="cpu"))
+        subjects = WITH_LANDMARKS + WITHOUT_LANDMARKS
+        worlds = build_worlds(data, subjects, samples=SAMPLE_SEEDS, locator=locator)
+        cache.parent.mkdir(parents=True, exist_ok=True)
+        torch.save(worlds, cache)
+    worlds = torch.load(cache, weights_only=False)
+    if leave_out is None:
+        return worlds
+    return [w for w in worlds if w.name != leave_out and w.name not in WITHOUT_LANDMARKS]
+
+
+def main() -> None:
+    """Train and write."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("model", choices=PLANS)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--worlds", type=Path, help="file to keep the worlds in (default: in OUT)")
+    parser.add_argument("--start", type=Path, help="model folder to begin from")
+    parser.add_argument("--leave-out", choices=WITH_LANDMARKS)
+    parser.add_argument("--steps", type=int)
+    parser.add_argument("--rate", type=float)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--threads", type=int, default=2)
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    import torch
+
+    torch.manual_seed(arguments.seed)
+    torch.set_num_threads(arguments.threads)
+    plan = PLANS[arguments.model]
+    schedule = Schedule(
+        arguments.steps or plan.schedule.steps,
+        plan.schedule.batch,
+        arguments.rate or plan.schedule.rate,
+    )
+    cache = arguments.worlds or arguments.out / "worlds.pt"
+    worlds = load_worlds(arguments.data, cache, arguments.leave_out)
+    if arguments.model == "locator":
+        worlds = [coarser(world) for world in worlds]
+        if not arguments.leave_out:
+            worlds.append(negative_world(arguments.data / "other" / "lumbar_T2w.nii.gz"))
+    network = build_network(arguments.model)
+    if arguments.start:
+        load_weights(network, arguments.start)
+    if plan.channels_last:
+        network = network.to(memory_format=torch.channels_last_3d)
+    training = Training(
+        network, plan.loss, schedule=schedule, out=arguments.out, device=arguments.device
+    )
+    maker = partial(_maker, plan.groups(worlds), plan.recipe, arguments.seed)
+    trained = training.run(batches(maker, schedule, training.step))
+    print(write_folder(trained, arguments.model, arguments.out))
+
+
+def _maker(groups: Any, recipe: Recipe, seed: int, step: int) -> CaseMaker:
+    return CaseMaker(groups, recipe, (seed, step))
+
+
+if __name__ == "__main__":
+    main()
