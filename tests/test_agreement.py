@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import fields
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
 
-from sct_rootlets_task.analysis.agreement import ALL, MEAN, Agreement, compare
+from sct_rootlets_task.analysis.agreement import ALL, COLUMNS, MEAN, Agreement, compare
 from sct_rootlets_task.cli import main
 from sct_rootlets_task.errors import ImageError
 
@@ -101,3 +102,7 @@ def test_the_verb_refuses_another_grid(tmp_path: Path, capsys: pytest.CaptureFix
     code = main(["evaluate", "-i", f"{tmp_path}/seg.nii.gz", "-gt", f"{tmp_path}/gt.nii.gz"])
     assert code != 0
     assert "reference on the grid" in capsys.readouterr().err
+
+
+def test_the_columns_are_the_fields() -> None:
+    assert list(COLUMNS) == [field.name for field in fields(Agreement)]

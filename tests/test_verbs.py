@@ -7,6 +7,7 @@ import json
 import shlex
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NoReturn
 
 import nibabel as nib
@@ -58,7 +59,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     """Put the true levels of the canal in the locator's place."""
-    monkeypatch.setattr(pipeline, "locate", lambda image: located())
+    monkeypatch.setattr(pipeline, "locate", lambda image: SimpleNamespace(labels=located()))
 
 
 def run(command: str) -> int:
