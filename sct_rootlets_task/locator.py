@@ -13,13 +13,15 @@ import numpy as np
 
 from sct_rootlets_task.analysis.canal import LevelField, fit_level_field
 from sct_rootlets_task.analysis.centreline import CentreLine
-from sct_rootlets_task.analysis.geometry import to_world
+from sct_rootlets_task.analysis.geometry import to_world, voxel_volume
 from sct_rootlets_task.errors import LevelSourceError
 from sct_rootlets_task.levels import ByLocator, level_from_class_name
 
 ABOVE, BELOW = "above", "below"
 CELL_MM = 4.0
 """Grain of the search region, well below the width of a tile's weights."""
+OVERHANG_MM = 5.0
+"""How far a bundle may reach beyond the border of its level."""
 CANAL_MM = 25.0
 """No part of the spinal canal is farther from its centre line."""
 
@@ -198,8 +200,9 @@ def levels_beside_canal(
     The borders between levels first move, together, into gaps between rootlets. Voxels farther
     from the canal than ``source.reach_mm`` and components smaller than ``source.min_volume_mm3``
     are dropped. A component of which at least the share ``source.majority`` lies beside one level
-    takes that level as a whole; in any other each voxel keeps its own. Rootlets beside the canal
-    above the first or below the last level are dropped.
+    takes that level, except for what reaches farther than :data:`OVERHANG_MM` into another one,
+    where two bundles touch; in any other component each voxel keeps its own. Rootlets beside the
+    canal above the first or below the last level are dropped.
 
     Parameters
     ----------
@@ -245,8 +248,10 @@ def levels_beside_canal(
     kept = np.zeros(rootlets.shape, dtype=bool)
     kept[tuple(voxels.T)] = True
     components, _ = label(kept, structure=np.ones((3, 3, 3)))
-    votes = of_rank[field.rank_at(arcs)]
-    result[tuple(voxels.T)] = _vote(components[tuple(voxels.T)], votes, affine, source)
+    own = components[tuple(voxels.T)]
+    ranks = _vote(own, arcs, field, source.majority)
+    levels = np.where(_is_large(own, affine, source.min_volume_mm3), of_rank[ranks], 0)
+    result[tuple(voxels.T)] = levels
     return result
 
 
@@ -303,19 +308,28 @@ def search_region(
 
 
 def _vote(
-    components: np.ndarray, votes: np.ndarray, affine: np.ndarray, source: ByLocator
+    components: np.ndarray, arcs: np.ndarray, field: LevelField, majority: float
 ) -> np.ndarray:
-    """Return the level of each voxel from the votes within its component (both shape (n,))."""
-    voxel_mm3 = abs(np.linalg.det(affine[:3, :3]))
-    counts = np.zeros((components.max(initial=0) + 1, 256), dtype=np.int64)
-    np.add.at(counts, (components, votes), 1)
-    size = counts.sum(axis=1)
+    """Return the rank of each voxel from its place and its component (all of shape (n,))."""
+    own = field.rank_at(arcs)
+    counts = np.zeros((components.max(initial=0) + 1, max(run.rank for run in field.runs) + 1))
+    np.add.at(counts, (components, own), 1)
     winner = counts.argmax(axis=1)
-    decided = counts.max(axis=1) >= source.majority * size
-    levels = np.where(decided[components], winner[components], votes)
+    decided = counts.max(axis=1) >= majority * counts.sum(axis=1)
+    starts, ends = np.full(counts.shape[1], np.inf), np.full(counts.shape[1], -np.inf)
+    for run in field.runs:
+        starts[run.rank], ends[run.rank] = run.start, run.end
+    wanted = winner[components]
+    beyond = np.where(own < wanted, starts[wanted] - arcs, arcs - ends[wanted])
+    joins = decided[components] & (beyond <= OVERHANG_MM)
+    return np.where(joins, wanted, own)
+
+
+def _is_large(components: np.ndarray, affine: np.ndarray, min_volume_mm3: float) -> np.ndarray:
+    """Return which voxels belong to a component of at least a volume (both shape (n,))."""
+    volumes = np.bincount(components) * voxel_volume(affine)
     # The tolerance is for voxel volumes computed from float32 affines.
-    too_small = size * voxel_mm3 < source.min_volume_mm3 * (1 - 1e-5)
-    return np.where(too_small[components], 0, levels).astype(np.uint8)
+    return (volumes >= min_volume_mm3 * (1 - 1e-5))[components]
 
 
 def _level_of_class(classes: Mapping[str, int], expected: Iterable[int]) -> np.ndarray:

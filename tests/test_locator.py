@@ -78,6 +78,14 @@ def test_a_border_moves_into_the_gap_beside_a_bundle_instead_of_through_it() -> 
     assert set(result[14, 10, 22:31]) == {3}
 
 
+def test_two_bundles_that_touch_are_cut_apart_even_when_most_of_it_is_one() -> None:
+    rootlets = bundle(slice(25, 36)) | bundle(slice(14, 25))
+    rootlets[13, 9:12, 25:36] = True  # four times as much of C3
+    result = assign(rootlets)
+    assert set(result[14, 10, 26:36]) == {3}
+    assert set(result[14, 10, 14:19]) == {4}
+
+
 def test_single_voxels_of_a_wrong_class_do_not_break_the_order() -> None:
     field = canal()
     rng = np.random.default_rng(0)
