@@ -109,10 +109,14 @@ def _expect_success(code: int, words: Sequence[object]) -> None:
         raise SystemExit(f"failed with code {code}: {' '.join(map(str, words))}")
 
 
-def draw_rootlets(studio: Studio, output: Path) -> None:
-    """Rootlets of a real T2w image."""
-    image, segmentation = studio.real(SUBJECTS[0])
-    tool("picture", "-i", image, "-s", segmentation, "-o", output)
+def draw_subject(subject: str) -> Callable[[Studio, Path], None]:
+    """Return what draws the rootlets of a real T2w image."""
+
+    def draw_it(studio: Studio, output: Path) -> None:
+        image, segmentation = studio.real(subject)
+        tool("picture", "-i", image, "-s", segmentation, "-o", output)
+
+    return draw_it
 
 
 def draw_sample(studio: Studio, output: Path) -> None:
@@ -191,7 +195,8 @@ def page_of(report: Path) -> Any:
 
 
 PICTURES: Mapping[str, Callable[[Studio, Path], None]] = {
-    "rootlets": draw_rootlets,
+    "rootlets": draw_subject(SUBJECTS[0]),
+    **{subject.removeprefix("sub-"): draw_subject(subject) for subject in SUBJECTS[1:]},
     "sample": draw_sample,
     "levels": draw_levels,
     "shifted": draw_shifted,
