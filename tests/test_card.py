@@ -128,7 +128,11 @@ MUTATIONS = [
     (f"{model('starter')}.evaluation.0.source", "rumour", r"names the source 'rumour'"),
     (f"{model('starter')}.evaluation.0.source", DELETE, r"'source' is a required property"),
     (f"{model('starter')}.evaluation.0.value", "good", r"'good' is not of type 'number', 'array'"),
-    ("sources.own_v0.method", DELETE, r"^sources\.own_v0: 'method' is a required property"),
+    (
+        "sources.own_evaluation.method",
+        DELETE,
+        r"^sources\.own_evaluation: 'method' is a required property",
+    ),
     ("sources.krejci2025.url", DELETE, r"^sources\.krejci2025: 'url' is a required property"),
 ]
 

@@ -342,7 +342,7 @@ def test_the_documentation_builds_without_a_warning(docs: Path) -> None:
     result = build(docs, builder="html")
     assert (result.returncode, result.stderr) == (0, "")
     pages = {page.stem: page.read_text(encoding="utf-8") for page in docs.parent.rglob("*.html")}
-    assert "Built-in starter (provisional)" in pages["model_card"]
+    assert "Built-in starter" in pages["model_card"]
     assert "seg_spinal_rootlets_t2w" in pages["tasks"]
     assert "-install-task" in pages["command_line"]
     assert "keep_largest" in pages["api"]

@@ -128,7 +128,10 @@ def compare(labels: np.ndarray, reference: np.ndarray, affine: np.ndarray) -> tu
 
 
 def compare_images(image: Any, reference: Any) -> tuple[Agreement, ...]:
-    """Compare two level maps given as nibabel images; see :func:`compare`."""
+    """Compare two level maps given as nibabel images.
+
+    See :func:`sct_rootlets_task.analysis.agreement.compare`.
+    """
     labels = np.asarray(image.dataobj)
     other = np.asarray(reference.dataobj)
     require_same_grid(
