@@ -87,7 +87,7 @@ def test_the_starter_takes_its_levels_from_the_locator(tmp_path: Path) -> None:
 
 
 def test_the_network_is_told_where_the_canal_is(tmp_path: Path) -> None:
-    scene = Scene(tmp_path, by_name=True, located=(4, 3, 2))
+    scene = Scene(tmp_path, by_name=True, located=(2, 3, 4))
     scene.segmenter().segment(scene.image(tmp_path))
     near = scene.networks["main"].asked[0]
     assert near is not None
@@ -105,7 +105,7 @@ def test_all_tiles_are_run_when_asked(tmp_path: Path) -> None:
 
 
 def test_all_tiles_are_run_when_the_locator_finds_too_little(tmp_path: Path) -> None:
-    scene = Scene(tmp_path, by_name=True, located=(3, 2))
+    scene = Scene(tmp_path, by_name=True, located=(2, 3))
     scene.segmenter().segment(scene.image(tmp_path))
     assert scene.networks["main"].asked == [None]
 
