@@ -124,7 +124,7 @@ def level_field(
     classes : mapping of str to int
         Class names of the locator.
     """
-    ranks = np.full(256, -1)
+    ranks = np.full(256, -1, dtype=np.int16)
     order = class_order(classes)
     ranks[order] = np.arange(len(order))
     if np.count_nonzero(canal) < 2:
@@ -151,7 +151,13 @@ def in_order(canal: np.ndarray, affine: np.ndarray, classes: Mapping[str, int]) 
     -------
     ndarray of uint8, shape (i, j, k)
     """
-    field = level_field(canal, affine, classes)
+    return _as_fitted(canal, affine, classes, level_field(canal, affine, classes))
+
+
+def _as_fitted(
+    canal: np.ndarray, affine: np.ndarray, classes: Mapping[str, int], field: LevelField | None
+) -> np.ndarray:
+    """Return the canal with the classes of its fitted stretches."""
     result = np.zeros_like(canal)
     if field is None:
         return result
@@ -174,7 +180,7 @@ def located_levels(
     of_class = canal_levels(classes)
     table = np.zeros(256, dtype=np.uint8)
     table[list(of_class)] = list(of_class.values())
-    labels = table[in_order(canal, affine, classes)]
+    labels = table[_as_fitted(canal, affine, classes, field)]
     if field is None:
         return LocatedLevels(labels)
     levels = table[class_order(classes)]

@@ -158,3 +158,18 @@ def test_two_grids_are_refused() -> None:
             source=ByLocator(),
             expected=range(2, 10),
         )
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_canal_of_a_few_scattered_voxels_breaks_nothing(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    field, n = np.zeros((12, 10, 14), np.uint8), int(rng.integers(1, 9))
+    field[tuple(rng.integers(0, size, n) for size in field.shape)] = rng.integers(1, 11, n)
+    rootlets = rng.random(field.shape) < 0.05
+    affine = np.diag([*rng.choice([0.5, 1.0, 7.5], 3), 1.0])
+    found = levels_beside_canal(
+        rootlets, field, affine, classes=CLASSES, source=ByLocator(), expected=range(2, 10)
+    )
+    assert not found[~rootlets].any()
+    located = located_levels(field, affine, CLASSES)
+    assert set(np.unique(located.labels)) - {0} <= {level.level for level in located.levels}
