@@ -230,9 +230,9 @@ def _expect(ok: bool, where: str, expected: str, found: object) -> None:
 def _check_hook(hook: object, where: str) -> None:
     expected = f"a hook of the signature ({', '.join(_HOOK_PARAMETERS)})"
     if not callable(hook):
-        _expect(False, where, expected, hook)
+        raise TaskDefinitionError(f"{where}: expected {expected}, found {hook!r}.")
     name = getattr(hook, "__qualname__", repr(hook))
-    found = inspect.signature(hook)  # type: ignore[arg-type]
+    found = inspect.signature(hook)
     positional = [
         p.name
         for p in found.parameters.values()

@@ -27,7 +27,9 @@ class Watcher:
         self.actions: dict[str, Action] = {}
         self.warned = False
 
-    def find_spec(self, name: str, path: "Any" = None, target: "Any" = None) -> "ModuleSpec | None":
+    def find_spec(
+        self, name: str, path: "Any" = None, target: "Any" = None, /
+    ) -> "ModuleSpec | None":
         """Return what the other finders find, made to act once the module is complete."""
         action = self.actions.pop(name, None)
         if action is None:
@@ -76,7 +78,7 @@ def watcher() -> Watcher:
         if isinstance(finder, Watcher):
             return finder
     new = Watcher()
-    sys.meta_path.insert(0, new)  # type: ignore[arg-type]
+    sys.meta_path.insert(0, new)
     return new
 
 

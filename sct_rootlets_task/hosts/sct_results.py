@@ -109,7 +109,7 @@ class Results:
         def save_under_its_own_name(path: Any = None, *args: Any, **kwargs: Any) -> Any:
             if path is None:
                 return save(path, *args, **kwargs)
-            wanted = Path(os.path.abspath(path))  # noqa: PTH100
+            [wanted] = absolute([path])
             own = names.place(wanted, image)
             moved = own != wanted
             done = save(str(own) if moved else path, *args, **kwargs)
@@ -172,7 +172,7 @@ def wrap_report(qc2: Any, results: Results) -> None:
         call = signature.bind(*args, **kwargs)
         words = call.arguments
         files = (words["fname_input"], words["fname_seg"])
-        image, wanted = (Path(os.path.abspath(name)) for name in files)  # noqa: PTH100
+        image, wanted = absolute(files)
         saved = results.find(image, wanted)
         if saved is None:
             return original(*args, **kwargs)
@@ -198,5 +198,9 @@ def _without_labels(qc2: ModuleType) -> Iterator[None]:
 
 
 def absolute(names: Sequence[str]) -> list[Path]:
-    """Return paths that stay right when the working folder changes."""
+    """Return paths that stay right when the working folder changes.
+
+    Unlike ``Path.absolute`` this takes ``..`` out, so two spellings of one file compare as equal;
+    unlike ``Path.resolve`` it leaves links, under whose names SCT saves.
+    """
     return [Path(os.path.abspath(name)) for name in names]  # noqa: PTH100
