@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sct_rootlets_task.locator import LocatedLevels
 
 NAME = "locate"
-HELP = "Find the spinal canal and its levels with the built-in locator (about 3 mm, one second)."
+HELP = "Find the spinal canal and its levels with the built-in locator, without rootlets."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -61,14 +65,13 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _line(found: object) -> list[dict[str, object]]:
+def _line(found: LocatedLevels) -> list[dict[str, object]]:
     """Return a row for each mm of the centre line, from head to tail."""
     import numpy as np
 
     from sct_rootlets_task.levels import level_name
-    from sct_rootlets_task.locator import LocatedLevels
 
-    if not isinstance(found, LocatedLevels) or found.line is None:
+    if found.line is None:
         return []
     rows = []
     for arc in np.arange(0, found.line.length + 1):
