@@ -289,28 +289,32 @@ def search_region(
 
     Returns
     -------
-    ndarray of float, shape (n, 3)
-        Centres, in voxels, of cells of :data:`CELL_MM` that cover the region; empty when the
-        locator finds none of the levels.
+    ndarray of bool, shape (i, j, k)
+        Voxels in reach; a little generous, since cells of about :data:`CELL_MM` are kept whole.
+        None of them when the locator finds none of the levels.
     """
-    from scipy.spatial import cKDTree
+    from scipy.ndimage import distance_transform_edt
 
-    inside = np.argwhere(canal)
-    levels = _level_of_class(classes, expected)[canal[tuple(inside.T)]]
-    cells = np.unique(np.floor(to_world(inside, affine) / CELL_MM), axis=0)
-    core = np.unique(np.floor(to_world(inside[levels > 0], affine) / CELL_MM), axis=0)
-    if not len(core):
-        return np.empty((0, 3))
-    distance, _ = cKDTree(core).query(cells, distance_upper_bound=margin_mm / CELL_MM)
-    cells = cells[np.isfinite(distance)]
-    steps = np.arange(-np.ceil(reach_mm / CELL_MM), np.ceil(reach_mm / CELL_MM) + 1)
-    ball = np.stack(np.meshgrid(steps, steps, steps), axis=-1).reshape(-1, 3)
-    ball = ball[np.linalg.norm(ball, axis=1) <= reach_mm / CELL_MM + 1]
-    around = np.unique((cells[:, None] + ball[None]).reshape(-1, 3), axis=0)
-    centres = (around + 0.5) * CELL_MM
-    voxels = (centres - affine[:3, 3]) @ np.linalg.inv(affine[:3, :3]).T
-    within = np.all((voxels > -1) & (voxels < canal.shape), axis=1)
-    return np.clip(voxels[within], 0, np.array(canal.shape) - 1)
+    sizes = np.linalg.norm(affine[:3, :3], axis=0)
+    counts = np.maximum(np.round(CELL_MM / sizes), 1).astype(int)
+    cells = _merged(canal > 0, counts)
+    core = _merged(_level_of_class(classes, expected)[canal] > 0, counts)
+    if not core.any():
+        return np.zeros(canal.shape, dtype=bool)
+    steps = counts * sizes
+    cells &= distance_transform_edt(~core, sampling=steps) <= margin_mm
+    near = distance_transform_edt(~cells, sampling=steps) <= reach_mm + np.linalg.norm(steps) / 2
+    for axis, count in enumerate(counts):
+        near = np.repeat(near, count, axis=axis)
+    return np.asarray(near[tuple(map(slice, canal.shape))])
+
+
+def _merged(mask: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Return which cells of so many voxels an axis hold a voxel of a mask."""
+    short = [(0, -size % count) for size, count in zip(mask.shape, counts, strict=True)]
+    i, j, k = (size // count for size, count in zip(np.pad(mask, short).shape, counts, strict=True))
+    blocks = np.pad(mask, short).reshape(i, counts[0], j, counts[1], k, counts[2])
+    return np.asarray(blocks.any(axis=(1, 3, 5)))
 
 
 def _vote(

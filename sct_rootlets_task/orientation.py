@@ -88,19 +88,6 @@ class Reorientation:
         back = np.transpose(array, axes)
         return back[tuple(slice(None, None, int(flip)) for flip in flips)]
 
-    def forward_points(self, points: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-        """Return places of the image as places of the reoriented array.
-
-        Parameters
-        ----------
-        points : ndarray of float, shape (n, 3)
-            Places in voxels along the image's axes.
-        shape : tuple of int
-            Shape of the image.
-        """
-        flipped = np.where(self.transform[:, 1] < 0, np.array(shape) - 1 - points, points)
-        return flipped[:, np.argsort(self.transform[:, 0])]
-
     def forward_spacing(self, spacing: tuple[float, ...]) -> tuple[float, ...]:
         """Return voxel sizes in mm in the order of the model's axes."""
         order = np.argsort(self.transform[:, 0])

@@ -126,13 +126,13 @@ class _Loaded:
     def classes(self, image: InputImage, near: np.ndarray | None = None) -> np.ndarray:
         """Return the class of each voxel (uint8) on the image's own grid.
 
-        `near` are places in voxels of the image, shape (n, 3), that cover all there is to find.
+        `near` is a mask of the image's shape that covers all there is to find.
         """
         way = Reorientation.to_sct(image.affine, self.orientation)
         volume = np.ascontiguousarray(way.forward(image.data).transpose(2, 1, 0))
         spacing = way.forward_spacing(image.spacing)[::-1]
         if near is not None:
-            near = way.forward_points(near, image.data.shape)[:, ::-1]
+            near = way.forward(near).transpose(2, 1, 0)
         predicted = self.network.predict(volume, spacing, near)
         if predicted.shape != volume.shape:
             raise ModelError(
@@ -250,7 +250,7 @@ class Segmenter:
         self, image: InputImage, canal: np.ndarray | None, near: np.ndarray | None
     ) -> tuple[np.ndarray, tuple[int, int]]:
         """Return the class of each voxel, and how many tiles were run of how many."""
-        if isinstance(self._source, lv.ByLocator) and near is not None and not len(near):
+        if isinstance(self._source, lv.ByLocator) and near is not None and not near.any():
             return np.zeros(image.data.shape, dtype=np.uint8), (0, 0)
         classes = self._main.classes(image, near)
         if near is not None and canal is not None and self._found_too_little(classes, canal, image):
@@ -269,7 +269,7 @@ class Segmenter:
         return len(found) < len(self._located(canal, image)) / 2
 
     def _search_region(self, canal: np.ndarray | None, image: InputImage) -> np.ndarray | None:
-        """Return the places, in voxels, that cover the rootlets; None for everywhere."""
+        """Return a mask that covers the rootlets; None for everywhere."""
         if canal is None or self._locator is None:
             return None
         by_locator = isinstance(self._source, lv.ByLocator)

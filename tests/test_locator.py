@@ -7,7 +7,13 @@ import pytest
 
 from sct_rootlets_task.errors import LevelSourceError
 from sct_rootlets_task.levels import ByLocator
-from sct_rootlets_task.locator import canal_levels, in_order, levels_beside_canal, located_levels
+from sct_rootlets_task.locator import (
+    canal_levels,
+    in_order,
+    levels_beside_canal,
+    located_levels,
+    search_region,
+)
 from volumes import affine_of
 
 CLASSES = {
@@ -173,3 +179,29 @@ def test_a_canal_of_a_few_scattered_voxels_breaks_nothing(seed: int) -> None:
     assert not found[~rootlets].any()
     located = located_levels(field, affine, CLASSES)
     assert set(np.unique(located.labels)) - {0} <= {level.level for level in located.levels}
+
+
+@pytest.mark.parametrize("sizes", [(1.0, 1.0, 1.0), (0.5, 0.5, 2.0), (6.0, 1.0, 1.0)])
+def test_the_search_region_holds_all_in_reach_and_little_more(
+    sizes: tuple[float, float, float],
+) -> None:
+    shape = tuple(int(100 / size) for size in sizes)
+    affine = np.diag([*sizes, 1.0])
+    mm = np.stack(np.indices(shape), axis=-1) * sizes
+    beside = np.linalg.norm(mm[..., :2] - 50, axis=-1)
+    canal = np.zeros(shape, np.uint8)
+    canal[(beside < 6) & (mm[..., 2] < 40)] = 1
+    canal[(beside < 6) & (mm[..., 2] >= 40)] = 2
+    near = search_region(
+        canal, affine, classes={"below": 1, "C4": 2}, expected=[4], reach_mm=10, margin_mm=12
+    )
+    assert near.shape == shape
+    assert near[(beside < 15) & (mm[..., 2] > 30)].all()
+    assert not near[beside > 16 + 2 * np.linalg.norm(np.maximum(sizes, 4))].any()
+    assert not near[mm[..., 2] < 40 - 12 - 10 - 2 * 4 - 4].any()
+
+
+def test_nothing_located_means_nowhere_to_search() -> None:
+    nowhere = np.zeros((8, 8, 8), np.uint8)
+    region = search_region(nowhere, np.eye(4), classes={"C4": 1}, expected=[4], reach_mm=10)
+    assert not region.any()

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from sct_rootlets_task.network.resampling import Resize, linear_taps
-from sct_rootlets_task.network.tiled import SMALLEST_SHARE, choose_tiles, classes_on_grid
-from sct_rootlets_task.network.tiles import TileGrid, gaussian
+from sct_rootlets_task.network.tiled import classes_on_grid
+from sct_rootlets_task.network.tiles import CONTRADICTION, Schedule, TileGrid, gaussian
 
 GRIDS = [((40, 30, 20), (16, 12, 8)), ((17, 12, 9), (16, 12, 8)), ((16, 12, 8), (16, 12, 8))]
 
@@ -55,19 +55,49 @@ def test_shares_add_up_and_follow_the_weights(
             assert row == pytest.approx(here / here.sum(), abs=0.02)
 
 
-def test_everywhere_means_all_tiles() -> None:
+def test_the_share_of_a_tile_is_its_column() -> None:
     grid = TileGrid(*GRIDS[0])
-    assert choose_tiles(grid, None) == grid.tiles()
+    points = np.random.default_rng(1).integers(0, grid.shape, (50, 3))
+    shares = grid.shares(points)
+    for tile in range(len(grid.tiles())):
+        assert grid.share_of(tile, points) == pytest.approx(shares[:, tile], abs=1e-7)
 
 
-def test_only_tiles_with_a_share_near_the_places_are_chosen_in_order() -> None:
+def _run(grid: TileGrid, voxels: np.ndarray, margin: float) -> list[int]:
+    """Return the tiles a schedule asks for when all voxels seen have the same margin."""
+    schedule, chosen = Schedule(grid, voxels), list[int]()
+    seen = np.zeros(len(voxels))
+    while (
+        tile := schedule.next_tile(np.where(seen > 0, margin, 0).astype(np.float32))
+    ) is not None:
+        chosen.append(tile)
+        seen += grid.share_of(tile, voxels)
+    return chosen
+
+
+@pytest.mark.parametrize("margin", [0.05, 1.0, CONTRADICTION / 2, 2 * CONTRADICTION])
+def test_the_tiles_left_out_cannot_change_a_label(margin: float) -> None:
     grid = TileGrid((160, 64, 32), (32, 32, 16))
-    near = np.array([[20.0, 16.0, 8.0], [24.0, 20.0, 8.0]])
-    chosen = choose_tiles(grid, near)
-    assert 0 < len(chosen) < len(grid.tiles()) / 4
-    assert chosen == [tile for tile in grid.tiles() if tile in set(chosen)]
-    left_out = [i for i, tile in enumerate(grid.tiles()) if tile not in set(chosen)]
-    assert grid.shares(near)[:, left_out].max() < SMALLEST_SHARE
+    voxels = np.argwhere(np.ones((20, 10, 8), bool)) + np.array([30, 20, 10])
+    chosen = _run(grid, voxels, margin)
+    assert len(set(chosen)) == len(chosen)
+    missing = 1 - grid.shares(voxels)[:, chosen].sum(axis=1)
+    assert np.all(missing * CONTRADICTION < margin + 1e-3)
+
+
+def test_the_clearer_the_voxels_the_fewer_the_tiles() -> None:
+    grid = TileGrid((160, 64, 32), (32, 32, 16))
+    voxels = np.argwhere(np.ones((20, 10, 8), bool)) + np.array([30, 20, 10])
+    counts = [len(_run(grid, voxels, margin)) for margin in (0.0, 1.0, 5.0, 9.0)]
+    assert counts == sorted(counts, reverse=True)
+    assert counts[-1] < counts[0] < len(grid.tiles()) / 2
+
+
+def test_without_doubt_anywhere_no_tile_is_run() -> None:
+    grid = TileGrid(*GRIDS[0])
+    voxels = np.array([[20, 15, 10]])
+    schedule = Schedule(grid, voxels)
+    assert schedule.next_tile(np.array([2 * CONTRADICTION], np.float32)) is None
 
 
 @pytest.mark.parametrize(

@@ -4,13 +4,14 @@
 
 OUT gets the state of the training, a log, and at the end an nnU-Net model folder; the same command
 goes on after an interruption. `--start` begins from the weights of a model folder. `--leave-out`
-trains without a subject, and then also without the images that a locator had to bring in.
+trains without some subjects, and then also without the images that a locator had to bring in.
 """
 
 from __future__ import annotations
 
 import argparse
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -71,7 +72,7 @@ PLANS = {
 }
 
 
-def load_worlds(data: Path, cache: Path, leave_out: str | None) -> list[World]:
+def load_worlds(data: Path, cache: Path, leave_out: Sequence[str]) -> list[World]:
     """Return the fine worlds, from a file if they were built before."""
     import torch
 
@@ -82,9 +83,9 @@ def load_worlds(data: Path, cache: Path, leave_out: str | None) -> list[World]:
         cache.parent.mkdir(parents=True, exist_ok=True)
         torch.save(worlds, cache)
     worlds = torch.load(cache, weights_only=False)
-    if leave_out is None:
+    if not leave_out:
         return worlds
-    return [w for w in worlds if w.name != leave_out and w.name not in WITHOUT_LANDMARKS]
+    return [w for w in worlds if w.name not in (*leave_out, *WITHOUT_LANDMARKS)]
 
 
 def main() -> None:
@@ -95,7 +96,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--worlds", type=Path, help="file to keep the worlds in (default: in OUT)")
     parser.add_argument("--start", type=Path, help="model folder to begin from")
-    parser.add_argument("--leave-out", choices=WITH_LANDMARKS)
+    parser.add_argument("--leave-out", choices=WITH_LANDMARKS, nargs="+", default=[])
     parser.add_argument("--steps", type=int)
     parser.add_argument("--rate", type=float)
     parser.add_argument("--seed", type=int, default=0)
@@ -117,8 +118,7 @@ def main() -> None:
     worlds = load_worlds(arguments.data, cache, arguments.leave_out)
     if arguments.model == "locator":
         worlds = [coarser(world) for world in worlds]
-        if not arguments.leave_out:
-            worlds.append(negative_world(arguments.data / "other" / "lumbar_T2w.nii.gz"))
+        worlds.append(negative_world(arguments.data / "other" / "lumbar_T2w.nii.gz"))
     network = build_network(arguments.model)
     if arguments.start:
         load_weights(network, arguments.start)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -25,7 +25,6 @@ from sct_rootlets_task.network.model_folder import ModelFolder
 from sct_rootlets_task.network.nnunet import DEVICES, NNUNetNetwork, TorchEngine, choose_device
 from sct_rootlets_task.network.preprocessing import UnsupportedPlansError, read_recipe
 from sct_rootlets_task.network.tiled import TiledNetwork
-from sct_rootlets_task.network.tiles import Tile
 from sct_rootlets_task.network.unet import UnsupportedNetworkError, read_unet
 
 logger = logging.getLogger(__name__)
@@ -53,8 +52,8 @@ class Network(Protocol):
             Intensities in the model's orientation.
         spacing : sequence of float
             Voxel sizes (z, y, x) in mm.
-        near : ndarray of float, shape (n, 3), optional
-            Places (z, y, x), in voxels, that cover all there is to be found.
+        near : ndarray of bool, shape (z, y, x), optional
+            Voxels that cover all there is to be found.
         """
         ...
 
@@ -239,7 +238,7 @@ def _engine(
     return Mirrored(engine, weights.mirror_axes) if options.test_time_aug else engine
 
 
-def _with_bar(tiles: Sequence[Tile], *, shown: bool) -> Iterator[Tile]:
+def _with_bar(tiles: Iterable[Any], most: int, *, shown: bool) -> Iterable[Any]:
     from tqdm import tqdm
 
-    return iter(tqdm(tiles, desc="Tiles", unit="tile", leave=False, disable=not shown))
+    return tqdm(tiles, total=most, desc="Tiles", unit="tile", leave=False, disable=not shown)

@@ -1,14 +1,16 @@
 """Inference by nnU-Net's recipe around an engine: prepare, run the tiles that matter, export.
 
 The labels are those of nnU-Net on all tiles; what differs is how they are computed. Only tiles that
-can change a label are run, the logits are kept only where tiles were run, and they are interpolated
-to the image's own grid only where a label can be.
+can change a label are run, the logits are kept only where a label can be, and they are interpolated
+to the image's own grid only there.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -16,14 +18,11 @@ from sct_rootlets_task.network.engines import Engine
 from sct_rootlets_task.network.model_folder import ModelFolder
 from sct_rootlets_task.network.preprocessing import Prepared, prepare, read_recipe
 from sct_rootlets_task.network.resampling import Resize, linear_taps
-from sct_rootlets_task.network.tiles import Tile, TileGrid, gaussian
+from sct_rootlets_task.network.tiles import Schedule, TileGrid, gaussian
 
 logger = logging.getLogger(__name__)
 
-SMALLEST_SHARE = 0.003
-"""A tile whose share in the average stays below this wherever a label can be is left out."""
-
-Progress = Callable[[Sequence[Tile]], Iterator[Tile]]
+Progress = Callable[[Iterable[Any], int], Iterable[Any]]
 
 
 class TiledNetwork:
@@ -36,11 +35,11 @@ class TiledNetwork:
     engines : sequence of Engine
         One a fold; their logits are averaged.
     progress : callable, optional
-        Wraps the list of tiles of a volume to show how far it is.
+        Wraps the tiles of a volume, of which there are at most so many, to show how far it is.
     """
 
     def __init__(
-        self, folder: ModelFolder, engines: Sequence[Engine], progress: Progress = iter
+        self, folder: ModelFolder, engines: Sequence[Engine], progress: Progress | None = None
     ) -> None:
         self.folder = folder
         self.engines = tuple(engines)
@@ -49,7 +48,7 @@ class TiledNetwork:
         self.precision = self.engines[0].precision
         self._recipe = read_recipe(folder)
         self._weights = gaussian(self._recipe.patch)
-        self._progress = progress
+        self._progress = progress or (lambda tiles, _: tiles)
         self.tiles_run: tuple[int, int] = (0, 0)
 
     def predict(
@@ -63,9 +62,9 @@ class TiledNetwork:
             Intensities in the model's orientation.
         spacing : sequence of float
             Voxel sizes in mm, in the order (z, y, x).
-        near : ndarray of float, shape (n, 3), optional
-            Places (z, y, x), in voxels of the volume, that cover all there is to be found; tiles
-            that matter at none of them are left out. All tiles are run without it.
+        near : ndarray of bool, shape (z, y, x), optional
+            Voxels that can get a label; tiles that cannot change one there are left out. All tiles
+            are run without it.
 
         Returns
         -------
@@ -75,11 +74,12 @@ class TiledNetwork:
         prepared = prepare(volume, spacing, self._recipe)
         data, offset = _padded(prepared.data, self._recipe.patch)
         grid = TileGrid(data.shape, self._recipe.patch)
-        places = None if near is None else self._on_network_grid(near, prepared) + offset
-        tiles = choose_tiles(grid, places)
-        self.tiles_run = (len(tiles), len(grid.tiles()))
-        logger.debug("%d of %d tiles are run", *self.tiles_run)
-        box, logits = self._average(data, tiles)
+        voxels = None if near is None else np.argwhere(self._on_network_grid(near, prepared))
+        if voxels is None or not len(voxels):
+            box, logits = _slices((0, 0, 0), data.shape), self._average(data, grid)
+        else:
+            box, logits = self._average_near(data, grid, voxels + offset)
+        logger.debug("%d of %d tiles were run", *self.tiles_run)
         inside = tuple(
             slice(max(b.start - o, 0), min(b.stop - o, n))
             for b, o, n in zip(box, offset, prepared.data.shape, strict=True)
@@ -94,87 +94,144 @@ class TiledNetwork:
         return whole.transpose(np.argsort(self._recipe.transpose))
 
     def _on_network_grid(self, near: np.ndarray, prepared: Prepared) -> np.ndarray:
-        """Return places of the volume as places of the prepared data."""
-        turned = near[:, self._recipe.transpose]
-        start = np.array([part.start or 0 for part in prepared.box])
-        scale = np.array(prepared.export.old_shape) / np.array(prepared.export.new_shape)
-        moved = (turned - start + 0.5) * scale - 0.5
-        return np.clip(moved, 0, np.array(prepared.data.shape) - 1)
+        """Return a mask of the volume as one of the prepared data."""
+        cropped = near.transpose(self._recipe.transpose)[prepared.box]
+        places = [
+            np.minimum(((np.arange(new) + 0.5) * old / new).astype(int), old - 1)
+            for old, new in zip(cropped.shape, prepared.data.shape, strict=True)
+        ]
+        return cropped[np.ix_(*places)]
 
-    def _average(
-        self, data: np.ndarray, tiles: Sequence[Tile]
-    ) -> tuple[tuple[slice, ...], np.ndarray]:
-        """Return where tiles were run, and the folds' mean logits there.
+    def _average(self, data: np.ndarray, grid: TileGrid) -> np.ndarray:
+        """Return the folds' mean logits of all tiles.
 
         nnU-Net accumulates in half precision, which moves a few voxels between labels; the same
         labels need the same rounding.
 
         Returns
         -------
-        box : tuple of slice
-            Smallest box of the grid that holds all tiles.
-        logits : ndarray of float16, shape (class, z, y, x)
-            Mean logits in the box; 0 where no tile was run.
+        ndarray of float16, shape (class, z, y, x)
         """
-        patch = self._recipe.patch
-        low, high = np.min(tiles, axis=0), np.max(tiles, axis=0) + patch
-        places = [_slices(np.array(tile) - low, patch) for tile in tiles]
-        weight = np.zeros(high - low, dtype=np.float16)
-        for here in places:
-            weight[here] += self._weights
-        weight[weight == 0] = 1
-        mean: np.ndarray | None = None
-        for engine in self.engines:
-            total = self._sum(engine, data, tiles, places)
-            total /= weight
-            mean = total if mean is None else np.add(mean, total, out=mean)
-        assert mean is not None
-        if len(self.engines) > 1:
-            mean /= np.float16(len(self.engines))
-        return _slices(low, high - low), mean
+        tiles, patch = grid.tiles(), self._recipe.patch
+        self.tiles_run = (len(tiles), len(tiles))
+        float_weights = self._weights.astype(np.float32)
+        weight = np.zeros(data.shape, dtype=np.float16)
+        for tile in tiles:
+            weight[_slices(tile, patch)] += self._weights
+        sums: list[np.ndarray] = []
+        for number, tile in enumerate(self._progress(tiles, len(tiles))):
+            here = _slices(tile, patch)
+            part = np.ascontiguousarray(data[here])
+            for fold, engine in enumerate(self.engines):
+                logits = engine.predict(part)
+                if number == 0:
+                    sums.append(np.zeros((len(logits), *data.shape), dtype=np.float16))
+                for channel, values in zip(sums[fold], logits, strict=True):
+                    channel[here] = channel[here] + values * float_weights
+        return _mean_of_folds(sums, weight)
 
-    def _sum(
-        self,
-        engine: Engine,
-        data: np.ndarray,
-        tiles: Sequence[Tile],
-        places: Sequence[tuple[slice, ...]],
-    ) -> np.ndarray:
-        """Return the weighted sum of one fold's logits, float16, shape (class, z, y, x)."""
-        shape = np.max([[part.stop for part in here] for here in places], axis=0)
-        weights = self._weights.astype(np.float32)
+    def _average_near(
+        self, data: np.ndarray, grid: TileGrid, voxels: np.ndarray
+    ) -> tuple[tuple[slice, ...], np.ndarray]:
+        """Return the folds' mean logits at voxels (n, 3), of the tiles that matter there.
+
+        Tiles are run in the order of the schedule, and added up in nnU-Net's, see
+        :meth:`_average`.
+
+        Returns
+        -------
+        box : tuple of slice
+            Smallest box of the grid that holds the voxels.
+        logits : ndarray of float16, shape (class, z, y, x)
+            Mean logits in the box; 0 elsewhere than at the voxels.
+        """
+        tiles = grid.tiles()
+        runs: dict[int, _Run] = {}
+        for number in self._progress(self._needed(data, grid, voxels, runs), len(tiles)):
+            logger.debug("tile %d of %d was run", number, len(tiles))
+        self.tiles_run = (len(runs), len(tiles))
+        weight = np.zeros(len(voxels), dtype=np.float16)
+        sums = [
+            np.zeros((len(values), len(voxels)), dtype=np.float16)
+            for values in next(iter(runs.values())).folds
+        ]
+        for _, run in sorted(runs.items()):
+            weight[run.rows] += run.weights
+            for total, values in zip(sums, run.folds, strict=True):
+                for channel, more in zip(total, values, strict=True):
+                    channel[run.rows] = channel[run.rows] + more
+        mean = _mean_of_folds(sums, weight)
+        low, high = voxels.min(axis=0), voxels.max(axis=0) + 1
+        dense = np.zeros((len(mean), *(high - low)), dtype=np.float16)
+        z, y, x = (voxels - low).T
+        dense[:, z, y, x] = mean
+        return _slices(low, high - low), dense
+
+    def _needed(
+        self, data: np.ndarray, grid: TileGrid, voxels: np.ndarray, runs: dict[int, _Run]
+    ) -> Iterator[int]:
+        """Run the tiles that matter at voxels, put them into `runs`, and yield their numbers."""
+        patch, tiles = self._recipe.patch, grid.tiles()
+        schedule = Schedule(grid, voxels)
+        row_of = np.full(data.shape, -1, dtype=np.int32)
+        row_of[tuple(voxels.T)] = np.arange(len(voxels))
+        margins = np.zeros(len(voxels), dtype=np.float32)
+        weight = np.zeros(len(voxels), dtype=np.float32)
         total: np.ndarray | None = None
-        for tile, here in zip(self._progress(tiles), places, strict=True):
-            logits = engine.predict(np.ascontiguousarray(data[_slices(tile, self._recipe.patch)]))
-            if total is None:
-                total = np.zeros((len(logits), *shape), dtype=np.float16)
-            for channel, values in zip(total, logits, strict=True):
-                channel[here] = channel[here] + values * weights
-        assert total is not None
-        return total
+        while (number := schedule.next_tile(margins)) is not None:
+            here = _slices(tiles[number], patch)
+            rows = row_of[here]
+            inside = rows >= 0
+            run = _Run(rows[inside], self._weights[inside], [])
+            part, float_weights = np.ascontiguousarray(data[here]), run.weights.astype(np.float32)
+            for engine in self.engines:
+                run.folds.append(engine.predict(part)[:, inside] * float_weights)
+                if total is None:
+                    total = np.zeros((len(run.folds[0]), len(voxels)), dtype=np.float32)
+                total[:, run.rows] += run.folds[-1]
+            assert total is not None
+            weight[run.rows] += float_weights * len(self.engines)
+            best = np.partition(total[:, run.rows], -2, axis=0)[-2:]
+            margins[run.rows] = (best[1] - best[0]) / weight[run.rows]
+            runs[number] = run
+            yield number
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What a tile says about the voxels that matter.
+
+    Parameters
+    ----------
+    rows : ndarray of int32, shape (n,)
+        Numbers of the voxels that lie in the tile.
+    weights : ndarray of float16, shape (n,)
+        The tile's weights there.
+    folds : list of ndarray of float32, shape (class, n)
+        Weighted logits of each fold.
+    """
+
+    rows: np.ndarray
+    weights: np.ndarray
+    folds: list[np.ndarray]
+
+
+def _mean_of_folds(sums: list[np.ndarray], weight: np.ndarray) -> np.ndarray:
+    """Return the mean over folds of weighted sums, with nnU-Net's rounding, in the first sum."""
+    mean = sums[0]
+    mean /= weight
+    for total in sums[1:]:
+        total /= weight
+        mean += total
+    if len(sums) > 1:
+        mean /= np.float16(len(sums))
+    return mean
 
 
 def _slices(
     start: Sequence[int] | np.ndarray, size: Sequence[int] | np.ndarray
 ) -> tuple[slice, ...]:
     return tuple(slice(int(s), int(s) + int(n)) for s, n in zip(start, size, strict=True))
-
-
-def choose_tiles(grid: TileGrid, near: np.ndarray | None) -> list[Tile]:
-    """Return the tiles to run, in nnU-Net's order.
-
-    Parameters
-    ----------
-    grid : TileGrid
-        All tiles.
-    near : ndarray of float, shape (n, 3), or None
-        Places (z, y, x) where labels can be, in voxels of the grid; None for everywhere.
-    """
-    tiles = grid.tiles()
-    if near is None or not len(near):
-        return tiles
-    largest = grid.shares(near).max(axis=0)
-    return [tile for tile, share in zip(tiles, largest, strict=True) if share >= SMALLEST_SHARE]
 
 
 def classes_on_grid(logits: np.ndarray, box: Sequence[slice], export: Resize) -> np.ndarray:

@@ -2,19 +2,25 @@
 
 nnU-Net covers the whole image with half-overlapping tiles and averages their logits with Gaussian
 weights. Rootlets lie close to the spinal canal, so most tiles cannot change a label. The share that
-a tile has in the average of a voxel is known beforehand; :class:`Schedule` runs the tiles with a
-noticeable share in places where rootlets can be, and leaves out the rest.
+a tile has in the average of a voxel is known beforehand, and how clearly a voxel belongs to its
+class becomes known with the first tiles; from both, :class:`Schedule` tells which tile to run next,
+and when no other can matter.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import product
 
 import numpy as np
 
 STEP = 0.5
+CONTRADICTION = 10.0
+"""Logits by which the tiles left out would have to differ from the others to change a label."""
+_NOTHING = 1e-4
+_SAMPLE = 4096
 _SIGMA = 1 / 8
 _PEAK = 10.0
 _SMALLEST_HALF = 2.0**-24
@@ -63,17 +69,73 @@ class TileGrid:
         ndarray of float32, shape (n, number of tiles)
             Rows add up to 1.
         """
-        per_axis = []
-        for axis in range(3):
-            bump = _bump(self.patch[axis])
-            places = np.clip(np.round(points[:, axis]).astype(int), 0, self.shape[axis] - 1)
-            inside = places[:, None] - np.array(self.starts(axis))[None]
-            hit = (inside >= 0) & (inside < self.patch[axis])
-            weights = np.where(hit, bump[np.clip(inside, 0, self.patch[axis] - 1)], 0)
-            per_axis.append((weights / weights.sum(axis=1, keepdims=True)).astype(np.float32))
-        z, y, x = per_axis
+        places = np.clip(np.round(points).astype(int), 0, np.array(self.shape) - 1)
+        z, y, x = (self._tables[axis][places[:, axis]] for axis in range(3))
         shares = z[:, :, None, None] * y[:, None, :, None] * x[:, None, None, :]
         return shares.reshape(len(points), -1)
+
+    def share_of(self, tile: int, points: np.ndarray) -> np.ndarray:
+        """Return the share (float32, shape (n,)) of one tile at voxels (n, 3) of the grid."""
+        numbers = np.unravel_index(tile, [len(self.starts(axis)) for axis in range(3)])
+        z, y, x = (
+            self._tables[axis][points[:, axis], number] for axis, number in enumerate(numbers)
+        )
+        return z * y * x
+
+    @cached_property
+    def _tables(self) -> list[np.ndarray]:
+        """Share of each place along an axis, (size, starts), for each axis."""
+        tables = []
+        for axis in range(3):
+            bump = _bump(self.patch[axis])
+            inside = np.arange(self.shape[axis])[:, None] - np.array(self.starts(axis))[None]
+            hit = (inside >= 0) & (inside < self.patch[axis])
+            weights = np.where(hit, bump[np.clip(inside, 0, self.patch[axis] - 1)], 0)
+            tables.append((weights / weights.sum(axis=1, keepdims=True)).astype(np.float32))
+        return tables
+
+
+class Schedule:
+    """The order in which tiles are run, until no other can change a label.
+
+    A voxel is settled when the tiles still missing there would have to contradict the average of
+    the others by more than :data:`CONTRADICTION` to give it another class. The next tile is always
+    the one with the largest share at the voxels that are not settled.
+
+    Parameters
+    ----------
+    grid : TileGrid
+        All tiles.
+    voxels : ndarray of int, shape (n, 3)
+        Voxels (z, y, x) of the grid that can get a label.
+    """
+
+    def __init__(self, grid: TileGrid, voxels: np.ndarray) -> None:
+        self.grid = grid
+        self.voxels = voxels
+        self._seen = np.zeros(len(voxels), dtype=np.float32)
+        self._left = np.ones(len(grid.tiles()), dtype=bool)
+
+    def next_tile(self, margins: np.ndarray) -> int | None:
+        """Return the number of the tile to run next, None when all voxels are settled.
+
+        Parameters
+        ----------
+        margins : ndarray of float32, shape (n,)
+            Logit of the best class less that of the second best, in the average of the tiles run
+            so far; 0 where there were none.
+        """
+        missing = 1 - self._seen
+        unsettled = np.flatnonzero((margins <= missing * CONTRADICTION) & (missing > _NOTHING))
+        if not len(unsettled):
+            return None
+        some = unsettled[:: -(-len(unsettled) // _SAMPLE)]
+        shares = self.grid.shares(self.voxels[some]).sum(axis=0)
+        shares[~self._left] = -1
+        tile = int(shares.argmax())
+        self._left[tile] = False
+        self._seen += self.grid.share_of(tile, self.voxels)
+        return tile
 
 
 def gaussian(patch: Sequence[int]) -> np.ndarray:

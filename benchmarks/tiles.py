@@ -1,0 +1,102 @@
+"""Print how many tiles keep the labels of all tiles.
+
+    python -m benchmarks.tiles IMAGE … [--model starter …] [--contradiction 30 10 5 2]
+
+A tile is left out when it would have to contradict the average of the others by so many logits to
+change a label (``CONTRADICTION`` in ``sct_rootlets_task/network/tiles.py``). Each image is
+segmented with all tiles, then with each of these numbers; the voxels that differ, and the Dice
+coefficient of the level that agrees least, tell what the saving costs.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+
+from benchmarks.parity import lowest_dice
+from sct_rootlets_task.images import load_image
+from sct_rootlets_task.models import resolve
+from sct_rootlets_task.network import tiles
+from sct_rootlets_task.network.engines import Engine, OpenVINOEngine, read_weights
+from sct_rootlets_task.network.loading import Options
+from sct_rootlets_task.network.model_folder import ModelFolder
+from sct_rootlets_task.network.tiled import TiledNetwork
+from sct_rootlets_task.paths import model_root
+from sct_rootlets_task.pipeline import Segmenter, Settings
+from sct_rootlets_task.tasks import find_task
+
+
+class Remembered:
+    """An engine that computes no tile twice.
+
+    Parameters
+    ----------
+    engine : Engine
+    known : dict
+        Logits by the bytes of a tile.
+    """
+
+    def __init__(self, engine: Engine, known: dict[bytes, np.ndarray]) -> None:
+        self.name, self.device, self.precision = engine.name, engine.device, engine.precision
+        self.engine, self.known = engine, known
+
+    def predict(self, patch: np.ndarray) -> np.ndarray:
+        """Return the logits of a tile."""
+        key = patch.tobytes()
+        if key not in self.known:
+            self.known[key] = self.engine.predict(patch).copy()
+        return self.known[key]
+
+    def close(self) -> None:
+        """Close the engine."""
+        self.engine.close()
+
+
+def load(known: dict[bytes, np.ndarray], folder: ModelFolder, options: Options) -> TiledNetwork:
+    """Load a model whose logits are remembered."""
+    engines = [OpenVINOEngine(folder, weights) for weights in read_weights(folder)]
+    return TiledNetwork(folder, [Remembered(engine, known) for engine in engines])
+
+
+def compare(model: str, path: Path, numbers: list[float]) -> Iterator[tuple[str, int, int, float]]:
+    """Yield number, tiles run, differing voxels and lowest Dice; all tiles first."""
+    task = find_task("rootlets")
+    resolved = resolve(task, model, model_root(None))
+    image, known = load_image(path), dict[bytes, np.ndarray]()
+    loader = partial(load, known)
+    whole = Segmenter(task, resolved.model, Settings(tiles="all"), load=loader).segment(image)
+    yield "all tiles", whole.tiles[0], 0, 1.0
+    for number in numbers:
+        with mock.patch.object(tiles, "CONTRADICTION", number):
+            fewer = Segmenter(task, resolved.model, load=loader).segment(image)
+        differing = int(np.count_nonzero(fewer.labels != whole.labels))
+        yield f"{number:g}", fewer.tiles[0], differing, lowest_dice(fewer.labels, whole.labels)
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("images", nargs="+", type=Path)
+    parser.add_argument("--model", nargs="+", default=["starter"])
+    parser.add_argument("--contradiction", nargs="+", type=float, default=[30, 10, 5, 2])
+    arguments = parser.parse_args()
+    print("| model | image | contradiction | tiles | voxels that differ | lowest Dice |")
+    print("|---|---|---|---|---|---|")
+    for model in arguments.model:
+        for path in arguments.images:
+            for row in compare(model, path, arguments.contradiction):
+                number, count, differing, dice = row
+                name = path.name.removesuffix(".gz").removesuffix(".nii")
+                print(
+                    f"| {Path(model).name} | {name} | {number} | {count} | {differing} "
+                    f"| {dice:.4f} |", flush=True,
+                )  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
