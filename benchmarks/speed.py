@@ -1,33 +1,60 @@
 """Time ``sct_deepseg rootlets`` as a whole process, engine against engine.
 
-    python -m benchmarks.speed IMAGE [--repeats 3] [--model starter] [--threads N]
+    python -m benchmarks.speed IMAGE [--case whole crop 0.8 0.6] [--model starter FOLDER]
+        [--command nnunet openvino …] [--images 10] [--repeats 3] [--peer NAME=COMMAND]
 
-The reference is stock nnU-Net on all tiles (``-engine nnunet -tiles all``). The commands take
-turns, so that a busy machine slows all of them alike; medians and ratios to the reference are
-printed, with the agreement of the labels beside each time. Peak memory is that of the process.
+The first command is the reference: stock nnU-Net on all tiles. The commands take turns, so that a
+busy machine slows all of them alike; medians and ratios to the reference are printed, with the
+agreement of the labels beside each time. Peak memory is that of the process. "In tiles" is the
+share of the wall time that the network itself takes; "limit" is the time that the multiply-adds of
+the tiles run would take at the rate that a large matrix product reaches on this machine in the same
+precision, measured first. Nothing is kept between processes but the operating system's cache of
+files; the first round is left out of the medians when there are several, which warms it.
+
+A case is the image as it is, a crop of 96 voxels an axis, or the image resampled to so many mm.
+`--images` adds a row: so many images by one process. `--peer` adds a command of another program, in
+which ``{image}`` and ``{output}`` stand for the files, for example that of an SCT with the same
+model installed.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
+import shlex
+import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
 
+from benchmarks.parity import lowest_dice
+from sct_rootlets_task.models import resolve
+from sct_rootlets_task.network.checkpoint import read_checkpoint
+from sct_rootlets_task.network.engines import has_native_bf16, import_openvino
+from sct_rootlets_task.network.model_folder import read_model_folder
+from sct_rootlets_task.network.unet import multiply_adds, read_unet
+from sct_rootlets_task.paths import model_root
+from sct_rootlets_task.tasks import find_task
+
 COMMANDS = {
-    "nnunet, all tiles": ("-engine", "nnunet", "-tiles", "all"),
-    "openvino, all tiles": ("-engine", "openvino", "-tiles", "all"),
+    "nnunet": ("-engine", "nnunet", "-tiles", "all"),
+    "torch-all": ("-engine", "torch", "-tiles", "all"),
+    "openvino-all": ("-engine", "openvino", "-tiles", "all"),
     "openvino": ("-engine", "openvino"),
+    "openvino-bf16": ("-engine", "openvino", "-precision", "bf16"),
 }
 MAIN = "import sys; from sct_rootlets_task.hosts.standalone import main; sys.exit(main())"
+CROP = 96
 
 
 @dataclass
@@ -38,52 +65,168 @@ class Runs:
     cpu: list[float] = field(default_factory=list)
     memory: list[float] = field(default_factory=list)
     labels: np.ndarray | None = None
+    sidecar: dict[str, Any] = field(default_factory=dict)
+
+    def median(self, name: str) -> float:
+        """Return the median of a list, the warming round left out."""
+        values: list[float] = getattr(self, name)
+        return statistics.median(values[1:] or values)
 
 
-def run(image: Path, output: Path, options: tuple[str, ...], runs: Runs) -> None:
-    """Run one command and add its figures."""
-    words = ["rootlets", "-i", str(image), "-o", str(output), "-raw", "-v", "0", *options]
+def measure(words: Sequence[str], runs: Runs) -> None:
+    """Run one process and add its figures."""
     start = time.perf_counter()
-    process = subprocess.Popen([sys.executable, "-c", MAIN, *words], stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
     if status:
-        raise SystemExit(f"failed: sct_deepseg {' '.join(words)}")
+        raise SystemExit(f"failed: {shlex.join(words)}")
     runs.wall.append(time.perf_counter() - start)
     runs.cpu.append(usage.ru_utime + usage.ru_stime)
     runs.memory.append(usage.ru_maxrss / 2**20)
+
+
+def run_ours(images: Sequence[Path], out: Path, options: Sequence[str], runs: Runs) -> None:
+    """Run our command on images and keep the first one's labels."""
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir()
+    words = ["rootlets", "-i", *map(str, images), "-o", f"{out}/", "-raw", "-v", "0", *options]
+    measure([sys.executable, "-c", MAIN, *words], runs)
+    first = min(out.glob("*.nii.gz"))
+    runs.labels = np.asarray(nib.load(first).dataobj)
+    runs.sidecar = json.loads((out / first.name.replace(".nii.gz", ".json")).read_text())
+
+
+def run_peer(command: str, image: Path, output: Path, runs: Runs) -> None:
+    """Run another program's command."""
+    places = {"image": str(image), "output": str(output)}
+    measure([word.format(**places) for word in shlex.split(command)], runs)
     runs.labels = np.asarray(nib.load(output).dataobj)
+
+
+def make_case(image: Path, case: str, folder: Path) -> Path:
+    """Write a case and return its path."""
+    loaded = nib.load(image)
+    if case == "crop":
+        starts = [max(0, (size - CROP) // 2) for size in loaded.shape]
+        loaded = loaded.slicer[tuple(slice(start, start + CROP) for start in starts)]
+    elif case != "whole":
+        from nibabel.processing import resample_to_output
+
+        canonical = resample_to_output(loaded, [float(case)] * 3, order=1)
+        loaded = nib.Nifti1Image(canonical.get_fdata().astype(np.int16), canonical.affine)
+    path = folder / f"{case}.nii.gz"
+    nib.save(loaded, path)
+    return path
+
+
+def matrix_rate(precision: str, threads: int, size: int = 4096) -> float:
+    """Return the multiply-adds a second of a large matrix product in OpenVINO."""
+    openvino = import_openvino()
+    ops = openvino.opset13
+    inputs = [ops.parameter([size, size], np.float32) for _ in range(2)]
+    model = openvino.Model([ops.matmul(*inputs, False, False)], inputs)
+    options = {"INFERENCE_PRECISION_HINT": precision, "INFERENCE_NUM_THREADS": threads}
+    request = openvino.Core().compile_model(model, "CPU", options).create_infer_request()
+    rng = np.random.default_rng(0)
+    arrays = {i: rng.standard_normal((size, size)).astype(np.float32) for i in range(2)}
+    seconds = []
+    for _ in range(4):
+        start = time.perf_counter()
+        request.infer(arrays, share_inputs=True, share_outputs=True)
+        seconds.append(time.perf_counter() - start)
+    return float(size**3 / min(seconds))
+
+
+def tile_cost(model: str) -> int:
+    """Return the multiply-adds of one tile of a model."""
+    folder = read_model_folder(resolve(find_task("rootlets"), model, model_root(None)).model.path)
+    weights = read_checkpoint(folder.checkpoints[0])["network_weights"]
+    return multiply_adds(
+        read_unet(folder.configuration), weights, folder.configuration["patch_size"]
+    )
+
+
+def rows(
+    measured: dict[str, Runs], cost: int, rates: dict[str, float]
+) -> Iterator[tuple[str, ...]]:
+    """Yield the rows of one model and case; the first command is the reference."""
+    reference = next(iter(measured.values()))
+    assert reference.labels is not None
+    for name, runs in measured.items():
+        assert runs.labels is not None
+        differing = int(np.count_nonzero(runs.labels != reference.labels))
+        tiles = runs.sidecar.get("Tiles", {})
+        network = runs.sidecar.get("Seconds", {}).get("tiles")
+        rate = rates.get(runs.sidecar.get("Precision", ""))
+        known = network is not None and rate is not None
+        yield (
+            name,
+            f"{tiles['Run']} of {tiles['All']}" if tiles.get("All") else "",
+            *(
+                text
+                for what, digits in (("wall", 1), ("cpu", 1), ("memory", 2))
+                for text in (
+                    f"{runs.median(what):.{digits}f}",
+                    f"{reference.median(what) / runs.median(what):.1f}",
+                )
+            ),
+            f"{differing} of {np.count_nonzero(reference.labels)}",
+            f"{lowest_dice(runs.labels, reference.labels):.4f}",
+            f"{100 * network / runs.median('wall'):.0f} %" if known else "",
+            f"{cost * tiles['Run'] / rate:.1f}" if known else "",
+        )
 
 
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("image", type=Path)
+    parser.add_argument("--case", nargs="+", default=["whole"])
+    parser.add_argument("--model", nargs="+", default=["starter"])
+    parser.add_argument("--command", nargs="+", choices=COMMANDS, default=["nnunet", "openvino"])
+    parser.add_argument("--images", type=int, default=0)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--model", default="starter")
+    parser.add_argument("--peer", nargs="+", default=[])
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     arguments = parser.parse_args()
-    common = ("-model", arguments.model, "-threads", str(arguments.threads))
-    measured = {name: Runs() for name in COMMANDS}
+    precisions = ["f32", "bf16"] if has_native_bf16() else ["f32"]
+    rates = {name: matrix_rate(name, arguments.threads) for name in precisions}
+    for name, rate in rates.items():
+        print(f"{name}: {rate / 1e9:.0f} billion multiply-adds a second in a matrix product\n")
+    print(
+        "| model | case | command | tiles | wall s | × | CPU s | × | peak GiB | × "
+        "| voxels that differ | lowest Dice | in tiles | limit s |\n" + 14 * "|---" + "|"
+    )
     with tempfile.TemporaryDirectory() as scratch:
-        for _ in range(arguments.repeats):
-            for name, options in COMMANDS.items():
-                output = Path(scratch) / "out.nii.gz"
-                run(arguments.image, output, (*common, *options), measured[name])
-    reference = measured[next(iter(COMMANDS))]
-    print("| command | wall s | × | CPU s | × | peak GiB | voxels that differ |")
-    print("|---|---|---|---|---|---|---|")
-    for name, runs in measured.items():
-        ratios = [r / own for r, own in zip(reference.wall, runs.wall, strict=True)]
-        cpu_ratios = [r / own for r, own in zip(reference.cpu, runs.cpu, strict=True)]
-        assert runs.labels is not None
-        assert reference.labels is not None
-        differing = int(np.count_nonzero(runs.labels != reference.labels))
-        labelled = int(np.count_nonzero(reference.labels))
-        print(
-            f"| {name} | {statistics.median(runs.wall):.1f} | {statistics.median(ratios):.1f} "
-            f"| {statistics.median(runs.cpu):.1f} | {statistics.median(cpu_ratios):.1f} "
-            f"| {statistics.median(runs.memory):.2f} | {differing} of {labelled} |"
-        )
+        for model in arguments.model:
+            cost = tile_cost(model)
+            for case in arguments.case:
+                image = make_case(arguments.image, case, Path(scratch))
+                measured = time_case(image, model, arguments)
+                for row in rows(measured, cost, rates):
+                    print(f"| {Path(model).name} | {case} | " + " | ".join(row) + " |", flush=True)
+
+
+def time_case(image: Path, model: str, arguments: argparse.Namespace) -> dict[str, Runs]:
+    """Return what was measured of each command on one image."""
+    common = ("-model", model, "-threads", str(arguments.threads))
+    peers = dict(peer.split("=", 1) for peer in arguments.peer)
+    several = f"openvino, {arguments.images} images"
+    names = [*arguments.command, *peers, *([several] if arguments.images else [])]
+    measured = {name: Runs() for name in names}
+    out = image.parent / "out"
+    copies = [image.with_name(f"copy{number}.nii.gz") for number in range(arguments.images)]
+    for copy in copies:
+        shutil.copy(image, copy)
+    for _ in range(arguments.repeats):
+        for name, runs in measured.items():
+            if name in peers:
+                run_peer(peers[name], image, out.with_suffix(".nii.gz"), runs)
+            elif name == several:
+                run_ours(copies, out, (*common, *COMMANDS["openvino"]), runs)
+            else:
+                run_ours([image], out, (*common, *COMMANDS[name]), runs)
+    return measured
 
 
 if __name__ == "__main__":

@@ -65,7 +65,7 @@ SIDECAR: Mapping[str, str] = {
     "Tiles.Run": "Tiles of the network that were run; 0 when the engine does not say.",
     "Tiles.All": "Tiles there are.",
     "TestTimeAugmentation": "Whether the predictions of mirrored copies were averaged.",
-    "Seconds": "Wall time of each stage.",
+    "Seconds": "Wall time of each stage; `tiles` is the part of `network` that the tiles took.",
     "SoftwareVersions": "Versions of the packages that shape a result.",
     "Threads": "CPU threads used.",
     "Plausibility.CentreLineFrom": "What the centre line was fitted to: cord, rootlets or none.",

@@ -97,7 +97,7 @@ class Segmentation:
     steps : tuple of Step
         Post-processing in the order it was done.
     seconds : dict of str to float
-        Wall time of each stage.
+        Wall time of each stage; ``tiles`` is the part of ``network`` that the tiles took.
     tiles : tuple of (int, int)
         Tiles of the network that were run, and tiles there are; zeros when the engine does not say.
     warnings : tuple of str
@@ -219,6 +219,7 @@ class Segmenter:
             near = self._search_region(canal, image)
         with _timed(seconds, "network"):
             classes, tiles = self._classes(image, canal, near)
+        seconds["tiles"] = self.network.tile_seconds
         with _timed(seconds, "levels"):
             labels = self._levels_of(classes, canal, image)
         with _timed(seconds, "post-processing"):

@@ -14,6 +14,7 @@ class FakeNetwork:
     """Give each voxel the class that its (whole) intensity names, if the model has it."""
 
     engine, device, precision, tiles_run = "fake", "cpu", "f32", (1, 1)
+    tile_seconds = 0.5
 
     def __init__(self, folder: ModelFolder) -> None:
         self.folder = folder

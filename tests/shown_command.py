@@ -29,6 +29,7 @@ class Remembered:
     """A network that is loaded when a volume is new to it."""
 
     engine, device, precision, tiles_run = "openvino", "cpu", "f32", (0, 0)
+    tile_seconds = 0.0
 
     def __init__(self, folder: ModelFolder, options: Options) -> None:
         self.folder, self.options = folder, options

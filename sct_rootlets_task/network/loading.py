@@ -40,6 +40,7 @@ class Network(Protocol):
     device: str
     precision: str
     tiles_run: tuple[int, int]
+    tile_seconds: float
 
     def predict(
         self, volume: np.ndarray, spacing: Sequence[float], near: np.ndarray | None = None

@@ -122,6 +122,7 @@ class NNUNetNetwork:
         self.device = device
         self.precision = "f16" if device == "cuda" else "f32"
         self.tiles_run = (0, 0)
+        self.tile_seconds = 0.0
         self._torch = torch
         with contextlib.redirect_stdout(io.StringIO()):  # it prints a remark on every CPU run
             self._predictor = nnUNetPredictor(

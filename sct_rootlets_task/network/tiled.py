@@ -8,6 +8,7 @@ to the image's own grid only there.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -50,6 +51,7 @@ class TiledNetwork:
         self._weights = gaussian(self._recipe.patch)
         self._progress = progress or (lambda tiles, _: tiles)
         self.tiles_run: tuple[int, int] = (0, 0)
+        self.tile_seconds = 0.0
 
     def predict(
         self, volume: np.ndarray, spacing: Sequence[float], near: np.ndarray | None = None
@@ -71,6 +73,7 @@ class TiledNetwork:
         ndarray of uint8, shape (z, y, x)
             Index of the class with the highest mean logit.
         """
+        self.tile_seconds = 0.0
         prepared = prepare(volume, spacing, self._recipe)
         data, offset = _padded(prepared.data, self._recipe.patch)
         grid = TileGrid(data.shape, self._recipe.patch)
@@ -123,12 +126,18 @@ class TiledNetwork:
             here = _slices(tile, patch)
             part = np.ascontiguousarray(data[here])
             for fold, engine in enumerate(self.engines):
-                logits = engine.predict(part)
+                logits = self._logits(engine, part)
                 if number == 0:
                     sums.append(np.zeros((len(logits), *data.shape), dtype=np.float16))
                 for channel, values in zip(sums[fold], logits, strict=True):
                     channel[here] = channel[here] + values * float_weights
         return _mean_of_folds(sums, weight)
+
+    def _logits(self, engine: Engine, part: np.ndarray) -> np.ndarray:
+        start = time.perf_counter()
+        logits = engine.predict(part)
+        self.tile_seconds += time.perf_counter() - start
+        return logits
 
     def _average_near(
         self, data: np.ndarray, grid: TileGrid, voxels: np.ndarray
@@ -185,7 +194,7 @@ class TiledNetwork:
             run = _Run(rows[inside], self._weights[inside], [])
             part, float_weights = np.ascontiguousarray(data[here]), run.weights.astype(np.float32)
             for engine in self.engines:
-                run.folds.append(engine.predict(part)[:, inside] * float_weights)
+                run.folds.append(self._logits(engine, part)[:, inside] * float_weights)
                 if total is None:
                     total = np.zeros((len(run.folds[0]), len(voxels)), dtype=np.float32)
                 total[:, run.rows] += run.folds[-1]
