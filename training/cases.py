@@ -46,7 +46,7 @@ class Recipe:
 
 
 STARTER = Recipe((96, 64, 64), 0.8, (5.0, 3.0), away=0.08, painted=1.0, lost=0.08)
-LOCATOR = Recipe((64, 48, 24), 3.0, (12.0, 3.0), away=0.0, painted=0.35, lost=0.3)
+LOCATOR = Recipe((64, 48, 24), 3.0, (12.0, 3.0), away=0.0, painted=0.55, lost=0.3)
 WHOLE = Recipe((232, 128, 60), 0.9, (3.0, 2.0), away=0.0, painted=1.0, lost=0.0)
 """Cases for the evaluation: the whole neck, enough for the locator to judge from."""
 
