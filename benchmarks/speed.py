@@ -158,7 +158,7 @@ def rows(
         tiles = runs.sidecar.get("Tiles", {})
         network = runs.sidecar.get("Seconds", {}).get("tiles")
         rate = rates.get(runs.sidecar.get("Precision", ""))
-        known = network is not None and rate is not None
+        known = bool(tiles.get("All")) and network is not None and rate is not None
         yield (
             name,
             f"{tiles['Run']} of {tiles['All']}" if tiles.get("All") else "",
