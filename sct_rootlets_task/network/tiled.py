@@ -77,10 +77,13 @@ class TiledNetwork:
         prepared = prepare(volume, spacing, self._recipe)
         data, offset = _padded(prepared.data, self._recipe.patch)
         grid = TileGrid(data.shape, self._recipe.patch)
-        voxels = None if near is None else np.argwhere(self._on_network_grid(near, prepared))
-        if voxels is None or not len(voxels):
+        if near is None:
             box, logits = _slices((0, 0, 0), data.shape), self._average(data, grid)
         else:
+            voxels = np.argwhere(self._on_network_grid(near, prepared))
+            if not len(voxels):
+                self.tiles_run = (0, len(grid.tiles()))
+                return np.zeros(volume.shape, dtype=np.uint8)
             box, logits = self._average_near(data, grid, voxels + offset)
         logger.debug("%d of %d tiles were run", *self.tiles_run)
         inside = tuple(

@@ -1,0 +1,97 @@
+"""Leaving out tiles changes no label as long as tiles contradict each other less than allowed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch", reason="the tiny model is written with torch")
+
+from sct_rootlets_task.network.model_folder import ModelFolder, read_model_folder
+from sct_rootlets_task.network.tiled import TiledNetwork
+from tiny_model import write_model
+
+pytestmark = pytest.mark.network
+
+SPACING = (0.9, 1.0, 1.1)
+SHAPE = (90, 60, 50)
+
+
+class Quarrelsome:
+    """An engine whose tiles see the same edges, but disagree about how clear they are.
+
+    Parameters
+    ----------
+    quarrel : float
+        Most that two tiles differ by.
+    strength : float
+        How clear the edges are, as a logit.
+    """
+
+    name, device, precision = "quarrelsome", "cpu", "f32"
+
+    def __init__(self, quarrel: float, strength: float = 4.0) -> None:
+        self.quarrel, self.strength, self.calls = quarrel, strength, 0
+
+    def predict(self, patch: np.ndarray) -> np.ndarray:
+        self.calls += 1
+        # The same tile is seen alike, whenever it is asked for.
+        rng = np.random.default_rng(int(np.abs(patch).sum() * 1000) % 2**32)
+        margin = self.strength * np.sign(patch)
+        other = margin + rng.uniform(-self.quarrel / 2, self.quarrel / 2, patch.shape)
+        return np.stack([-other / 2, other / 2, np.full_like(other, -20.0)]).astype(np.float32)
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> ModelFolder:
+    return read_model_folder(write_model(tmp_path / "model"))
+
+
+def scene() -> tuple[np.ndarray, np.ndarray]:
+    """Return a volume with a bright thread, and where to look for it."""
+    volume = -np.ones(SHAPE, np.float32)
+    near = np.zeros(SHAPE, bool)
+    for z in range(20, 70):
+        y, x = 25 + z // 6, 20 + z // 9
+        volume[z, y : y + 3, x : x + 3] = 9
+        near[z, y - 6 : y + 9, x - 6 : x + 9] = True
+    return volume, near
+
+
+@pytest.mark.parametrize("quarrel", [0.0, 3.0, 7.0])
+@pytest.mark.parametrize("folds", [1, 2])
+def test_the_labels_are_those_of_all_tiles(folder: ModelFolder, quarrel: float, folds: int) -> None:
+    volume, near = scene()
+    engines = [Quarrelsome(quarrel, 4.0 + fold) for fold in range(folds)]
+    network = TiledNetwork(folder, engines)
+    expected = network.predict(volume, SPACING)
+    everything = network.tiles_run
+    labels = network.predict(volume, SPACING, near)
+    assert (expected[near] == (volume[near] > 0)).all()
+    assert np.array_equal(labels[near], expected[near])
+    assert not labels[~near].any()
+    assert everything[0] == everything[1] == network.tiles_run[1]
+    assert network.tiles_run[0] < everything[0] / 2
+
+
+def test_doubt_asks_for_more_tiles(folder: ModelFolder) -> None:
+    volume, near = scene()
+    counts = []
+    for strength in (8.0, 3.0, 0.1):
+        network = TiledNetwork(folder, [Quarrelsome(0.0, strength)])
+        network.predict(volume, SPACING, near)
+        counts.append(network.tiles_run[0])
+    assert counts[0] < counts[1] < counts[2]
+
+
+def test_nowhere_to_look_means_no_tile(folder: ModelFolder) -> None:
+    volume, near = scene()
+    engine = Quarrelsome(0.0)
+    network = TiledNetwork(folder, [engine])
+    assert not network.predict(volume, SPACING, np.zeros_like(near)).any()
+    assert engine.calls == network.tiles_run[0] == 0
