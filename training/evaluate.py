@@ -20,6 +20,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache, cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -120,14 +121,16 @@ def synthetic(judge: Judge, n: int) -> Iterator[Row]:
         levels = case.levels.numpy().transpose(2, 1, 0)
         image = _in_memory(case.image.numpy().transpose(2, 1, 0), WHOLE.voxel_mm)
         found = {a.level: a for a in compare(judge.segment(image), levels, image.affine)}
-        errors, share = _level_errors(judge.locate(image).labels, case.classes.numpy().T)
+        errors = _level_errors(judge.locate(image), case.classes.numpy().T, image.affine)
         rows.append({
             "family": family, "binary Dice": found[ALL].dice, "macro Dice": found[MEAN].dice,
-            "midpoint error mm": found[MEAN].midpoint_error_mm, "errors": errors, "canal": share,
+            "midpoint error mm": found[MEAN].midpoint_error_mm, "errors": errors,
         })  # fmt: skip
     for family in (*FAMILIES, "all"):
         chosen = [row for row in rows if family in (row["family"], "all")]
-        errors = np.concatenate([row["errors"] for row in chosen]) if chosen else np.zeros(0)
+        errors = [row["errors"] for row in chosen]
+        steps = np.concatenate([np.zeros(0), *(e.steps for e in errors)])
+        along = np.concatenate([np.zeros(0), *(e.along for e in errors)])
         yield {
             "family": family,
             "cases": len(chosen),
@@ -135,9 +138,10 @@ def synthetic(judge: Judge, n: int) -> Iterator[Row]:
                 name: _mean(row[name] for row in chosen)
                 for name in ("binary Dice", "macro Dice", "midpoint error mm")
             },
-            "level error, mean": float(errors.mean()) if errors.size else None,
-            "level error, 95 %": float(np.percentile(errors, 95)) if errors.size else None,
-            "canal found": _mean(row["canal"] for row in chosen),
+            "level error, mean": _mean(steps),
+            "along the cord, mean": _mean(along),
+            "along the cord, 95 %": float(np.percentile(along, 95)) if along.size else None,
+            "canal found": _mean(e.found for e in errors),
         }
 
 
@@ -184,8 +188,12 @@ def real(judge: Judge, left_out: dict[str, Path]) -> Iterator[Row]:
         }
         if subject in left_out:
             truth = _truth(hybrid(judge.template, judge.data, subject), image)
-            errors, share = _level_errors(judge.locate(image, left_out[subject]).labels, truth)
-            row |= {"left-out level error": float(errors.mean()), "canal found": share}
+            errors = _level_errors(judge.locate(image, left_out[subject]), truth, image.affine)
+            row |= {
+                "left-out level error": _mean(errors.steps),
+                "along the cord": _mean(errors.along),
+                "canal found": errors.found,
+            }
         yield row
 
 
@@ -310,15 +318,59 @@ def _with(image: InputImage, data: np.ndarray, affine: np.ndarray) -> InputImage
     return InputImage(image.path, data.astype(np.float32), affine, header)
 
 
-def _level_errors(found: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, float]:
-    """Return the level errors of the voxels of the canal that were found, and the share found.
+@dataclass(frozen=True)
+class LevelErrors:
+    """How far a locator is off, over the voxels of the true canal that it found.
 
-    Both arrays hold levels; of the truth only the values 2 to 9 count.
+    Parameters
+    ----------
+    steps : ndarray of int
+        Difference between the level given and the true one.
+    along : ndarray of float
+        The same for levels that grow continuously along the cord, from each level's start to the
+        next one's: a border that is off by a third of a level gives a third nearby, not 0 and 1.
+    found : float
+        Share of the true canal's voxels that were found.
     """
+
+    steps: np.ndarray
+    along: np.ndarray
+    found: float
+
+
+def _level_errors(located: LocatedLevels, truth: np.ndarray, affine: np.ndarray) -> LevelErrors:
+    """Compare located levels with true ones, of which only the values 2 to 9 count."""
     canal = np.isin(truth, LEVELS)
-    both = canal & (found > 0)
-    errors = np.abs(found[both].astype(int) - truth[both].astype(int))
-    return errors, float(both.sum() / max(canal.sum(), 1))
+    both = canal & (located.labels > 0)
+    steps = np.abs(located.labels[both].astype(int) - truth[both].astype(int))
+    share = float(both.sum() / max(canal.sum(), 1))
+    if located.line is None or not both.any():
+        return LevelErrors(steps, np.zeros(0), share)
+    arcs = located.line.project(to_world(np.argwhere(both), affine))[:, 0]
+    given = [
+        (arc, number)
+        for level in located.levels
+        for arc, number in ((level.start, level.level), (level.end, level.level + 1))
+    ]
+    true_arcs = located.line.project(to_world(np.argwhere(canal), affine))[:, 0]
+    along = np.abs(_continuous(given, arcs) - _continuous(_ends(true_arcs, truth[canal]), arcs))
+    return LevelErrors(steps, along, share)
+
+
+def _ends(arcs: np.ndarray, levels: np.ndarray) -> list[tuple[float, int]]:
+    """Return (arc, level) where levels begin and, one higher, end, but for stray voxels."""
+    ends = []
+    for level in np.unique(levels):
+        start, end = np.percentile(arcs[levels == level], [1, 99])
+        ends += [(float(start), int(level)), (float(end), int(level) + 1)]
+    return ends
+
+
+def _continuous(ends: list[tuple[float, int]], arcs: np.ndarray) -> np.ndarray:
+    """Return the level, between whole numbers too, at arcs; a border's two ends are averaged."""
+    numbers = sorted({number for _, number in ends})
+    places = [np.mean([arc for arc, n in ends if n == number]) for number in numbers]
+    return np.interp(arcs, places, numbers)
 
 
 def _truth(world: World, image: InputImage) -> np.ndarray:

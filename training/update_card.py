@@ -32,9 +32,17 @@ def figures(results: dict[str, list[Entry]]) -> Iterator[Entry]:
     """Yield the card's entries of an evaluation."""
     for row in results.get("synthetic", ()):
         group = f"{row['family']}, {row['cases']} cases"
-        for name in ("binary Dice", "macro Dice", "level error, mean", "level error, 95 %"):
-            unit = "level" if "error" in name else ""
-            yield _figure(name, row[name], unit, group, SYNTHETIC)
+        for name in (
+            "binary Dice",
+            "macro Dice",
+            "level error, mean",
+            "along the cord, mean",
+            "along the cord, 95 %",
+            "canal found",
+        ):
+            unit = "level" if "error" in name or "along" in name else ""
+            metric = name.replace("along the cord", "level error along the cord")
+            yield _figure(metric, row[name], unit, group, SYNTHETIC)
     for row in results.get("template", ()):
         data = "PAM50 T2 average at 1 × 1 × 2 mm, whose full-size labels were used for training"
         yield _figure("Dice", row["Dice"], "", row["level"], data)
@@ -48,6 +56,9 @@ def figures(results: dict[str, list[Entry]]) -> Iterator[Entry]:
             data = "T2w scan of a healthy adult, by a locator trained without this subject"
             error = row["left-out level error"]
             yield _figure("level error of the locator, mean", error, "level", group, data)
+            along = row["along the cord"]
+            yield _figure("level error along the cord, mean", along, "level", group, data)
+            yield _figure("canal found", row["canal found"], "", group, data)
     for row in results.get("elsewhere", ()):
         data = "image without, or with few, of the levels"
         yield _figure("rootlet voxels", row["rootlet voxels"], "voxels", row["image"], data)
