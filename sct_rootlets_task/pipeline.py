@@ -29,7 +29,7 @@ from sct_rootlets_task.locator import (
 )
 from sct_rootlets_task.network.loading import Network, Options, load_network
 from sct_rootlets_task.network.model_folder import ModelFolder, read_model_folder
-from sct_rootlets_task.orientation import Reorientation
+from sct_rootlets_task.oriented import OrientedNetwork
 from sct_rootlets_task.postprocess import (
     HookContext,
     MinimalSize,
@@ -46,6 +46,8 @@ logger = logging.getLogger(__name__)
 NetworkLoader = Callable[[ModelFolder, Options], Network]
 TILES = ("auto", "all")
 LOCATOR = "locator"
+LOCATOR_GRAIN_MM = 1.5
+"""Voxel size to which images are averaged for the locator, that of the images it learnt from."""
 _REACH_MM = 20.0
 _MARGIN_MM = 25.0
 _SURE_LEVELS = 3
@@ -115,33 +117,6 @@ class Segmentation:
     located: np.ndarray | None = None
 
 
-@dataclass(frozen=True, eq=False)
-class _Loaded:
-    """A network with what is needed to feed it."""
-
-    folder: ModelFolder
-    network: Network
-    orientation: str
-
-    def classes(self, image: InputImage, near: np.ndarray | None = None) -> np.ndarray:
-        """Return the class of each voxel (uint8) on the image's own grid.
-
-        `near` is a mask of the image's shape that covers all there is to find.
-        """
-        way = Reorientation.to_sct(image.affine, self.orientation)
-        volume = np.ascontiguousarray(way.forward(image.data).transpose(2, 1, 0))
-        spacing = way.forward_spacing(image.spacing)[::-1]
-        if near is not None:
-            near = way.forward(near).transpose(2, 1, 0)
-        predicted = self.network.predict(volume, spacing, near)
-        if predicted.shape != volume.shape:
-            raise ModelError(
-                f"Expected a prediction of shape {volume.shape}, found {predicted.shape}. Report "
-                "this with the model's name."
-            )
-        return np.ascontiguousarray(way.backward(predicted.transpose(2, 1, 0)))
-
-
 class Segmenter:
     """A task's model, loaded once, for any number of images.
 
@@ -177,13 +152,12 @@ class Segmenter:
         self._source = task.levels_of(model.release, folder.classes)
         if not isinstance(self._source, lv.ByLocator):
             self._levels = lv.class_levels(self._source, folder.classes, task.levels)
-        self._main = self._load(folder, load, self.settings.network)
+        self._main = OrientedNetwork(
+            folder, load(folder, self.settings.network), folder.orientation or task.orientation
+        )
         self._locator = self._load_locator(load)
 
-    def _load(self, folder: ModelFolder, load: NetworkLoader, options: Options) -> _Loaded:
-        return _Loaded(folder, load(folder, options), folder.orientation or self.task.orientation)
-
-    def _load_locator(self, load: NetworkLoader) -> _Loaded | None:
+    def _load_locator(self, load: NetworkLoader) -> OrientedNetwork | None:
         """Load the locator if it gives the levels, or can say which tiles matter."""
         by_locator = isinstance(self._source, lv.ByLocator)
         name = self._source.locator if isinstance(self._source, lv.ByLocator) else LOCATOR
@@ -193,7 +167,7 @@ class Segmenter:
         if not by_locator and not (guides and known >= set(self.task.levels)):
             return None
         plain = replace(self.settings.network, test_time_aug=False, progress=False)
-        return self._load(folder, load, plain)
+        return _locator(folder, load(folder, plain))
 
     @property
     def network(self) -> Network:
@@ -328,8 +302,10 @@ class Segmenter:
             yield "remove-small", lambda labels, context: remove_small(labels, context, size)
 
 
-def locate(image: InputImage, options: Options | None = None) -> LocatedLevels:
-    """Return the spinal levels of the spinal canal, as the built-in locator sees them.
+def locate(
+    image: InputImage, options: Options | None = None, *, locator: Path | None = None
+) -> LocatedLevels:
+    """Return the spinal levels of the spinal canal, as a locator sees them.
 
     Parameters
     ----------
@@ -337,11 +313,17 @@ def locate(image: InputImage, options: Options | None = None) -> LocatedLevels:
         A checked 3-D image of any orientation.
     options : Options, optional
         How to run the network.
+    locator : path, optional
+        Folder that holds the locator's model folder; that of the built-in one by default.
     """
-    folder = read_model_folder(_trainer_folder(BUNDLED / LOCATOR))
+    folder = read_model_folder(_trainer_folder(locator or BUNDLED / LOCATOR))
     network = load_network(folder, options or Options(device="cpu"))
-    loaded = _Loaded(folder, network, folder.orientation or "LPI")
-    return located_levels(loaded.classes(image), image.affine, folder.classes)
+    classes = _locator(folder, network).classes(image)
+    return located_levels(classes, image.affine, folder.classes)
+
+
+def _locator(folder: ModelFolder, network: Network) -> OrientedNetwork:
+    return OrientedNetwork(folder, network, folder.orientation or "LPI", LOCATOR_GRAIN_MM)
 
 
 def provenance(segmenter: Segmenter, segmentation: Segmentation) -> dict[str, Any]:

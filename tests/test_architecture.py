@@ -29,6 +29,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("network.engines",),
     ("network.tiled", "network.nnunet"),
     ("network.loading",),
+    ("oriented",),
     ("archive", "card", "sample", "qc.scene"),
     ("store", "qc.measures", "qc.render", "qc.volumes"),
     ("install", "picture", "qc.entry", "qc.pages"),

@@ -8,10 +8,12 @@ from scipy.ndimage import map_coordinates, zoom
 
 from sct_rootlets_task.network.resampling import (
     Resize,
+    averaged,
     coarse_axis,
     linear_taps,
     new_shape,
     resize_image,
+    spread,
 )
 from volumes import smooth_noise
 
@@ -96,3 +98,29 @@ def test_the_new_shape_is_nnunets(spacing: tuple[float, ...]) -> None:
     for shape in ((384, 225, 52), (57, 31, 9)):
         expected = compute_new_shape(shape, spacing, (0.70652, 0.7, 0.8)).tolist()
         assert list(new_shape(shape, spacing, (0.70652, 0.7, 0.8))) == expected
+
+
+@pytest.mark.parametrize("spacing", [(0.5, 0.5, 0.5), (0.7, 1.0, 1.3), (0.8, 2.0, 0.4)])
+def test_averaging_keeps_the_space_and_the_mean_and_leaves_large_voxels(
+    spacing: tuple[float, ...],
+) -> None:
+    volume = smooth_noise((30, 24, 18))
+    result, sizes = averaged(volume, spacing, 1.5)
+    assert np.multiply(result.shape, sizes) == pytest.approx(np.multiply(volume.shape, spacing))
+    assert result.mean() == pytest.approx(volume.mean(), rel=1e-4, abs=1e-4)
+    for axis, size in enumerate(spacing):
+        assert (result.shape[axis] == volume.shape[axis]) == (size >= 1.5)
+
+
+def test_averaging_by_a_whole_number_takes_the_mean_of_blocks() -> None:
+    volume = smooth_noise((6, 9, 12))
+    result, sizes = averaged(volume, (0.5, 0.5, 0.5), 1.5)
+    blocks = volume.reshape(2, 3, 3, 3, 4, 3).mean(axis=(1, 3, 5))
+    assert result == pytest.approx(blocks, abs=1e-4)
+    assert sizes == (1.5, 1.5, 1.5)
+
+
+def test_spreading_undoes_what_averaging_did_to_the_grid() -> None:
+    blocks = np.arange(8, dtype=np.uint8).reshape(2, 2, 2)
+    assert (spread(blocks, (6, 4, 2)) == np.kron(blocks, np.ones((3, 2, 1), np.uint8))).all()
+    assert spread(blocks, (2, 2, 2)) is blocks

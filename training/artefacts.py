@@ -94,7 +94,7 @@ class Artist:
         if rng.random() < 0.1:
             step, axis = int(rng.integers(8, 40)), int(rng.integers(0, 2))
             image = image + image.roll(step, axis) * rng.uniform(0.03, 0.12)
-        image = image * self.noise((90, 60, 60), rng.uniform(0, 0.3)).exp()
+        image = image * self.noise((90, 60, 60), rng.uniform(0, 0.45)).exp()
         level = rng.uniform(0, 0.05 if family == "T2w" else 0.08)
         if rng.random() < 0.5:  # magnitude images have Rician noise
             real, imaginary = image + self._white() * level, self._white() * level

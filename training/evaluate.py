@@ -44,11 +44,8 @@ from sct_rootlets_task.analysis.plausibility import (
 )
 from sct_rootlets_task.images import InputImage, load_image
 from sct_rootlets_task.levels import level_name
-from sct_rootlets_task.locator import LocatedLevels, located_levels
+from sct_rootlets_task.locator import LocatedLevels
 from sct_rootlets_task.models import resolve
-from sct_rootlets_task.network.loading import Options, load_network
-from sct_rootlets_task.network.model_folder import read_model_folder
-from sct_rootlets_task.orientation import Reorientation
 from sct_rootlets_task.paths import model_root
 from sct_rootlets_task.pipeline import Segmenter
 from sct_rootlets_task.tasks import BUNDLED, find_task
@@ -98,13 +95,7 @@ class Judge:
 
     def locate(self, image: InputImage, folder: Path | None = None) -> LocatedLevels:
         """Return the levels of the canal, by the locator under test or another one."""
-        model = read_model_folder(next((folder or self.bundled / "locator").glob("nnUNetTrainer*")))
-        network = load_network(model, Options(device="cpu"))
-        way = Reorientation.to_sct(image.affine, model.orientation or "LPI")
-        volume = np.ascontiguousarray(way.forward(image.data).transpose(2, 1, 0))
-        classes = network.predict(volume, way.forward_spacing(image.spacing)[::-1], None)
-        back = np.ascontiguousarray(way.backward(classes.transpose(2, 1, 0)))
-        return located_levels(back, image.affine, model.classes)
+        return pipeline.locate(image, locator=folder or self.bundled / "locator")
 
     def real(self, subject: str) -> InputImage:
         """Return one of the shared T2w images."""

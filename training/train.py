@@ -98,6 +98,7 @@ def main() -> None:
     parser.add_argument("--start", type=Path, help="model folder to begin from")
     parser.add_argument("--leave-out", choices=WITH_LANDMARKS, nargs="+", default=[])
     parser.add_argument("--steps", type=int)
+    parser.add_argument("--batch", type=int, help="cases a step")
     parser.add_argument("--rate", type=float)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cpu")
@@ -111,7 +112,7 @@ def main() -> None:
     plan = PLANS[arguments.model]
     schedule = Schedule(
         arguments.steps or plan.schedule.steps,
-        plan.schedule.batch,
+        arguments.batch or plan.schedule.batch,
         arguments.rate or plan.schedule.rate,
     )
     cache = arguments.worlds or arguments.out / "worlds.pt"

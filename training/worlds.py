@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from sct_rootlets_task.pipeline import LOCATOR_GRAIN_MM
 from training.template import (
     ABOVE,
     BORDERS,
@@ -31,7 +32,7 @@ from training.template import (
     to_zyx,
 )
 
-FINE_MM, COARSE_MM = 0.6, 1.5
+FINE_MM, COARSE_MM = 0.6, LOCATOR_GRAIN_MM
 WITH_LANDMARKS = ("errsm11", "errsm18", "errsm24")
 """Real images with a mask of the cord and the points of the vertebrae C2 and T2."""
 WITHOUT_LANDMARKS = ("errsm20", "errsm22")

@@ -118,6 +118,56 @@ def axis_matrix(resize: Resize, axis: int) -> np.ndarray:
     return np.stack(columns, axis=1).astype(np.float32)
 
 
+def averaged(
+    volume: np.ndarray, spacing: Sequence[float], grain_mm: float
+) -> tuple[np.ndarray, tuple[float, ...]]:
+    """Return a volume with its small voxels averaged to larger ones.
+
+    Parameters
+    ----------
+    volume : ndarray of float32, shape (z, y, x)
+        Intensities.
+    spacing : sequence of float
+        Voxel sizes (z, y, x) in mm.
+    grain_mm : float
+        About how large voxels become along the axes where they are smaller.
+
+    Returns
+    -------
+    volume : ndarray of float32, shape (z, y, x)
+        Mean intensities of the larger voxels, which fill the same space.
+    spacing : tuple of float
+        Their sizes in mm.
+    """
+    sizes = []
+    for axis, (size, old) in enumerate(zip(spacing, volume.shape, strict=True)):
+        new = max(round(old * size / grain_mm), 1) if size < grain_mm else old
+        if new < old:
+            volume = _along(volume, axis, _means(old, new))
+        sizes.append(size * old / new)
+    return np.ascontiguousarray(volume, dtype=np.float32), tuple(sizes)
+
+
+def spread(classes: np.ndarray, shape: Sequence[int]) -> np.ndarray:
+    """Return classes (z, y, x) on a grid of another shape that fills the same space."""
+    if classes.shape == tuple(shape):
+        return classes
+    places = [
+        np.minimum(((np.arange(new) + 0.5) * old / new).astype(int), old - 1)
+        for old, new in zip(classes.shape, shape, strict=True)
+    ]
+    return classes[np.ix_(*places)]
+
+
+def _means(old: int, new: int) -> np.ndarray:
+    """Return the matrix (new, old), float32, of the means of evenly cut pieces of an axis."""
+    edges = np.linspace(0, old, new + 1)
+    voxels = np.arange(old)
+    overlap = np.minimum(edges[1:, None], voxels + 1) - np.maximum(edges[:-1, None], voxels)
+    weights = np.clip(overlap, 0, None)
+    return (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
+
+
 def nearest_indices(resize: Resize, axis: int) -> np.ndarray:
     """Return which old slice each new one takes (int, shape (new size,))."""
     from scipy.ndimage import map_coordinates

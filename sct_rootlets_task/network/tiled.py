@@ -18,7 +18,7 @@ import numpy as np
 from sct_rootlets_task.network.engines import Engine
 from sct_rootlets_task.network.model_folder import ModelFolder
 from sct_rootlets_task.network.preprocessing import Prepared, prepare, read_recipe
-from sct_rootlets_task.network.resampling import Resize, linear_taps
+from sct_rootlets_task.network.resampling import Resize, linear_taps, spread
 from sct_rootlets_task.network.tiles import Schedule, TileGrid, gaussian
 
 logger = logging.getLogger(__name__)
@@ -101,12 +101,7 @@ class TiledNetwork:
 
     def _on_network_grid(self, near: np.ndarray, prepared: Prepared) -> np.ndarray:
         """Return a mask of the volume as one of the prepared data."""
-        cropped = near.transpose(self._recipe.transpose)[prepared.box]
-        places = [
-            np.minimum(((np.arange(new) + 0.5) * old / new).astype(int), old - 1)
-            for old, new in zip(cropped.shape, prepared.data.shape, strict=True)
-        ]
-        return cropped[np.ix_(*places)]
+        return spread(near.transpose(self._recipe.transpose)[prepared.box], prepared.data.shape)
 
     def _average(self, data: np.ndarray, grid: TileGrid) -> np.ndarray:
         """Return the folds' mean logits of all tiles.
