@@ -1,20 +1,21 @@
 """Time ``sct_deepseg rootlets`` as a whole process, engine against engine.
 
-    python -m benchmarks.speed IMAGE [--case whole crop 0.8 0.6] [--model starter FOLDER]
-        [--command nnunet openvino …] [--images 10] [--repeats 3] [--peer NAME=COMMAND]
+    python -m benchmarks.speed IMAGE … [--case whole crop 0.8 0.6] [--model starter FOLDER]
+        [--command nnunet openvino …] [--copies 10] [--repeats 3] [--peer NAME=COMMAND]
 
 The first command is the reference: stock nnU-Net on all tiles. The commands take turns, so that a
 busy machine slows all of them alike; medians and ratios to the reference are printed, with the
 agreement of the labels beside each time. Peak memory is that of the process. "In tiles" is the
 share of the wall time that the network itself takes; "limit" is the time that the multiply-adds of
 the tiles run would take at the rate that a large matrix product reaches on this machine in the same
-precision, measured first. Nothing is kept between processes but the operating system's cache of
-files; the first round is left out of the medians when there are several, which warms it.
+precision, measured first; "stages" are the seconds of all stages in the last run. Nothing is kept
+between processes but the operating system's cache of files; the first round is left out of the
+medians when there are several, which warms it.
 
 A case is the image as it is, a crop of 96 voxels an axis, or the image resampled to so many mm.
-`--images` adds a row: so many images by one process. `--peer` adds a command of another program, in
-which ``{image}`` and ``{output}`` stand for the files, for example that of an SCT with the same
-model installed.
+`--copies` adds a row: so many copies of the image by one process. `--peer` adds a command of
+another program, in which ``{image}`` and ``{output}`` stand for the files, for example that of an
+SCT with the same model installed.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +68,7 @@ class Runs:
     memory: list[float] = field(default_factory=list)
     labels: np.ndarray | None = None
     sidecar: dict[str, Any] = field(default_factory=dict)
+    images: int = 1
 
     def median(self, name: str) -> float:
         """Return the median of a list, the warming round left out."""
@@ -155,10 +158,11 @@ def rows(
     for name, runs in measured.items():
         assert runs.labels is not None
         differing = int(np.count_nonzero(runs.labels != reference.labels))
+        one_image = runs.images == 1
         tiles = runs.sidecar.get("Tiles", {})
         network = runs.sidecar.get("Seconds", {}).get("tiles")
         rate = rates.get(runs.sidecar.get("Precision", ""))
-        known = bool(tiles.get("All")) and network is not None and rate is not None
+        known = one_image and bool(tiles.get("All")) and network is not None and rate is not None
         yield (
             name,
             f"{tiles['Run']} of {tiles['All']}" if tiles.get("All") else "",
@@ -174,17 +178,28 @@ def rows(
             f"{lowest_dice(runs.labels, reference.labels):.4f}",
             f"{100 * network / runs.median('wall'):.0f} %" if known else "",
             f"{cost * tiles['Run'] / rate:.1f}" if known else "",
+            stages(runs) if one_image else "",
         )
+
+
+def stages(runs: Runs) -> str:
+    """Return the seconds of each stage of the last run; the rest is start-up, loading, saving."""
+    seconds = dict(runs.sidecar.get("Seconds", {}))
+    if not seconds:
+        return ""
+    seconds["rest of the network"] = seconds.pop("network") - seconds["tiles"]
+    seconds["elsewhere"] = runs.wall[-1] - sum(seconds.values())
+    return ", ".join(f"{name} {value:.1f}" for name, value in seconds.items())
 
 
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("image", type=Path)
+    parser.add_argument("image", type=Path, nargs="+")
     parser.add_argument("--case", nargs="+", default=["whole"])
     parser.add_argument("--model", nargs="+", default=["starter"])
     parser.add_argument("--command", nargs="+", choices=COMMANDS, default=["nnunet", "openvino"])
-    parser.add_argument("--images", type=int, default=0)
+    parser.add_argument("--copies", type=int, default=0)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--peer", nargs="+", default=[])
     parser.add_argument("--threads", type=int, default=os.cpu_count())
@@ -194,28 +209,35 @@ def main() -> None:
     for name, rate in rates.items():
         print(f"{name}: {rate / 1e9:.0f} billion multiply-adds a second in a matrix product\n")
     print(
-        "| model | case | command | tiles | wall s | × | CPU s | × | peak GiB | × "
-        "| voxels that differ | lowest Dice | in tiles | limit s |\n" + 14 * "|---" + "|"
+        "| model | image | case | command | tiles | wall s | × | CPU s | × | peak GiB | × "
+        "| voxels that differ | lowest Dice | in tiles | limit s | stages s |\n" + 16 * "|---" + "|"
     )
     with tempfile.TemporaryDirectory() as scratch:
         for model in arguments.model:
             cost = tile_cost(model)
-            for case in arguments.case:
-                image = make_case(arguments.image, case, Path(scratch))
+            for path, case in product(arguments.image, arguments.case):
+                image = make_case(path, case, Path(scratch))
                 measured = time_case(image, model, arguments)
+                names = (model_name(model), path.name.removesuffix(".nii.gz"), case)
                 for row in rows(measured, cost, rates):
-                    print(f"| {Path(model).name} | {case} | " + " | ".join(row) + " |", flush=True)
+                    print("| " + " | ".join((*names, *row)) + " |", flush=True)
+
+
+def model_name(model: str) -> str:
+    """Return what a model is called in the tables: its tag, or the name of its folder."""
+    path = Path(model)
+    return path.parent.name if path.name.startswith("nnUNetTrainer") else path.name
 
 
 def time_case(image: Path, model: str, arguments: argparse.Namespace) -> dict[str, Runs]:
     """Return what was measured of each command on one image."""
     common = ("-model", model, "-threads", str(arguments.threads))
     peers = dict(peer.split("=", 1) for peer in arguments.peer)
-    several = f"openvino, {arguments.images} images"
-    names = [*arguments.command, *peers, *([several] if arguments.images else [])]
-    measured = {name: Runs() for name in names}
+    several = f"openvino, {arguments.copies} copies"
+    names = [*arguments.command, *peers, *([several] if arguments.copies else [])]
+    measured = {name: Runs(images=arguments.copies if name == several else 1) for name in names}
     out = image.parent / "out"
-    copies = [image.with_name(f"copy{number}.nii.gz") for number in range(arguments.images)]
+    copies = [image.with_name(f"copy{number}.nii.gz") for number in range(arguments.copies)]
     for copy in copies:
         shutil.copy(image, copy)
     for _ in range(arguments.repeats):
