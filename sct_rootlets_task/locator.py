@@ -24,6 +24,11 @@ OVERHANG_MM = 5.0
 """How far a bundle may reach beyond the border of its level."""
 CANAL_MM = 25.0
 """No part of the spinal canal is farther from its centre line."""
+APART_MM = 25.0
+"""Two pieces of one canal, found with a gap, are not farther apart."""
+LEAST_AREA_MM2 = 60.0
+"""Mean cross-section below which what was found is no canal; the dural sac has some 200 mm²."""
+_SPECK_MM3 = 100.0
 
 
 COLUMNS: Mapping[str, str] = {
@@ -110,6 +115,59 @@ def class_order(classes: Mapping[str, int]) -> list[int]:
     return [*outer[0], *inner, *outer[1]]
 
 
+def one_canal(canal: np.ndarray, affine: np.ndarray) -> np.ndarray:
+    """Return the canal without what cannot be part of it.
+
+    Kept is the largest connected piece, and others that continue it up or down: not beside a piece
+    that was kept, and within :data:`APART_MM` of one. Nothing is kept if the largest piece is
+    thinner than a canal is.
+
+    Parameters
+    ----------
+    canal : ndarray of uint8, shape (i, j, k)
+        Class of the locator at each voxel; 0 is outside the canal.
+    affine : ndarray of float, shape (4, 4)
+        Voxel index to RAS+ mm.
+
+    Returns
+    -------
+    ndarray of uint8, shape (i, j, k)
+    """
+    from scipy.ndimage import find_objects, label
+    from scipy.spatial import cKDTree
+
+    result = np.zeros_like(canal)
+    box = find_objects((canal > 0).view(np.uint8))
+    if not box or box[0] is None:
+        return result
+    inside = canal[box[0]]
+    components, _ = label(inside, structure=np.ones((3, 3, 3)))
+    volumes = np.bincount(components.ravel()) * voxel_volume(affine)
+    start = np.array([part.start for part in box[0]])
+    step = float(np.abs(affine[2, :3]).max())
+    kept: list[np.ndarray] = []
+    for number in np.argsort(-volumes[1:]) + 1:
+        voxels = np.argwhere(components == number)
+        points = to_world(voxels + start, affine)
+        height = np.ptp(points[:, 2]) + step
+        if not kept and volumes[number] / height < LEAST_AREA_MM2:
+            break
+        if kept and (volumes[number] < _SPECK_MM3 or _is_beside(points, kept)):
+            continue
+        if kept and cKDTree(np.concatenate(kept)).query(points)[0].min() > APART_MM:
+            continue
+        kept.append(points)
+        result[tuple((voxels + start).T)] = inside[tuple(voxels.T)]
+    return result
+
+
+def _is_beside(points: np.ndarray, kept: list[np.ndarray]) -> bool:
+    """Tell whether half of a piece or more is at the height of another one."""
+    heights = points[:, 2]
+    spans = [(other[:, 2].min(), other[:, 2].max()) for other in kept]
+    return any(np.mean((heights >= low) & (heights <= high)) >= 0.5 for low, high in spans)
+
+
 def level_field(
     canal: np.ndarray, affine: np.ndarray, classes: Mapping[str, int]
 ) -> LevelField | None:
@@ -135,8 +193,8 @@ def level_field(
 def in_order(canal: np.ndarray, affine: np.ndarray, classes: Mapping[str, int]) -> np.ndarray:
     """Return the canal with its classes in order from head to tail.
 
-    Single voxels that are off take the class of their stretch of the canal; what lies far from the
-    canal is left out.
+    Single voxels that are off take the class of their stretch of the canal; what is not part of
+    :func:`one_canal`, or far from its line, is left out.
 
     Parameters
     ----------
@@ -151,6 +209,7 @@ def in_order(canal: np.ndarray, affine: np.ndarray, classes: Mapping[str, int]) 
     -------
     ndarray of uint8, shape (i, j, k)
     """
+    canal = one_canal(canal, affine)
     return _as_fitted(canal, affine, classes, level_field(canal, affine, classes))
 
 
@@ -176,6 +235,7 @@ def located_levels(
 
     Parameters are those of :func:`in_order`.
     """
+    canal = one_canal(canal, affine)
     field = level_field(canal, affine, classes)
     of_class = canal_levels(classes)
     table = np.zeros(256, dtype=np.uint8)

@@ -12,6 +12,7 @@ from sct_rootlets_task.locator import (
     in_order,
     levels_beside_canal,
     located_levels,
+    one_canal,
     search_region,
 )
 from volumes import affine_of
@@ -23,13 +24,14 @@ CLASSES = {
     "below": 10,
 }
 SHAPE = (40, 20, 60)
+DEEP = slice(3, 17)
 
 
-def canal() -> np.ndarray:
+def canal(depth: slice = slice(8, 12)) -> np.ndarray:
     """Return a straight canal along z: above, C2, C3, C4, below, 12 mm each."""
     field = np.zeros(SHAPE, np.uint8)
     for number, code in enumerate((10, 4, 3, 2, 1)):
-        field[17:23, 8:12, 12 * number : 12 * (number + 1)] = code
+        field[17:23, depth, 12 * number : 12 * (number + 1)] = code
     return field
 
 
@@ -93,16 +95,16 @@ def test_two_bundles_that_touch_are_cut_apart_even_when_most_of_it_is_one() -> N
 
 
 def test_single_voxels_of_a_wrong_class_do_not_break_the_order() -> None:
-    field = canal()
+    field = canal(DEEP)
     rng = np.random.default_rng(0)
     wrong = (rng.random(SHAPE) < 0.2) & (field > 0)
     field[wrong] = rng.integers(1, 11, wrong.sum())
     cleaned = in_order(field, affine_of("RAS"), CLASSES)
-    assert np.mean(cleaned[field > 0] == canal()[field > 0]) > 0.95
+    assert np.mean(cleaned[field > 0] == canal(DEEP)[field > 0]) > 0.95
 
 
 def test_located_levels_run_from_head_to_tail_without_gaps() -> None:
-    upright = located_levels(canal(), affine_of("RAS"), CLASSES)
+    upright = located_levels(canal(DEEP), affine_of("RAS"), CLASSES)
     assert [level.level for level in upright.levels] == [2, 3, 4]
     assert [level.end for level in upright.levels[:-1]] == [
         level.start for level in upright.levels[1:]
@@ -205,3 +207,26 @@ def test_nothing_located_means_nowhere_to_search() -> None:
     nowhere = np.zeros((8, 8, 8), np.uint8)
     region = search_region(nowhere, np.eye(4), classes={"C4": 1}, expected=[4], reach_mm=10)
     assert not region.any()
+
+
+def test_what_lies_beside_the_canal_or_far_from_it_is_no_part_of_it() -> None:
+    field = np.zeros((60, 60, 160), np.uint8)
+    field[20:30, 20:30, 20:80] = 5
+    expected = field.copy()
+    expected[20:30, 22:30, 95:110] = 4  # goes on after a gap
+    field[:] = expected
+    field[45:53, 20:30, 30:50] = 6  # beside it, like a windpipe
+    field[20:30, 20:30, 145:155] = 3  # too far up
+    field[20, 20, 84] = 5  # a speck
+    for axcodes in ("RAS", "LPI"):
+        affine = affine_of(axcodes)
+        flips = tuple(slice(None, None, -1 if axcodes == "LPI" else 1) for _ in range(3))
+        assert np.array_equal(one_canal(field[flips], affine), expected[flips])
+
+
+def test_what_is_thinner_than_a_canal_is_none() -> None:
+    field = np.zeros((30, 30, 60), np.uint8)
+    field[10:16, 10:16, 5:50] = 5
+    assert not one_canal(field, affine_of("RAS")).any()
+    assert not one_canal(np.zeros_like(field), affine_of("RAS")).any()
+    assert located_levels(field, affine_of("RAS"), CLASSES).line is None
