@@ -27,7 +27,12 @@ from sct_rootlets_task.analysis.bundles import (
 )
 from sct_rootlets_task.analysis.centreline import CentreLine, fit_centreline
 from sct_rootlets_task.analysis.consistency import STRAY_MM3, sound_bundles, stray_voxels
-from sct_rootlets_task.analysis.geometry import require_same_grid, slice_axis, to_world
+from sct_rootlets_task.analysis.geometry import (
+    level_map,
+    require_same_grid,
+    slice_axis,
+    to_world,
+)
 from sct_rootlets_task.analysis.level_fit import MARGIN, LevelFit, fit_levels
 from sct_rootlets_task.analysis.references import (
     References,
@@ -186,6 +191,16 @@ class Report:
             "Shifts": [asdict(shift) for shift in self.shifts],
         }
 
+    def flags_dataframe(self) -> Any:
+        """Return a pandas data frame: one row a flag, by the fields of :class:`Flag`.
+
+        Raises
+        ------
+        MissingDependencyError
+            If pandas is not installed.
+        """
+        return table([asdict(flag) for flag in self.flags], list(Flag.__dataclass_fields__))
+
     def to_dataframe(self) -> Any:
         """Return a pandas data frame: one row a level, with the codes of its flags.
 
@@ -266,8 +281,7 @@ def check_image(
     references: References | None = None,
 ) -> Report:
     """Check a nibabel image; see :func:`check`."""
-    labels = np.asarray(image.dataobj).astype(np.uint8)
-    return check(labels, image.affine, levels=levels, references=references)
+    return check(level_map(image), image.affine, levels=levels, references=references)
 
 
 def summarise(bundles: Sequence[Bundle]) -> tuple[LevelSummary, ...]:
