@@ -525,9 +525,16 @@ def _check_missing(scene: _Scene) -> Iterator[Flag]:
         between = min(present) < level < max(present)
         place = _expected_midpoint(level, present)
         if between or (place is not None and _in_view(scene, place)):
-            near = "" if place is None else f" about {place:.0f} mm along the cord"
-            text = f"{describe(level)} was not found; it is expected{near}."
+            text = f"{describe(level)} was not found; it is expected{_near(place)}."
             yield Flag("level_missing", level, None, 0.0, (1.0, None), "bundles", _CADOTTE, text)
+
+
+def _near(place: float | None) -> str:
+    """Say where an arc length is, which is negative above what the line was fitted to."""
+    if place is None:
+        return ""
+    where = "along the cord" if place >= 0 else "above the first rootlets"
+    return f" about {abs(place):.0f} mm {where}"
 
 
 def _expected_midpoint(level: int, present: Mapping[int, LevelSummary]) -> float | None:
