@@ -89,7 +89,24 @@ def load_image(path: Path) -> InputImage:
         If the file is missing, damaged, no NIfTI image, not 3-D, of a complex or colour type, or
         without any signal.
     """
-    image = _open(path)
+    return check_image(_open(path), path)
+
+
+def check_image(image: Any, path: Path) -> InputImage:
+    """Check that a nibabel image can be segmented.
+
+    Parameters
+    ----------
+    image : nibabel.Nifti1Image
+        One 3-D volume.
+    path : Path
+        Its file, for messages; of an image in memory any name.
+
+    Raises
+    ------
+    ImageError
+        As :func:`load_image` does.
+    """
     shape = _check_shape(path, image.shape)
     _check_dtype(path, image.get_data_dtype())
     _check_affine(path, image.affine)

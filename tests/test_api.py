@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -10,7 +11,11 @@ import pytest
 
 import sct_rootlets_task
 from sct_rootlets_task import check, relabel, segment, spinal_levels, split
+from sct_rootlets_task.analysis.anatomy import disc_coordinate
+from sct_rootlets_task.analysis.geometry import to_world
 from sct_rootlets_task.analysis.phantom import make_phantom, typical_bundles
+from sct_rootlets_task.analysis.plausibility import Report
+from sct_rootlets_task.errors import ImageError, UsageError
 from sct_rootlets_task.network.loading import Options
 from sct_rootlets_task.pipeline import Settings
 from tiny_model import write_model
@@ -66,6 +71,116 @@ def test_the_parts_add_up(images: tuple[nib.Nifti1Image, nib.Nifti1Image]) -> No
     parts = split(labels, cord)
     total = sum(np.asarray(part.dataobj).astype(int) for part in parts.values())
     assert np.array_equal(total, np.asarray(labels.dataobj))
+
+
+def test_arrays_with_their_affine_do_as_well_as_images(
+    images: tuple[nib.Nifti1Image, nib.Nifti1Image],
+) -> None:
+    labels, cord = images
+    voxels, mask = np.asarray(labels.dataobj), np.asarray(cord.dataobj)
+    affine = labels.affine
+    assert check(voxels, affine=affine, cord=mask).flags == check(labels, cord=cord).flags
+    found, coloured = spinal_levels(voxels, affine=affine, cord=mask)
+    wanted, image = spinal_levels(labels, cord=cord)
+    assert found.rows == wanted.rows
+    assert np.array_equal(coloured.dataobj, image.dataobj)
+    assert coloured.get_data_dtype() == np.uint8
+    parts, others = split(voxels, mask, affine=affine), split(labels, cord)
+    assert all(np.array_equal(parts[name].dataobj, others[name].dataobj) for name in others)
+    assert np.array_equal(relabel(voxels, {2: 0}, affine=affine).affine, affine)
+
+
+def test_an_array_without_affine_is_a_usage_error(
+    images: tuple[nib.Nifti1Image, nib.Nifti1Image],
+) -> None:
+    voxels = np.asarray(images[0].dataobj)
+    with pytest.raises(UsageError, match=r"Give affine="):
+        check(voxels)
+    with pytest.raises(UsageError, match=r"shape \(3, 3\)"):
+        check(voxels, affine=np.eye(3))
+
+
+@pytest.mark.parametrize("values", [0.5, 300, -1])
+def test_what_is_no_level_map_is_refused_and_not_rounded(values: float) -> None:
+    voxels = np.zeros((4, 4, 4))
+    voxels[1:3] = values
+    for tool in (check, lambda v, affine: relabel(v, {2: 3}, affine=affine), spinal_levels):
+        with pytest.raises(ImageError, match="whole numbers"):
+            tool(voxels, affine=np.eye(4))
+
+
+def test_levels_are_renumbered_in_each_of_the_five_ways(
+    images: tuple[nib.Nifti1Image, nib.Nifti1Image],
+) -> None:
+    labels, cord = images
+    values = np.asarray(labels.dataobj)
+    canal = spinal_levels(labels, cord=cord, method="midpoint")[1]
+    shifted = relabel(labels, shift=-1)
+    back = np.where(np.asarray(shifted.dataobj) > 0, values, 0)
+    slices = np.argwhere(np.asarray(shifted.dataobj) == 4)[:, 2]
+    ways: list[dict[str, Any]] = [
+        {"mapping": {level - 1: level for level in range(3, 10)}},
+        {"shift": 1},
+        {"anchor": (5, int(np.median(slices)))},
+        {"located": canal},
+        {"located": np.asarray(canal.dataobj)},
+    ]
+    for way in ways:
+        assert np.array_equal(relabel(shifted, **way).dataobj, back)
+    from_discs = relabel(shifted, discs=vertebrae(canal), cord=cord)
+    assert np.array_equal(from_discs.dataobj, back)
+    for wrong in ({}, {"shift": 1, "mapping": {2: 3}}):
+        with pytest.raises(UsageError, match="Expected one of"):
+            relabel(labels, **wrong)
+
+
+def vertebrae(canal: nib.Nifti1Image) -> nib.Nifti1Image:
+    """Return vertebral levels along the cord that fit its spinal levels, of 15 mm each."""
+    levels = np.asarray(canal.dataobj)
+    voxels = np.argwhere(levels)
+    height = (canal.affine @ [*np.argwhere(levels == 5).mean(axis=0), 1])[2]
+    above = (to_world(voxels, canal.affine)[:, 2] - height) / 15
+    coordinate = disc_coordinate(5) - above
+    found = np.zeros_like(levels)
+    found[tuple(voxels.T)] = np.floor(coordinate)
+    return nib.Nifti1Image(found, canal.affine)
+
+
+def test_a_shift_is_found_by_the_levels_of_the_canal(
+    images: tuple[nib.Nifti1Image, nib.Nifti1Image],
+) -> None:
+    labels, cord = images
+    _, canal = spinal_levels(labels, cord=cord, method="midpoint")
+    report = check(relabel(labels, shift=1), cord=cord, located=canal)
+    assert [(shift.source, shift.shift) for shift in report.shifts] == [("locator", -1)]
+
+
+def test_tables_are_data_frames(images: tuple[nib.Nifti1Image, nib.Nifti1Image]) -> None:
+    pytest.importorskip("pandas")
+    labels, cord = images
+    whole, part = check(labels, cord=cord), check(relabel(labels, {5: 0}), cord=cord)
+    assert whole.to_dataframe()["level"].tolist() == list(range(2, 10))
+    none = Report((), (), (), "none").flags_dataframe()
+    flags = part.flags_dataframe()
+    assert len(none) == 0
+    assert list(flags.columns) == list(none.columns)
+    assert flags.set_index("code").loc["level_missing", "level"] == 5
+    assert {"value", "expected", "source", "text"} <= set(flags.columns)
+
+
+@pytest.mark.network
+def test_an_image_in_memory_is_segmented_as_its_file_is(tmp_path: Path) -> None:
+    path = write_image(tmp_path / "image.nii.gz", axcodes="PSR")
+    folder = str(write_model(tmp_path / "model"))
+    settings = Settings(Options(engine="openvino", device="cpu"), tiles="all", raw=True)
+    wanted, _ = segment(path, model=folder, settings=settings)
+    image = nib.load(path)
+    found, _ = segment(image, model=folder, settings=settings)
+    voxels = np.asarray(image.dataobj)
+    again, _ = segment(voxels, affine=image.affine, model=folder, settings=settings)
+    assert np.array_equal(found.dataobj, wanted.dataobj)
+    assert np.array_equal(again.dataobj, wanted.dataobj)
+    assert np.array_equal(again.affine, image.affine)
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:

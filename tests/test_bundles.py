@@ -77,6 +77,55 @@ def test_extents_are_without_bias_wherever_voxels_fall(
     assert abs(np.mean(errors)) < 0.25
 
 
+def height_errors(
+    slice_mm: float, *, bend: float = 0.0, oblique: tuple[float, float, float] = (0.0, 0.0, 0.0)
+) -> np.ndarray:
+    """Return the errors of the levels' heights in mm, wherever slices fall along the cord."""
+    errors: list[float] = []
+    for seed, phase in enumerate(np.arange(0.05, 1, 0.1)):
+        phantom = make_phantom(
+            typical_bundles((5, 6), seed=seed),
+            voxel_mm=(0.6, 0.6, slice_mm),
+            bend_per_mm=bend,
+            oblique_degrees=oblique,
+            phase=(0.3, phase, phase),
+        )
+        bundles = find_bundles(phantom.labels, phantom.affine, cord=phantom.cord)
+        errors += [
+            found.height - float(np.ptp(phantom.extent(found.level)))
+            for found in summarise(bundles.items)
+        ]
+    return np.array(errors)
+
+
+@pytest.mark.parametrize("slice_mm", [0.5, 0.8, 1.2])
+@pytest.mark.parametrize(
+    ("bend", "oblique"),
+    [(0.0, (0.0, 0.0, 0.0)), (1 / 80, (0.0, 0.0, 0.0)), (0.0, (20.0, 8.0, 0.0))],
+)
+def test_heights_are_within_a_slice_and_right_on_average(
+    slice_mm: float, bend: float, oblique: tuple[float, float, float]
+) -> None:
+    errors = height_errors(slice_mm, bend=bend, oblique=oblique)
+    assert np.abs(errors).max() <= max(slice_mm, 0.5)
+    assert abs(errors.mean()) < 0.15 * slice_mm
+    assert errors.std() < 1.1 * slice_mm / np.sqrt(6)
+
+
+def test_heights_almost_two_slices_apart_can_give_one_label_map() -> None:
+    def drawn(longer: float) -> np.ndarray:
+        ends = (20.39 - longer / 2, 31.21 + longer / 2)  # slices lie at 20.4 and 31.2 mm
+        bundle = PhantomBundle(6, "left", "dorsal", *ends)
+        return make_phantom(
+            (bundle, PhantomBundle(9, "left", "dorsal", 50, 52)),
+            voxel_mm=(0.8, 0.8, 1.2),
+            phase=(0.0, 0.0, 0.0),
+        ).labels
+
+    grown = [np.array_equal(drawn(0), drawn(longer)) for longer in (2.3, 2.5)]
+    assert grown == [True, False]
+
+
 def test_a_block_on_a_grid_along_the_cord_reaches_to_its_voxels_outer_faces() -> None:
     phantom = make_phantom(typical_bundles(LEVELS), voxel_mm=(0.8, 0.8, 0.8))
     line = fit_centreline(phantom.labels, phantom.affine, cord=phantom.cord)

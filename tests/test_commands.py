@@ -115,11 +115,12 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def write_commands(folder: Path) -> None:
     folder.mkdir()
     program = Path(__file__).with_name("shown_command.py")
-    for name in ("sct_deepseg", "sct_rootlets"):
-        words = shlex.join([sys.executable, str(program), name])
+    # A link to the interpreter would not find the packages of its environment.
+    commands = {name: [str(program), name] for name in ("sct_deepseg", "sct_rootlets")}
+    for name, arguments in {**commands, "python": list[str]()}.items():
+        words = shlex.join([sys.executable, *arguments])
         (folder / name).write_text(f'#!/bin/sh\nexec {words} "$@"\n')
         (folder / name).chmod(0o755)
-    (folder / "python").symlink_to(sys.executable)
 
 
 def write_study(shared: Path) -> None:

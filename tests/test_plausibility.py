@@ -70,6 +70,14 @@ def test_a_level_that_is_missing_in_view_is_flagged(level: int) -> None:
     assert codes(report) == {"level_missing"}
 
 
+def test_a_level_missing_above_the_rootlets_is_said_to_lie_above_them() -> None:
+    labels = np.where(phantom().labels == 2, 0, phantom().labels).astype(np.uint8)
+    padded = np.pad(labels, ((0, 0), (0, 0), (0, 20)))
+    (flag,) = [f for f in check(padded, phantom().affine).flags if f.code == "level_missing"]
+    assert flag.level == 2
+    assert "mm above the first rootlets" in flag.text
+
+
 def test_a_level_beyond_the_image_is_not_missing() -> None:
     labels = phantom().labels
     first = np.argwhere(labels == 3)[:, 2].min()

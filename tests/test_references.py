@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import nibabel as nib
 import numpy as np
 import pytest
 
@@ -42,6 +45,28 @@ def test_only_discs_count_as_discs() -> None:
     found = disc_points(labels, np.eye(4))
     assert sorted(found) == [3, 4]
     assert found[4] == pytest.approx([1, 1, 3])
+
+
+def test_discs_are_where_vertebral_levels_along_the_cord_meet() -> None:
+    cord = np.zeros((13, 9, 100), np.uint8)
+    for level in range(2, 8):
+        cord[2:11, 2:7, 90 - 14 * (level - 1) : 90 - 14 * (level - 2)] = level
+    found = disc_points(cord, np.eye(4))
+    assert sorted(found) == [3, 4, 5, 6, 7]
+    for disc, point in found.items():
+        assert point == pytest.approx([6, 4, 90 - 14 * (disc - 2) - 0.5])
+
+
+@pytest.mark.data
+@pytest.mark.parametrize("name", ["pam50/PAM50", "pam50_small/PAM50_small"])
+def test_vertebral_levels_of_the_template_give_its_discs(name: str, shared_data: Path) -> None:
+    levels = nib.load(shared_data / f"{name}_levels.nii.gz")
+    discs = nib.load(shared_data / f"{name}_label_disc.nii.gz")
+    found = disc_points(np.asarray(levels.dataobj), levels.affine)
+    wanted = disc_points(np.asarray(discs.dataobj), discs.affine)
+    assert set(found) >= set(range(2, 12))
+    for disc in set(found) & set(wanted):
+        assert found[disc] == pytest.approx(wanted[disc], abs=1.01)
 
 
 def test_one_disc_is_too_few() -> None:

@@ -85,6 +85,8 @@ def test_levels_begin_and_end_where_the_phantom_says(
         assert row["spinal_level"] == span.level
         assert row["distance_from_pmj_end"] == pytest.approx(span.start, abs=voxel)
         assert row["distance_from_pmj_start"] == pytest.approx(span.end, abs=voxel)
+        middle = (span.start + span.end) / 2
+        assert row["distance_from_pmj_midpoint"] == pytest.approx(middle, abs=voxel)
         assert row["height"] == pytest.approx(span.height, abs=voxel)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from sct_rootlets_task.analysis.centreline import line_through_rootlets
-from sct_rootlets_task.analysis.geometry import require_same_grid, to_world, voxel_volume
+from sct_rootlets_task.analysis.geometry import level_map, require_same_grid, to_world, voxel_volume
 from sct_rootlets_task.errors import ImageError, MissingDependencyError
 from sct_rootlets_task.levels import level_name
 
@@ -132,12 +132,11 @@ def compare_images(image: Any, reference: Any) -> tuple[Agreement, ...]:
 
     See :func:`sct_rootlets_task.analysis.agreement.compare`.
     """
-    labels = np.asarray(image.dataobj)
-    other = np.asarray(reference.dataobj)
+    labels, other = level_map(image), level_map(reference)
     require_same_grid(
         labels, image.affine, other=other, other_affine=reference.affine, name="reference"
     )
-    return compare(labels.astype(np.uint8), other.astype(np.uint8), image.affine)
+    return compare(labels, other, image.affine)
 
 
 def _agreement(name: str, found: np.ndarray, wanted: np.ndarray, affine: np.ndarray) -> Agreement:

@@ -310,13 +310,15 @@ def to_dataframe(bundles: Bundles) -> Any:
     return table(rows)
 
 
-def table(rows: list[dict[str, Any]]) -> Any:
+def table(rows: list[dict[str, Any]], columns: list[str] | None = None) -> Any:
     """Return rows as a pandas data frame.
 
     Parameters
     ----------
     rows : list of dict
         One dict a row, with the columns as keys.
+    columns : list of str, optional
+        The columns, for a table that may have no row.
 
     Raises
     ------
@@ -330,7 +332,7 @@ def table(rows: list[dict[str, Any]]) -> Any:
             "A table as a data frame needs pandas, which is not installed. Run 'pip install "
             "pandas', or use the rows themselves."
         ) from error
-    return pandas.DataFrame(rows)
+    return pandas.DataFrame(rows, columns=columns)
 
 
 def _bundle(

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from sct_rootlets_task.errors import ImageError
+from sct_rootlets_task.errors import ImageError, UsageError
 
 _SAME_GRID_MM = 0.1
 
@@ -134,6 +134,64 @@ def require_same_grid(
             f"Expected the {name} on the grid of the segmentation, found voxels up to "
             f"{apart.max():.1f} mm apart. {advice}"
         )
+
+
+def as_image(data: Any, affine: np.ndarray | None) -> Any:
+    """Return a nibabel image of an array and its affine; an image is returned as it is.
+
+    Parameters
+    ----------
+    data : nibabel.Nifti1Image, or ndarray of shape (i, j, k)
+        The image, or its voxels.
+    affine : ndarray of float, shape (4, 4), or None
+        Voxel index to world mm, for an array.
+
+    Raises
+    ------
+    UsageError
+        If there is an array without an affine, or one that is not of shape (4, 4).
+    """
+    import nibabel as nib
+
+    if hasattr(data, "dataobj"):
+        return data
+    if affine is None or np.shape(affine) != (4, 4):
+        found = "none" if affine is None else f"one of shape {np.shape(affine)}"
+        raise UsageError(
+            f"Expected an affine of shape (4, 4) beside an array, found {found}. Give affine=…, or "
+            "a nibabel image."
+        )
+    return nib.Nifti1Image(np.asarray(data, dtype=np.float32), np.asarray(affine, dtype=float))
+
+
+def level_map(image: Any) -> np.ndarray:
+    """Return the voxels of a nibabel image that has to be a level map.
+
+    Parameters
+    ----------
+    image : nibabel.Nifti1Image
+        Whole numbers from 0 to 255, of three dimensions.
+
+    Returns
+    -------
+    ndarray of uint8, shape (i, j, k)
+
+    Raises
+    ------
+    ImageError
+        If the image holds something else.
+    """
+    values = np.asarray(image.dataobj)
+    if values.ndim != 3:
+        raise ImageError(f"Expected a level map of three dimensions, found {values.ndim}.")
+    labels = values.astype(np.uint8)
+    wrong = values[labels != values]
+    if wrong.size:
+        raise ImageError(
+            f"Expected whole numbers from 0 to 255 in a level map, found {wrong[0]:g}. Give a "
+            "segmentation, not an image or a probability map."
+        )
+    return labels
 
 
 def like(image: Any, labels: np.ndarray) -> Any:

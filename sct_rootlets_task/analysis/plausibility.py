@@ -27,7 +27,12 @@ from sct_rootlets_task.analysis.bundles import (
 )
 from sct_rootlets_task.analysis.centreline import CentreLine, fit_centreline
 from sct_rootlets_task.analysis.consistency import STRAY_MM3, sound_bundles, stray_voxels
-from sct_rootlets_task.analysis.geometry import require_same_grid, slice_axis, to_world
+from sct_rootlets_task.analysis.geometry import (
+    level_map,
+    require_same_grid,
+    slice_axis,
+    to_world,
+)
 from sct_rootlets_task.analysis.level_fit import MARGIN, LevelFit, fit_levels
 from sct_rootlets_task.analysis.references import (
     References,
@@ -186,6 +191,16 @@ class Report:
             "Shifts": [asdict(shift) for shift in self.shifts],
         }
 
+    def flags_dataframe(self) -> Any:
+        """Return a pandas data frame: one row a flag, by the fields of :class:`Flag`.
+
+        Raises
+        ------
+        MissingDependencyError
+            If pandas is not installed.
+        """
+        return table([asdict(flag) for flag in self.flags], list(Flag.__dataclass_fields__))
+
     def to_dataframe(self) -> Any:
         """Return a pandas data frame: one row a level, with the codes of its flags.
 
@@ -266,8 +281,7 @@ def check_image(
     references: References | None = None,
 ) -> Report:
     """Check a nibabel image; see :func:`check`."""
-    labels = np.asarray(image.dataobj).astype(np.uint8)
-    return check(labels, image.affine, levels=levels, references=references)
+    return check(level_map(image), image.affine, levels=levels, references=references)
 
 
 def summarise(bundles: Sequence[Bundle]) -> tuple[LevelSummary, ...]:
@@ -511,9 +525,16 @@ def _check_missing(scene: _Scene) -> Iterator[Flag]:
         between = min(present) < level < max(present)
         place = _expected_midpoint(level, present)
         if between or (place is not None and _in_view(scene, place)):
-            near = "" if place is None else f" about {place:.0f} mm along the cord"
-            text = f"{describe(level)} was not found; it is expected{near}."
+            text = f"{describe(level)} was not found; it is expected{_near(place)}."
             yield Flag("level_missing", level, None, 0.0, (1.0, None), "bundles", _CADOTTE, text)
+
+
+def _near(place: float | None) -> str:
+    """Say where an arc length is, which is negative above what the line was fitted to."""
+    if place is None:
+        return ""
+    where = "along the cord" if place >= 0 else "above the first rootlets"
+    return f" about {abs(place):.0f} mm {where}"
 
 
 def _expected_midpoint(level: int, present: Mapping[int, LevelSummary]) -> float | None:

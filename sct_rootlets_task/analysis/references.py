@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,8 @@ _LOCATED_SHARED_SD = 0.2
 _LOCATED_OWN_SD = 0.25
 _SHIFTS = (-3, -2, -1, 0, 1, 2, 3)
 _NEAR_CANAL_MM = 15.0
+_LAST_DISC = 20
+_TOUCHING_VOXELS = 1.1
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,13 +103,15 @@ def pmj_point(label: np.ndarray, affine: np.ndarray) -> np.ndarray:
 
 
 def disc_points(labels: np.ndarray, affine: np.ndarray) -> dict[int, np.ndarray]:
-    """Return the world point of each disc of a disc label image (SCT's numbers).
+    """Return the world point of each disc of a label image (SCT's numbers).
 
     Parameters
     ----------
     labels : ndarray of int, shape (i, j, k)
-        One value a disc; of several voxels the mean is taken. Values that are no disc of the
-        cervical or thoracic spine (PMJ and the like, 21 and above) are left out.
+        One value a disc, of whose voxels the mean is taken; or vertebral levels along the cord, one
+        following upon the other, as ``sct_label_vertebrae`` colours the cord: there, disc n lies
+        where level n − 1 touches level n. Values that are no disc of the cervical or thoracic spine
+        (PMJ and the like, 21 and above) are left out.
     affine : ndarray of float, shape (4, 4)
         Voxel index to world mm; need not be the segmentation's.
 
@@ -117,14 +122,33 @@ def disc_points(labels: np.ndarray, affine: np.ndarray) -> dict[int, np.ndarray]
     """
     indices = np.argwhere(labels)
     values = np.round(labels[tuple(indices.T)]).astype(int)
+    known = (values >= 1) & (values <= _LAST_DISC)
+    indices, values = indices[known], values[known]
+    borders = _borders(indices, values)
     points = to_world(indices, affine)
-    found = {int(v): points[values == v].mean(axis=0) for v in np.unique(values) if 1 <= v <= 20}
+    found = {int(v): points[values == v].mean(axis=0) for v in np.unique(values)}
+    if len(borders) > len(found) / 2:
+        found = {disc: to_world(voxels, affine).mean(axis=0) for disc, voxels in borders.items()}
     if len(found) < 2:
         raise ImageError(
             f"Expected the labels of at least two intervertebral discs, found {sorted(found)}. "
             "Give disc labels as sct_label_vertebrae writes them."
         )
     return found
+
+
+def _borders(indices: np.ndarray, values: np.ndarray) -> dict[int, np.ndarray]:
+    """Return, for each value that touches the one below, the voxels of the two that touch."""
+    from scipy.spatial import cKDTree
+
+    borders = {}
+    for upper, lower in pairwise(np.unique(values)):
+        first, second = indices[values == upper], indices[values == lower]
+        near = cKDTree(second).query(first, distance_upper_bound=_TOUCHING_VOXELS)
+        touching = np.isfinite(near[0])
+        if lower == upper + 1 and touching.any():
+            borders[int(lower)] = (first[touching] + second[near[1][touching]]) / 2
+    return borders
 
 
 def references_from_images(

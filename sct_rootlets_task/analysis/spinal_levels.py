@@ -37,6 +37,7 @@ from sct_rootlets_task.analysis.bundles import (
 )
 from sct_rootlets_task.analysis.consistency import sound_bundles
 from sct_rootlets_task.analysis.geometry import (
+    level_map,
     like,
     require_same_grid,
     slice_axis,
@@ -250,7 +251,7 @@ def spinal_levels_image(
     ImageError
         If the cord mask lies on another grid, or an image is empty.
     """
-    labels = np.asarray(image.dataobj).astype(np.uint8)
+    labels = level_map(image)
     mask = None if cord is None else np.asarray(cord.dataobj)
     if mask is not None:
         require_same_grid(labels, image.affine, other=mask, other_affine=cord.affine)

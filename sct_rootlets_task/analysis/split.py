@@ -77,9 +77,9 @@ def split_image(image: Any, cord: Any) -> dict[str, Any]:
     ImageError
         If the two images lie on different grids.
     """
-    from sct_rootlets_task.analysis.geometry import like, require_same_grid
+    from sct_rootlets_task.analysis.geometry import level_map, like, require_same_grid
 
-    labels, mask = np.asarray(image.dataobj).astype(np.uint8), np.asarray(cord.dataobj)
+    labels, mask = level_map(image), np.asarray(cord.dataobj)
     require_same_grid(labels, image.affine, other=mask, other_affine=cord.affine)
     return {
         name: like(image, part) for name, part in split(labels, image.affine, cord=mask).items()

@@ -15,7 +15,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-i", required=True, metavar="SEG", help="Level map.")
     parser.add_argument("-s", metavar="CORD", help="Cord mask on the same grid.")
     parser.add_argument("-pmj", metavar="PMJ", help="Label image of the pontomedullary junction.")
-    parser.add_argument("-discs", metavar="DISCS", help="Label image of the discs (SCT's numbers).")
+    parser.add_argument(
+        "-discs",
+        metavar="DISCS",
+        help="Label image of the discs, or of vertebral levels along the cord (SCT's numbers).",
+    )
     parser.add_argument(
         "-locator", metavar="IMAGE", help="Image, for the locator's independent opinion."
     )

@@ -27,7 +27,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "-map", metavar="OLD:NEW,…", help="Replace levels by a table; 0 removes a level."
     )
     how.add_argument(
-        "-discs", metavar="DISCS", help="Take the levels from disc labels (SCT's numbers)."
+        "-discs",
+        metavar="DISCS",
+        help="Take the levels from labels of the discs, or of vertebral levels along the cord "
+        "(SCT's numbers).",
     )
     how.add_argument(
         "-locator", metavar="IMAGE", help="Take the levels from the locator's view of the image."
