@@ -13,8 +13,9 @@ torch = pytest.importorskip("torch")
 
 from sct_rootlets_task.network.loading import Options, load_network  # noqa: E402
 from sct_rootlets_task.network.model_folder import read_model_folder  # noqa: E402
-from training import trainer  # noqa: E402
+from training import evaluate, trainer  # noqa: E402
 from training.artefacts import FAMILIES, Artist  # noqa: E402
+from training.average import average  # noqa: E402
 from training.cases import LOCATOR, STARTER, Case, CaseMaker, Recipe  # noqa: E402
 from training.template import BELOW, BORDERS, UNKNOWN, classes_of_slices  # noqa: E402
 from training.worlds import World, coarser, hybrid, load_template  # noqa: E402
@@ -177,6 +178,25 @@ def test_written_folders_run_in_the_package_and_keep_their_size(model: str, tmp_
         scaled = (volume - volume.mean()) / volume.std()
         wanted = network(torch.from_numpy(scaled)[None, None])[0].argmax(0).numpy()
     assert np.mean(got == wanted) > 0.98
+
+
+def test_averaged_weights_lie_halfway(tmp_path: Path) -> None:
+    networks = [trainer.build_network("locator") for _ in range(3)]
+    folders = [tmp_path / name for name in ("a", "b")]
+    for network, folder in zip(networks, folders, strict=False):
+        trainer.write_folder(network, "locator", folder)
+    trainer.load_weights(networks[2], average("locator", folders, tmp_path / "mean"))
+    first, second, mean = (dict(network.named_parameters()) for network in networks)
+    for name, value in mean.items():
+        assert torch.allclose(value, (first[name] + second[name]) / 2, atol=1e-3)
+
+
+def test_voxels_count_as_near_up_to_a_diagonal_step() -> None:
+    some, others = np.zeros((2, 9, 9, 9), bool)
+    others[4, 4, 4] = True
+    some[5, 5, 5] = some[4, 4, 7] = True
+    assert evaluate._near_share(some, others) == 0.5
+    assert evaluate._near_share(some & False, others) is None
 
 
 @pytest.mark.data

@@ -112,11 +112,14 @@ def synthetic(judge: Judge, n: int) -> Iterator[Row]:
         case = CaseMaker(starter_groups(worlds), WHOLE, (SEED, number)).make(family)
         levels = case.levels.numpy().transpose(2, 1, 0)
         image = _in_memory(case.image.numpy().transpose(2, 1, 0), WHOLE.voxel_mm)
-        found = {a.level: a for a in compare(judge.segment(image), levels, image.affine)}
+        labels = judge.segment(image)
+        found = {a.level: a for a in compare(labels, levels, image.affine)}
         errors = _level_errors(judge.locate(image), case.classes.numpy().T, image.affine)
         rows.append({
             "family": family, "binary Dice": found[ALL].dice, "macro Dice": found[MEAN].dice,
             "midpoint error mm": found[MEAN].midpoint_error_mm, "errors": errors,
+            "found within a voxel": _near_share(levels > 0, labels > 0),
+            "true within a voxel": _near_share(labels > 0, levels > 0),
         })  # fmt: skip
     for family in (*FAMILIES, "all"):
         chosen = [row for row in rows if family in (row["family"], "all")]
@@ -128,13 +131,27 @@ def synthetic(judge: Judge, n: int) -> Iterator[Row]:
             "cases": len(chosen),
             **{
                 name: _mean(row[name] for row in chosen)
-                for name in ("binary Dice", "macro Dice", "midpoint error mm")
+                for name in (
+                    "binary Dice",
+                    "found within a voxel",
+                    "true within a voxel",
+                    "macro Dice",
+                    "midpoint error mm",
+                )
             },
             "level error, mean": _mean(steps),
             "along the cord, mean": _mean(along),
             "along the cord, 95 %": float(np.percentile(along, 95)) if along.size else None,
             "canal found": _mean(e.found for e in errors),
         }
+
+
+def _near_share(some: np.ndarray, others: np.ndarray) -> float | None:
+    """Return the share of some voxels with one of the others among their 26 neighbours or there."""
+    from scipy.ndimage import binary_dilation
+
+    near = binary_dilation(others, np.ones((3, 3, 3)))
+    return float(near[some].mean()) if some.any() else None
 
 
 @cache

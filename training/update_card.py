@@ -34,6 +34,8 @@ def figures(results: dict[str, list[Entry]]) -> Iterator[Entry]:
         group = f"{row['family']}, {row['cases']} cases"
         for name in (
             "binary Dice",
+            "found within a voxel",
+            "true within a voxel",
             "macro Dice",
             "level error, mean",
             "along the cord, mean",
