@@ -182,7 +182,8 @@ def test_a_crash_on_one_image_names_it_and_does_not_stop_the_others(
         def predict(
             self, volume: np.ndarray, spacing: Sequence[float], near: np.ndarray | None = None
         ) -> np.ndarray:
-            if volume.size < np.prod(SHAPE):
+            is_locator = "above" in self.folder.classes  # it sees a coarser image
+            if volume.size < np.prod(SHAPE) and not is_locator:
                 raise IndexError("a fault nobody foresaw")
             return super().predict(volume, spacing, near)
 
