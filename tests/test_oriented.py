@@ -34,7 +34,7 @@ def image(axcodes: str, sizes: tuple[float, float, float]) -> InputImage:
         nib.io_orientation(canonical), nib.orientations.axcodes2ornt(axcodes)
     )
     turned = whole.as_reoriented(there)
-    return InputImage("x.nii.gz", np.asarray(turned.dataobj), turned.affine, turned.header)  # type: ignore[arg-type]
+    return InputImage("x.nii.gz", np.asarray(turned.dataobj), turned.affine, turned.header)
 
 
 @pytest.mark.parametrize("axcodes", ["RAS", "LPI", "PSR", "SAL"])
@@ -42,7 +42,7 @@ def image(axcodes: str, sizes: tuple[float, float, float]) -> InputImage:
 def test_classes_come_back_on_the_grid_of_the_image(axcodes: str, grain: float | None) -> None:
     given = image(axcodes, (0.5, 0.5, 0.5))
     network = Brightness()
-    result = OrientedNetwork(None, network, "LPI", grain).classes(given)  # type: ignore[arg-type]
+    result = OrientedNetwork(None, network, "LPI", grain).classes(given)
     assert (result == given.data).all()
     shape, spacing = network.seen[0]
     assert shape == ((18, 15, 12) if grain is None else (6, 5, 4))
@@ -50,6 +50,6 @@ def test_classes_come_back_on_the_grid_of_the_image(axcodes: str, grain: float |
 
 
 def test_a_prediction_of_another_shape_is_refused() -> None:
-    network = OrientedNetwork(None, Brightness(missing=1), "LPI")  # type: ignore[arg-type]
+    network = OrientedNetwork(None, Brightness(missing=1), "LPI")
     with pytest.raises(ModelError, match="shape"):
         network.classes(image("RAS", (1, 1, 1)))
