@@ -214,12 +214,14 @@ class Task:
         release : Release or None
             None for a model folder of the user's own.
         classes : collection of str
-            Names of its classes. A model of one's own whose only class is ``rootlets`` takes its
-            levels from the locator.
+            Names of its classes. A model whose only class is ``rootlets``, installed in the place
+            of a release or not, takes its levels from the locator unless the release says
+            otherwise.
         """
-        if release is None and set(classes) - {"background"} == {"rootlets"}:
+        own = release.level_source if release else None
+        if own is None and set(classes) - {"background"} == {"rootlets"}:
             return ByLocator()
-        return (release.level_source if release else None) or self.level_source
+        return own or self.level_source
 
 
 def _expect(ok: bool, where: str, expected: str, found: object) -> None:

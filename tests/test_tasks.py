@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from sct_rootlets_task.errors import TaskDefinitionError, UsageError
-from sct_rootlets_task.levels import ByLocator, ByName
+from sct_rootlets_task.levels import ByLocator, ByMap, ByName
 from sct_rootlets_task.postprocess import HookContext
 from sct_rootlets_task.tasks import BUNDLED, ROOTLETS, TASKS, Release, build_registry
 
@@ -129,3 +129,13 @@ def test_an_unknown_release_is_a_usage_error_that_names_the_known() -> None:
 def test_a_release_needs_no_more_than_tag_text_and_mirror() -> None:
     release = Release("r1", "A model.", ("https://example.org/r1.zip",))
     assert replace(ROOTLETS, releases=(release,), default="r1", fallback=None).release() is release
+
+
+def test_a_model_that_knows_only_rootlets_takes_its_levels_from_the_locator() -> None:
+    binary = ("background", "rootlets")
+    for release in (None, PUBLISHED):
+        assert isinstance(ROOTLETS.levels_of(release, binary), ByLocator)
+        named = ROOTLETS.levels_of(release, ("background", "lvl2", "lvl3"))
+        assert named == ROOTLETS.level_source
+    told = replace(PUBLISHED, level_source=ByMap(((1, 5),)))
+    assert ROOTLETS.levels_of(told, binary) == told.level_source
