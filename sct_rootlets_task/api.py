@@ -172,7 +172,8 @@ def relabel(
     asked = [name for name, way in ways.items() if way is not None]
     if len(asked) != 1:
         raise UsageError(
-            f"Expected one of {', '.join(ways)}, found {' and '.join(asked) or 'none'}."
+            f"Expected one of {', '.join(ways)}, found {' and '.join(asked) or 'none'}. Give "
+            "exactly one of them."
         )
     source = _image(image, affine)
     labels, grid = level_map(source), source.affine
