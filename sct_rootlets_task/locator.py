@@ -87,6 +87,22 @@ class LocatedLevels:
     line: CentreLine | None = None
 
 
+@dataclass(frozen=True, eq=False)
+class Canal:
+    """The canal as a locator sees it, and where along it each class begins and ends.
+
+    Parameters
+    ----------
+    classes : ndarray of uint8, shape (i, j, k)
+        Class of the locator at each voxel; 0 is outside the canal.
+    field : LevelField or None
+        The classes along the centre line; None if no canal was found.
+    """
+
+    classes: np.ndarray
+    field: LevelField | None
+
+
 def canal_levels(classes: Mapping[str, int]) -> dict[int, int]:
     """Return which level each class of a locator stands for.
 
@@ -190,7 +206,7 @@ def level_field(
     return fit_level_field(ranks[canal], affine)
 
 
-def in_order(canal: np.ndarray, affine: np.ndarray, classes: Mapping[str, int]) -> np.ndarray:
+def fit_canal(found: np.ndarray, affine: np.ndarray, classes: Mapping[str, int]) -> Canal:
     """Return the canal with its classes in order from head to tail.
 
     Single voxels that are off take the class of their stretch of the canal; what is not part of
@@ -198,19 +214,16 @@ def in_order(canal: np.ndarray, affine: np.ndarray, classes: Mapping[str, int]) 
 
     Parameters
     ----------
-    canal : ndarray of uint8, shape (i, j, k)
+    found : ndarray of uint8, shape (i, j, k)
         Class of the locator at each voxel; 0 is outside the canal.
     affine : ndarray of float, shape (4, 4)
         Voxel index to RAS+ mm.
     classes : mapping of str to int
         Class names of the locator.
-
-    Returns
-    -------
-    ndarray of uint8, shape (i, j, k)
     """
-    canal = one_canal(canal, affine)
-    return _as_fitted(canal, affine, classes, level_field(canal, affine, classes))
+    found = one_canal(found, affine)
+    field = level_field(found, affine, classes)
+    return Canal(_as_fitted(found, affine, classes, field), field)
 
 
 def _as_fitted(
@@ -229,32 +242,31 @@ def _as_fitted(
 
 
 def located_levels(
-    canal: np.ndarray, affine: np.ndarray, classes: Mapping[str, int]
+    found: np.ndarray, affine: np.ndarray, classes: Mapping[str, int]
 ) -> LocatedLevels:
     """Return the levels that a locator's classes stand for, put in order.
 
-    Parameters are those of :func:`in_order`.
+    Parameters are those of :func:`fit_canal`.
     """
-    canal = one_canal(canal, affine)
-    field = level_field(canal, affine, classes)
+    canal = fit_canal(found, affine, classes)
     of_class = canal_levels(classes)
     table = np.zeros(256, dtype=np.uint8)
     table[list(of_class)] = list(of_class.values())
-    labels = table[_as_fitted(canal, affine, classes, field)]
-    if field is None:
+    labels = table[canal.classes]
+    if canal.field is None:
         return LocatedLevels(labels)
     levels = table[class_order(classes)]
-    found = [
+    runs = [
         LocatedLevel(int(levels[run.rank]), run.start, run.end, run.agreement)
-        for run in field.runs
+        for run in canal.field.runs
         if levels[run.rank]
     ]
-    return LocatedLevels(labels, tuple(found), field.line)
+    return LocatedLevels(labels, tuple(runs), canal.field.line)
 
 
 def levels_beside_canal(
     rootlets: np.ndarray,
-    canal: np.ndarray,
+    canal: Canal,
     affine: np.ndarray,
     *,
     classes: Mapping[str, int],
@@ -274,8 +286,8 @@ def levels_beside_canal(
     ----------
     rootlets : ndarray of bool, shape (i, j, k)
         Rootlet voxels.
-    canal : ndarray of uint8, shape (i, j, k)
-        Class of the locator at each voxel; 0 is outside the canal.
+    canal : Canal
+        What :func:`fit_canal` gives, on the same grid.
     affine : ndarray of float, shape (4, 4)
         Voxel index to RAS+ mm, for both arrays.
     classes : mapping of str to int
@@ -298,19 +310,20 @@ def levels_beside_canal(
     from scipy.ndimage import label
     from scipy.spatial import cKDTree
 
-    if rootlets.shape != canal.shape:
-        raise LevelSourceError(f"Expected one grid, found {rootlets.shape} and {canal.shape}.")
+    if rootlets.shape != canal.classes.shape:
+        raise LevelSourceError(
+            f"Expected one grid, found {rootlets.shape} and {canal.classes.shape}."
+        )
     result = np.zeros(rootlets.shape, dtype=np.uint8)
     candidates = np.argwhere(rootlets)
-    field = level_field(canal, affine, classes)
-    if field is None or not len(candidates):
+    if canal.field is None or not len(candidates):
         return result
-    tree = cKDTree(to_world(np.argwhere(canal), affine))
+    tree = cKDTree(to_world(np.argwhere(canal.classes), affine))
     distance, _ = tree.query(to_world(candidates, affine), distance_upper_bound=source.reach_mm)
     voxels = candidates[np.isfinite(distance)]
     of_rank = _level_of_class(classes, expected)[class_order(classes)]
-    arcs = field.line.project(to_world(voxels, affine))[:, 0]
-    field = field.between_rootlets(arcs)
+    arcs = canal.field.line.project(to_world(voxels, affine))[:, 0]
+    field = canal.field.between_rootlets(arcs)
     kept = np.zeros(rootlets.shape, dtype=bool)
     kept[tuple(voxels.T)] = True
     components, _ = label(kept, structure=np.ones((3, 3, 3)))

@@ -20,9 +20,10 @@ from sct_rootlets_task.analysis.consistency import keep_largest
 from sct_rootlets_task.errors import ModelError
 from sct_rootlets_task.images import InputImage
 from sct_rootlets_task.locator import (
+    Canal,
     LocatedLevels,
     canal_levels,
-    in_order,
+    fit_canal,
     levels_beside_canal,
     located_levels,
     search_region,
@@ -209,20 +210,20 @@ class Segmenter:
         located = self._independent_levels(canal)
         return Segmentation(labels, tuple(steps), seconds, tiles, tuple(warnings), located)
 
-    def _canal(self, image: InputImage) -> np.ndarray | None:
-        """Return the locator's class of each voxel, in order from head to tail."""
+    def _canal(self, image: InputImage) -> Canal | None:
+        """Return the canal as the locator sees it, in order from head to tail."""
         if self._locator is None:
             return None
         found = self._locator.classes(image)
-        return in_order(found, image.affine, self._locator.folder.classes)
+        return fit_canal(found, image.affine, self._locator.folder.classes)
 
-    def _independent_levels(self, canal: np.ndarray | None) -> np.ndarray | None:
+    def _independent_levels(self, canal: Canal | None) -> np.ndarray | None:
         if canal is None or self._locator is None or isinstance(self._source, lv.ByLocator):
             return None
-        return lv.relabel(canal, canal_levels(self._locator.folder.classes))
+        return lv.relabel(canal.classes, canal_levels(self._locator.folder.classes))
 
     def _classes(
-        self, image: InputImage, canal: np.ndarray | None, near: np.ndarray | None
+        self, image: InputImage, canal: Canal | None, near: np.ndarray | None
     ) -> tuple[np.ndarray, tuple[int, int]]:
         """Return the class of each voxel, and how many tiles were run of how many."""
         if isinstance(self._source, lv.ByLocator) and near is not None and not near.any():
@@ -233,7 +234,7 @@ class Segmenter:
             classes = self._main.classes(image)
         return classes, self.network.tiles_run
 
-    def _found_too_little(self, classes: np.ndarray, canal: np.ndarray, image: InputImage) -> bool:
+    def _found_too_little(self, classes: np.ndarray, canal: Canal, image: InputImage) -> bool:
         """Tell whether the network found less than half of the levels that the locator did.
 
         Then the locator may have misled it. A model without levels of its own has no say.
@@ -243,7 +244,7 @@ class Segmenter:
         found = lv.count_levels(lv.relabel(classes, self._levels))
         return len(found) < len(self._located(canal, image)) / 2
 
-    def _search_region(self, canal: np.ndarray | None, image: InputImage) -> np.ndarray | None:
+    def _search_region(self, canal: Canal | None, image: InputImage) -> np.ndarray | None:
         """Return a mask that covers the rootlets; None for everywhere."""
         if canal is None or self._locator is None:
             return None
@@ -252,7 +253,7 @@ class Segmenter:
         if self.settings.tiles == "all" or not is_sure:
             return None
         return search_region(
-            canal,
+            canal.classes,
             image.affine,
             classes=self._locator.folder.classes,
             expected=self.task.levels,
@@ -260,12 +261,12 @@ class Segmenter:
             margin_mm=_MARGIN_MM,
         )
 
-    def _located(self, canal: np.ndarray, image: InputImage) -> list[int]:
+    def _located(self, canal: Canal, image: InputImage) -> list[int]:
         """Return the task's levels of which the locator found a piece of canal worth the name."""
         if self._locator is None:
             return []
         voxel_mm3 = abs(np.linalg.det(image.affine[:3, :3]))
-        volumes = np.bincount(canal.ravel(), minlength=256) * voxel_mm3
+        volumes = np.bincount(canal.classes.ravel(), minlength=256) * voxel_mm3
         of_class = canal_levels(self._locator.folder.classes)
         return [
             level
@@ -273,9 +274,7 @@ class Segmenter:
             if level in self.task.levels and volumes[index] >= _SURE_MM3
         ]
 
-    def _levels_of(
-        self, classes: np.ndarray, canal: np.ndarray | None, image: InputImage
-    ) -> np.ndarray:
+    def _levels_of(self, classes: np.ndarray, canal: Canal | None, image: InputImage) -> np.ndarray:
         if self._locator is None or canal is None or not isinstance(self._source, lv.ByLocator):
             return lv.relabel(classes, self._levels)
         return levels_beside_canal(

@@ -8,8 +8,10 @@ import pytest
 from sct_rootlets_task.errors import LevelSourceError
 from sct_rootlets_task.levels import ByLocator
 from sct_rootlets_task.locator import (
+    Canal,
     canal_levels,
-    in_order,
+    fit_canal,
+    level_field,
     levels_beside_canal,
     located_levels,
     one_canal,
@@ -35,10 +37,15 @@ def canal(depth: slice = slice(8, 12)) -> np.ndarray:
     return field
 
 
+def fitted(field: np.ndarray, axcodes: str = "RAS") -> Canal:
+    """Return the canal of a field, however thin."""
+    return Canal(field, level_field(field, affine_of(axcodes), CLASSES))
+
+
 def assign(rootlets: np.ndarray, axcodes: str = "RAS", **source: float) -> np.ndarray:
     return levels_beside_canal(
         rootlets,
-        canal(),
+        fitted(canal(), axcodes),
         affine_of(axcodes),
         classes=CLASSES,
         source=ByLocator(**source),
@@ -99,7 +106,7 @@ def test_single_voxels_of_a_wrong_class_do_not_break_the_order() -> None:
     rng = np.random.default_rng(0)
     wrong = (rng.random(SHAPE) < 0.2) & (field > 0)
     field[wrong] = rng.integers(1, 11, wrong.sum())
-    cleaned = in_order(field, affine_of("RAS"), CLASSES)
+    cleaned = fit_canal(field, affine_of("RAS"), CLASSES).classes
     assert np.mean(cleaned[field > 0] == canal(DEEP)[field > 0]) > 0.95
 
 
@@ -132,7 +139,7 @@ def test_levels_outside_the_task_are_dropped() -> None:
     rootlets = bundle(slice(26, 34))
     result = levels_beside_canal(
         rootlets,
-        canal(),
+        fitted(canal()),
         affine_of("RAS"),
         classes=CLASSES,
         source=ByLocator(),
@@ -147,7 +154,7 @@ def test_nothing_located_or_nothing_found_gives_an_empty_map(empty: str) -> None
     field = canal() * (empty != "canal")
     result = levels_beside_canal(
         rootlets,
-        field.astype(np.uint8),
+        fitted(field.astype(np.uint8)),
         affine_of("RAS"),
         classes=CLASSES,
         source=ByLocator(),
@@ -160,7 +167,7 @@ def test_two_grids_are_refused() -> None:
     with pytest.raises(LevelSourceError, match="one grid"):
         levels_beside_canal(
             np.zeros((2, 2, 2), bool),
-            canal(),
+            fitted(canal()),
             affine_of("RAS"),
             classes=CLASSES,
             source=ByLocator(),
@@ -175,8 +182,9 @@ def test_a_canal_of_a_few_scattered_voxels_breaks_nothing(seed: int) -> None:
     field[tuple(rng.integers(0, size, n) for size in field.shape)] = rng.integers(1, 11, n)
     rootlets = rng.random(field.shape) < 0.05
     affine = np.diag([*rng.choice([0.5, 1.0, 7.5], 3), 1.0])
+    canal = Canal(field, level_field(field, affine, CLASSES))
     found = levels_beside_canal(
-        rootlets, field, affine, classes=CLASSES, source=ByLocator(), expected=range(2, 10)
+        rootlets, canal, affine, classes=CLASSES, source=ByLocator(), expected=range(2, 10)
     )
     assert not found[~rootlets].any()
     located = located_levels(field, affine, CLASSES)

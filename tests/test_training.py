@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,11 @@ torch = pytest.importorskip("torch")
 from sct_rootlets_task.network.loading import Options, load_network  # noqa: E402
 from sct_rootlets_task.network.model_folder import read_model_folder  # noqa: E402
 from training import evaluate, trainer  # noqa: E402
-from training.artefacts import FAMILIES, Artist  # noqa: E402
+from training.artefacts import FAMILIES, VISIBLE, Artist  # noqa: E402
 from training.average import average  # noqa: E402
 from training.cases import LOCATOR, STARTER, Case, CaseMaker, Recipe  # noqa: E402
 from training.template import BELOW, BORDERS, UNKNOWN, classes_of_slices  # noqa: E402
-from training.worlds import World, coarser, hybrid, load_template  # noqa: E402
+from training.worlds import World, coarser, hybrid, load_template, segmented  # noqa: E402
 
 pytestmark = pytest.mark.network
 SMALL = Recipe((32, 24, 24), 0.8, (1.0, 1.0), away=0.0, painted=1.0, lost=0.0)
@@ -81,6 +82,37 @@ def test_rootlets_lie_in_the_canal_of_their_level_or_a_neighbour() -> None:
         assert set(beside.tolist()) <= {0, 4, 5, 6}
         assert float((beside > 0).float().mean()) > 0.8 if len(beside) else True
     assert seen > 100
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_rootlets_can_be_told_from_the_fluid_in_every_family(family: str) -> None:
+    for seed in range(50):
+        csf, _, _, root = Artist(np.random.default_rng(seed), (8, 8, 8), 0.8)._tones(family)
+        assert abs(csf - root) > VISIBLE - 1e-9
+        assert root >= 0
+
+
+def test_a_voxel_is_labelled_when_half_of_it_is_rootlet_and_the_cord_leaves_it_free() -> None:
+    fine = world()
+    thick = replace(fine, tissues=fine.tissues.clone())
+    thick.tissues[0] = 1  # cord everywhere
+    maker = CaseMaker([(1.0, [fine])], SMALL, 5)
+    hidden = CaseMaker([(1.0, [thick])], SMALL, 5)
+    cases = [maker.make("T2w") for _ in range(4)]
+    assert sum(int((case.levels == 5).sum()) for case in cases) > 50
+    assert not any(hidden.make("T2w").levels.any() for _ in range(4))
+
+
+def test_a_segmented_world_takes_the_labels_of_the_scan_to_its_own_grid() -> None:
+    labels = np.zeros((48, 36, 36), np.uint8)
+    labels[20:30, 18:20, 10:13] = 6
+    result = segmented(replace(world(), origin=(0.0, 2.0, 0.0)), labels)
+    places = np.argwhere(result.levels.numpy() == 6) * 0.6 + [0, 2, 0]
+    assert result.tissues is None
+    assert np.allclose(places.mean(axis=0), [24.5, 18.5, 11], atol=0.2)
+    volume = len(places) * 0.6**3
+    assert abs(volume - 60) < 12
+    assert set(result.levels.unique().tolist()) == {0, 6}
 
 
 def test_rootlets_are_painted_between_cord_and_fluid_in_t2w() -> None:

@@ -9,8 +9,10 @@ from typing import Any
 
 import numpy as np
 
-FAMILIES = {"T2w": 0.5, "UNIT1": 0.15, "INV1": 0.08, "INV2": 0.1, "free": 0.17}
+FAMILIES = {"T2w": 0.4, "UNIT1": 0.18, "INV1": 0.13, "INV2": 0.12, "free": 0.17}
 """Kinds of contrast and how often each is drawn. UNIT1, INV1 and INV2 are those of MP2RAGE."""
+VISIBLE = 0.2
+"""Least difference of rootlets and CSF: no one could segment what cannot be told from the CSF."""
 
 
 class Artist:
@@ -124,7 +126,13 @@ class Artist:
         return (image - known.mean()) / (known.std() + 1e-6) * inside
 
     def _tones(self, family: str) -> tuple[float, float, float, float]:
-        """Return intensities of CSF, cord, grey matter and rootlets."""
+        """Return intensities of CSF, cord, grey matter and rootlets, which can be told from CSF."""
+        csf, cord, grey, root = self._drawn_tones(family)
+        if root > csf or csf < VISIBLE:
+            return csf, cord, grey, max(root, csf + VISIBLE)
+        return csf, cord, grey, max(min(root, csf - VISIBLE), 0.0)
+
+    def _drawn_tones(self, family: str) -> tuple[float, float, float, float]:
         rng = self.rng
         if family == "T2w":
             csf = rng.uniform(0.7, 1.2)

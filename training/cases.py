@@ -45,7 +45,7 @@ class Recipe:
     lost: float
 
 
-STARTER = Recipe((96, 64, 64), 0.8, (5.0, 3.0), away=0.08, painted=1.0, lost=0.08)
+STARTER = Recipe((96, 48, 48), 0.8, (5.0, 3.0), away=0.08, painted=1.0, lost=0.08)
 LOCATOR = Recipe((64, 48, 24), 3.0, (12.0, 3.0), away=0.0, painted=0.55, lost=0.3)
 WHOLE = Recipe((232, 128, 60), 0.9, (3.0, 2.0), away=0.0, painted=1.0, lost=0.0)
 """Cases for the evaluation: the whole neck, enough for the locator to judge from."""
@@ -60,7 +60,7 @@ class Case:
     image : tensor of float32
         Mean 0 and standard deviation 1 inside the field of view, 0 outside.
     levels : tensor of uint8
-        Level of the rootlets, 2 to 9.
+        Level of the rootlets, 2 to 9, where a voxel is mostly rootlet.
     classes : tensor of uint8
         What a locator should say, see :class:`~training.worlds.World`.
     negative : bool
@@ -112,7 +112,9 @@ class CaseMaker:
         image = artist.recoloured(image, family)
         if world.tissues is not None and self.rng.random() < self.recipe.painted:
             cord = self._moved_cord(world, canal, artist)
-            image = artist.painted(image, _sample(world.tissues, canal, "bilinear"), cord, family)
+            tissues = _sample(world.tissues, canal, "bilinear")
+            image = artist.painted(image, tissues, cord, family)
+            levels = _visible(levels, tissues[3], cord[0])
         image = artist.degraded(image, family)
         inside &= artist.field_of_view(self.recipe.lost)
         levels, classes = levels * inside, classes * inside
@@ -218,6 +220,24 @@ class CaseMaker:
         return _sample(world.tissues[[0, 2]], places, "bilinear")
 
 
+def _visible(levels: Any, rootlets: Any, cord: Any) -> Any:
+    """Return levels where at least half a voxel is rootlet, and none under a thicker cord.
+
+    A rootlet is about a voxel thin: whether it holds a voxel's middle is chance, its share is not.
+
+    Parameters
+    ----------
+    levels : tensor of uint8, shape (z, y, x)
+        Level of the rootlet at the middle of each voxel.
+    rootlets, cord : tensor, shape (z, y, x)
+        Share of each voxel, 0 to 1.
+    """
+    from torch.nn.functional import max_pool3d
+
+    near = max_pool3d(levels.float()[None, None], 3, stride=1, padding=1)[0, 0].byte()
+    return levels.where(levels > 0, near) * ((rootlets >= 0.5) & (cord < 0.5))
+
+
 def _near_one(rng: np.random.Generator) -> np.ndarray:
     return rng.uniform(0.94, 1.06, 3)
 
@@ -272,6 +292,7 @@ def starter_groups(worlds: Sequence[World]) -> list[tuple[float, Sequence[World]
         (0.3, [w for w in worlds if w.name == "template"]),
         (0.6, [w for w in worlds if w.name.startswith("errsm")]),
         (0.1, [w for w in worlds if w.name.startswith("sample")]),
+        (0.25, [w for w in worlds if w.name.startswith("segmented")]),
     ]
 
 

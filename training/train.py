@@ -5,6 +5,8 @@
 OUT gets the state of the training, a log, and at the end an nnU-Net model folder; the same command
 goes on after an interruption. `--start` begins from the weights of a model folder. `--leave-out`
 trains without some subjects, and then also without the images that a locator had to bring in.
+`--self-training` (starter only) adds the real images with the rootlets that the weights of
+`--start` find in them, after the package's own anatomical filter.
 """
 
 from __future__ import annotations
@@ -17,9 +19,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from nibabel import as_closest_canonical
+
 from sct_rootlets_task.network.loading import Options, load_network
 from sct_rootlets_task.network.model_folder import read_model_folder
 from training.cases import LOCATOR, STARTER, CaseMaker, Recipe, locator_groups, starter_groups
+from training.template import to_zyx
 from training.trainer import (
     Schedule,
     Training,
@@ -38,6 +44,7 @@ from training.worlds import (
     build_worlds,
     coarser,
     negative_world,
+    segmented,
 )
 
 SAMPLE_SEEDS = range(100, 104)
@@ -88,6 +95,19 @@ def load_worlds(data: Path, cache: Path, leave_out: Sequence[str]) -> list[World
     return [w for w in worlds if w.name not in (*leave_out, *WITHOUT_LANDMARKS)]
 
 
+def segmented_worlds(worlds: Sequence[World], data: Path, starter: Path) -> list[World]:
+    """Return the real images among some worlds with the rootlets that a starter finds in them."""
+    from sct_rootlets_task.api import segment
+
+    found = []
+    for world in worlds:
+        if world.name in WITH_LANDMARKS + WITHOUT_LANDMARKS:
+            path = data / "t2w" / f"sub-{world.name}_T2w.nii.gz"
+            labels, _ = segment(path, model=str(starter))
+            found.append(segmented(world, to_zyx(np.asarray(as_closest_canonical(labels).dataobj))))
+    return found
+
+
 def main() -> None:
     """Train and write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -97,6 +117,7 @@ def main() -> None:
     parser.add_argument("--worlds", type=Path, help="file to keep the worlds in (default: in OUT)")
     parser.add_argument("--start", type=Path, help="model folder to begin from")
     parser.add_argument("--leave-out", choices=WITH_LANDMARKS, nargs="+", default=[])
+    parser.add_argument("--self-training", action="store_true")
     parser.add_argument("--steps", type=int)
     parser.add_argument("--batch", type=int, help="cases a step")
     parser.add_argument("--rate", type=float)
@@ -104,6 +125,8 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
+    if arguments.self_training and not (arguments.start and arguments.model == "starter"):
+        parser.error("--self-training is for the starter and needs --start.")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     import torch
 
@@ -120,6 +143,8 @@ def main() -> None:
     if arguments.model == "locator":
         worlds = [coarser(world) for world in worlds]
         worlds.append(negative_world(arguments.data / "other" / "lumbar_T2w.nii.gz"))
+    elif arguments.self_training:
+        worlds += segmented_worlds(worlds, arguments.data, arguments.start)
     network = build_network(arguments.model)
     if arguments.start:
         load_weights(network, arguments.start)

@@ -1,8 +1,9 @@
 """Volumes with known levels and tissues, from which training cases are cut.
 
 A *world* is the template itself; a real image into whose spinal canal the template's tissues,
-rootlets and levels were carried along the centre line (a *hybrid*); the package's own synthetic
-sample; or a *negative*, of which only is known that it shows no cervical level.
+rootlets and levels were carried along the centre line (a *hybrid*); a real image with rootlets that
+a network found in it; the package's own synthetic sample; or a *negative*, of which only is known
+that it shows no cervical level.
 """
 
 from __future__ import annotations
@@ -153,6 +154,31 @@ def sample_world(seed: int) -> World:
         f"sample{seed}", 1.0, image, None, levels, classes[:, None, None] * canal,
         line=middles(cord.astype(np.float32)), span=(10.0, len(levels) - 10.0),
     )  # fmt: skip
+
+
+def segmented(world: World, labels: np.ndarray) -> World:
+    """Return a hybrid whose canal is the scan's own, with rootlets that a network found in it.
+
+    Parameters
+    ----------
+    world : World
+        Hybrid of a real image of 1 mm voxels.
+    labels : ndarray of uint8, shape (z, y, x)
+        Level map on the grid of that image, 2 to 9.
+    """
+    import torch
+    from scipy.ndimage import distance_transform_edt, map_coordinates
+
+    axes = [
+        first + FINE_MM * np.arange(n)
+        for first, n in zip(world.origin, world.image.shape, strict=True)
+    ]
+    places = np.broadcast_arrays(*np.meshgrid(*axes, indexing="ij", sparse=True))
+    share = map_coordinates((labels > 0).astype(np.float32), places, order=1)
+    nearest = distance_transform_edt(labels == 0, return_distances=False, return_indices=True)
+    levels = map_coordinates(labels[tuple(nearest)], places, order=0, mode="nearest")
+    levels = torch.from_numpy((levels * (share >= 0.5)).astype(np.uint8))
+    return replace(world, name=f"segmented {world.name}", tissues=None, levels=levels)
 
 
 def negative_world(path: Path) -> World:
