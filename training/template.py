@@ -19,6 +19,8 @@ BORDERS = (975, 944.5, 904.5, 874, 842.5, 810.5, 778, 743.5, 700)
 """Slices between above | C2 | C3 … T1 | below: the middles of the gaps between the rootlets."""
 VERTEBRA_C2, VERTEBRA_T2 = 923.0, 669.5
 """Slices at the landmarks of these vertebrae."""
+DISCS = (908, 871, 834, 801, 770, 736, 693, 647)
+"""Slices of the discs C2/C3 to T2/T3."""
 TISSUES = ("cord", "csf", "gm", "rootlets")
 
 

@@ -4,7 +4,7 @@
 
 OUT gets the state of the training, a log, and at the end an nnU-Net model folder; the same command
 goes on after an interruption. `--start` begins from the weights of a model folder. `--leave-out`
-trains without some subjects, and then also without the images that a locator had to bring in.
+trains without some subjects.
 `--self-training` (starter only) adds the real images with the rootlets that the weights of
 `--start` find in them, after the package's own anatomical filter.
 """
@@ -92,7 +92,7 @@ def load_worlds(data: Path, cache: Path, leave_out: Sequence[str]) -> list[World
     worlds = torch.load(cache, weights_only=False)
     if not leave_out:
         return worlds
-    return [w for w in worlds if w.name not in (*leave_out, *WITHOUT_LANDMARKS)]
+    return [w for w in worlds if w.name not in leave_out]
 
 
 def segmented_worlds(worlds: Sequence[World], data: Path, starter: Path) -> list[World]:

@@ -19,7 +19,7 @@ import numpy as np
 from sct_rootlets_task.pipeline import LOCATOR_GRAIN_MM
 from training.template import (
     ABOVE,
-    BORDERS,
+    DISCS,
     UNKNOWN,
     VERTEBRA_C2,
     VERTEBRA_T2,
@@ -36,8 +36,13 @@ from training.template import (
 FINE_MM, COARSE_MM = 0.6, LOCATOR_GRAIN_MM
 WITH_LANDMARKS = ("errsm11", "errsm18", "errsm24")
 """Real images with a mask of the cord and the points of the vertebrae C2 and T2."""
-WITHOUT_LANDMARKS = ("errsm20", "errsm22")
-"""Real images that a locator brings in."""
+DISCS_BY_EYE = {
+    "errsm20": "158,201 140,202 122,205 105,206 90,206 75,197 59,183 43,166",
+    "errsm22": "195,157 177,152 161,151 144,150 128,151 111,150 94,143 76,136",
+}
+"""Real images without landmarks: voxels z,y at the posterior edges of the discs C2/C3 to T2/T3,
+marked by eye in the midsagittal plane."""
+WITHOUT_LANDMARKS = tuple(DISCS_BY_EYE)
 REACH_MM = 30.0
 """How far from the centre line the template's tissues are carried."""
 FRONT_MM, BACK_MM = 100.0, 80.0
@@ -112,26 +117,21 @@ def hybrid(template: Template, data: Path, subject: str) -> World:
     return _carried(subject, image, line, slices, template, template.line("cord"))
 
 
-def located_hybrid(template: Template, data: Path, subject: str, locator: Any) -> World:
-    """Return a real image without landmarks; a locator gives its canal and levels.
+def hybrid_by_discs(template: Template, data: Path, subject: str, locator: Any) -> World:
+    """Return a real image without landmarks, tied to the template by the discs marked in it.
 
-    A robust straight line (Theil–Sen) through the middles of the located levels C3 to C8 ties them
-    to the template's.
+    A locator gives the outline of the canal, not the levels: a robust straight line (Theil–Sen)
+    through the points of the centre line nearest to the discs gives the template's slice.
     """
     from scipy.stats import theilslopes
 
     path = data / f"t2w/sub-{subject}_T2w.nii.gz"
     image = to_zyx(canonical(path).get_fdata(dtype=np.float32))
-    classes = locator.predict(image, (1.0, 1.0, 1.0))
-    line = extended_line(classes > 0)
+    line = extended_line(locator.predict(image, (1.0, 1.0, 1.0)) > 0)
     arc = _arc(line)
-    found = np.argwhere((classes > 2) & (classes < 9))
-    arcs = np.interp(found[:, 0], line[:, 0], arc)
-    levels = classes[tuple(found.T)]
-    present = [level for level in range(3, 9) if (levels == level).any()]
-    middle = [np.median(arcs[levels == level]) for level in present]
-    expected = [(BORDERS[level - 2] + BORDERS[level - 1]) / 2 for level in present]
-    slope, intercept, *_ = theilslopes(expected, middle)
+    discs = np.array([mark.split(",") for mark in DISCS_BY_EYE[subject].split()], float)
+    arcs = [arc[np.linalg.norm(line[:, :2] - disc, axis=1).argmin()] for disc in discs]
+    slope, intercept, *_ = theilslopes(DISCS, arcs)
     slices = intercept + slope * arc
     return _carried(subject, image, line, slices, template, template.line("cord", "csf"))
 
@@ -234,13 +234,13 @@ def extended_line(mask: np.ndarray, beyond: float = 15.0) -> np.ndarray:
 def build_worlds(
     data: Path, subjects: Sequence[str], *, samples: Sequence[int] = (), locator: Any = None
 ) -> list[World]:
-    """Return the fine worlds: template, hybrids, samples (and located hybrids given a locator)."""
+    """Return the fine worlds: template, hybrids, samples (hybrids by discs given a locator)."""
     template = load_template(data)
     worlds = [template_world(template)]
     worlds += [hybrid(template, data, s) for s in subjects if s in WITH_LANDMARKS]
     if locator is not None:
         worlds += [
-            located_hybrid(template, data, s, locator) for s in subjects if s in WITHOUT_LANDMARKS
+            hybrid_by_discs(template, data, s, locator) for s in subjects if s in WITHOUT_LANDMARKS
         ]
     return worlds + [sample_world(seed) for seed in samples]
 
