@@ -18,8 +18,8 @@ from training import evaluate, trainer  # noqa: E402
 from training.artefacts import FAMILIES, VISIBLE, Artist  # noqa: E402
 from training.average import average  # noqa: E402
 from training.cases import LOCATOR, STARTER, Case, CaseMaker, Recipe  # noqa: E402
-from training.template import BELOW, BORDERS, UNKNOWN, classes_of_slices  # noqa: E402
-from training.worlds import World, coarser, hybrid, load_template, segmented  # noqa: E402
+from training.template import BELOW, BORDERS, DISCS, UNKNOWN, classes_of_slices  # noqa: E402
+from training.worlds import DISCS_BY_EYE, World, coarser, hybrid, load_template, segmented  # noqa: E402
 
 pytestmark = pytest.mark.network
 SMALL = Recipe((32, 24, 24), 0.8, (1.0, 1.0), away=0.0, painted=1.0, lost=0.0)
@@ -113,6 +113,15 @@ def test_a_segmented_world_takes_the_labels_of_the_scan_to_its_own_grid() -> Non
     volume = len(places) * 0.6**3
     assert abs(volume - 60) < 12
     assert set(result.levels.unique().tolist()) == {0, 6}
+
+
+@pytest.mark.parametrize("subject", DISCS_BY_EYE)
+def test_the_discs_marked_by_eye_are_those_of_the_template_from_head_to_tail(subject: str) -> None:
+    marks = [tuple(map(int, mark.split(","))) for mark in DISCS_BY_EYE[subject].split()]
+    heights = -np.diff([z for z, _ in marks])
+    assert len(marks) == len(DISCS)
+    assert heights.min() > 10
+    assert heights.max() < 25
 
 
 def test_rootlets_are_painted_between_cord_and_fluid_in_t2w() -> None:
