@@ -108,8 +108,8 @@ def segmented_worlds(worlds: Sequence[World], data: Path, starter: Path) -> list
     return found
 
 
-def main() -> None:
-    """Train and write."""
+def read_arguments() -> argparse.Namespace:
+    """Return what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model", choices=PLANS)
     parser.add_argument("out", type=Path)
@@ -127,6 +127,12 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.self_training and not (arguments.start and arguments.model == "starter"):
         parser.error("--self-training is for the starter and needs --start.")
+    return arguments
+
+
+def main() -> None:
+    """Train and write."""
+    arguments = read_arguments()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     import torch
 
