@@ -17,7 +17,7 @@ from sct_rootlets_task.network.model_folder import read_model_folder  # noqa: E4
 from training import evaluate, trainer  # noqa: E402
 from training.artefacts import FAMILIES, VISIBLE, Artist  # noqa: E402
 from training.average import average  # noqa: E402
-from training.cases import LOCATOR, STARTER, Case, CaseMaker, Recipe  # noqa: E402
+from training.cases import LOCATOR, STARTER, Case, CaseMaker, Recipe, _visible  # noqa: E402
 from training.template import BELOW, BORDERS, DISCS, UNKNOWN, classes_of_slices  # noqa: E402
 from training.worlds import DISCS_BY_EYE, World, coarser, hybrid, load_template, segmented  # noqa: E402
 
@@ -92,7 +92,23 @@ def test_rootlets_can_be_told_from_the_fluid_in_every_family(family: str) -> Non
         assert root >= 0
 
 
-def test_a_voxel_is_labelled_when_half_of_it_is_rootlet_and_the_cord_leaves_it_free() -> None:
+@pytest.mark.parametrize(
+    ("share", "cord", "level"), [(0.6, 0.0, 5), (0.5, 0.4, 5), (0.4, 0.0, 0), (0.6, 0.5, 0)]
+)
+@pytest.mark.parametrize("place", [4, 5])  # a rootlet's own voxel; beside it, where sampling missed
+def test_a_voxel_is_labelled_when_half_of_it_is_rootlet_and_the_cord_leaves_it_free(
+    share: float, cord: float, level: int, place: int
+) -> None:
+    levels = torch.zeros(9, 9, 9, dtype=torch.uint8)
+    levels[4, 4, 4] = 5
+    rootlets, covered = torch.zeros(9, 9, 9), torch.zeros(9, 9, 9)
+    rootlets[4, 4, place], covered[4, 4, place] = share, cord
+    result = _visible(levels, rootlets, covered)
+    assert int(result[4, 4, place]) == level
+    assert int(result.sum()) == level
+
+
+def test_a_case_has_no_rootlets_under_the_cord() -> None:
     fine = world()
     thick = replace(fine, tissues=fine.tissues.clone())
     thick.tissues[0] = 1  # cord everywhere
