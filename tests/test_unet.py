@@ -9,6 +9,7 @@ import pytest
 
 import tiny_model
 from sct_rootlets_task.errors import ModelError
+from sct_rootlets_task.network import unet, winograd
 from sct_rootlets_task.network.engines import Mirrored, import_openvino
 from sct_rootlets_task.network.unet import (
     UnsupportedNetworkError,
@@ -70,8 +71,10 @@ def torch_network(described: dict[str, Any]) -> Any:
     return network.eval()
 
 
-def openvino_logits(described: dict[str, Any], weights: dict[str, Any], x: np.ndarray) -> Any:
-    graph = build_graph(read_unet(described), weights, PATCH)
+def openvino_logits(
+    described: dict[str, Any], weights: dict[str, Any], x: np.ndarray, *, fast: bool = False
+) -> Any:
+    graph = build_graph(read_unet(described), weights, x.shape[2:], fast=fast)
     options = {"INFERENCE_PRECISION_HINT": "f32"}
     return import_openvino().Core().compile_model(graph, "CPU", options)({0: x})[0]
 
@@ -88,6 +91,50 @@ def test_the_graph_equals_the_torch_network(kind: str, bias: bool) -> None:
     with torch.inference_mode():
         expected = network(torch.from_numpy(x)).numpy()
     assert openvino_logits(described, weights, x) == pytest.approx(expected, abs=1e-4)
+
+
+def count_operations(described: dict[str, Any], weights: dict[str, Any], name: str) -> int:
+    graph = build_graph(read_unet(described), weights, PATCH, fast=True)
+    return sum(node.get_type_name() == name for node in graph.get_ops())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("bias", "planes", "chunk"), [(True, 48, 2**10), (False, 16, 1), (True, 8, 2**18)]
+)
+def test_fewer_multiplications_give_the_same_logits(
+    kind: str, bias: bool, planes: int, chunk: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    monkeypatch.setattr(unet, "LEAST_MULTIPLY_ADDS", 0)
+    monkeypatch.setattr(winograd, "CHUNK_VOXELS", chunk)
+    kernels = [[3, 3, 3], [3, 3, 3], [3, 3, 1]]
+    described = configuration(kind, conv_bias=bias, kernel_sizes=kernels)
+    network = torch_network(described)
+    weights = {name: value.numpy() for name, value in network.state_dict().items()}
+    x = np.random.default_rng(0).standard_normal((1, 1, planes, 16, 8)).astype(np.float32)
+    with torch.inference_mode():
+        expected = network(torch.from_numpy(x)).numpy()
+    found = openvino_logits(described, weights, x, fast=True)
+    assert found == pytest.approx(expected, abs=3e-4)
+
+
+def test_small_convolutions_are_left_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    described = configuration("PlainConvUNet", kernel_sizes=[[3, 3, 3]] * 3)
+    state = torch_network(described).state_dict()
+    weights = {name: value.numpy() for name, value in state.items()}
+    assert count_operations(described, weights, "Slice") == 0
+    monkeypatch.setattr(unet, "LEAST_MULTIPLY_ADDS", 0)
+    assert count_operations(described, weights, "Slice") > 0
+
+
+@pytest.mark.parametrize("fourth", [0, 1, 2, 3])
+def test_the_transforms_are_those_of_a_filter_of_three_taps(fourth: int) -> None:
+    rng = np.random.default_rng(fourth)
+    signal, taps = rng.standard_normal(6), rng.standard_normal(3)
+    products = (winograd.INPUTS @ signal) * (winograd.FILTERS @ taps)
+    assert winograd.OUTPUTS[fourth] @ products == pytest.approx(signal[fourth : fourth + 3] @ taps)
 
 
 def test_plans_of_the_old_format_describe_the_same_network() -> None:

@@ -30,6 +30,8 @@ class Artist:
         self, rng: np.random.Generator, shape: tuple[int, int, int], voxel_mm: float
     ) -> None:
         self.rng, self.shape, self.voxel_mm = rng, shape, voxel_mm
+        self.grain = min(1.0, 1.0 / voxel_mm)
+        """What is left of blur and noise of 1 mm voxels: larger ones are their mean."""
 
     def draw_family(self) -> str:
         """Return a random kind of contrast."""
@@ -52,6 +54,8 @@ class Artist:
         """Return the surroundings in another contrast."""
         rng = self.rng
         if family == "T2w":
+            if rng.random() < 0.3:
+                image = 0.5 * (image + self._through_curve(image, rising=True))
             return image ** rng.uniform(0.55, 1.6) * rng.uniform(0.5, 1.1)
         air = image < rng.uniform(0.03, 0.08)
         if family == "UNIT1":
@@ -87,6 +91,32 @@ class Artist:
         inner = cord * (1 - moved_cord[1]) + grey * moved_cord[1]
         return result * (1 - cord_share) + cord_share * inner * texture
 
+    def hidden(self, image: Any) -> Any:
+        """Return the image with what it shows beside and in front of the spine hidden in parts.
+
+        Blocks take the tone of their middle, a saturation band darkens all in front of a plane, and
+        tissues get brighter or darker from place to place: what is left must do to judge the level.
+        """
+        import torch
+
+        rng = self.rng
+        image = image * self.noise((35, 25, 25), rng.uniform(0, 0.4)).exp()
+        for _ in range(rng.integers(0, 5)):
+            size = [
+                min(max(2, round(rng.uniform(15, limit) / self.voxel_mm)), n)
+                for limit, n in zip((60, 60, 50), self.shape, strict=True)
+            ]
+            start = [int(rng.integers(0, n - k + 1)) for n, k in zip(self.shape, size, strict=True)]
+            part = tuple(slice(a, a + k) for a, k in zip(start, size, strict=True))
+            block = image[part]
+            image[part] = block.mean() * rng.uniform(0, 1.5) + (block - block.mean()) * 0.1
+        if rng.random() < 0.3:
+            rows = torch.arange(self.shape[1], dtype=torch.float32) * self.voxel_mm
+            edge = rows[-1] * rng.uniform(0.55, 0.95)
+            band = torch.sigmoid((rows - edge) / rng.uniform(3, 10))
+            image = image * (1 - band * rng.uniform(0.5, 1.0))[None, :, None]
+        return image
+
     def degraded(self, image: Any, family: str) -> Any:
         """Return the image with the resolution, artefacts and noise of an acquisition."""
         rng = self.rng
@@ -97,7 +127,7 @@ class Artist:
             step, axis = int(rng.integers(8, 40)), int(rng.integers(0, 2))
             image = image + image.roll(step, axis) * rng.uniform(0.03, 0.12)
         image = image * self.noise((90, 60, 60), rng.uniform(0, 0.45)).exp()
-        level = rng.uniform(0, 0.05 if family == "T2w" else 0.08)
+        level = rng.uniform(0, 0.05 if family == "T2w" else 0.08) * self.grain
         if rng.random() < 0.5:  # magnitude images have Rician noise
             real, imaginary = image + self._white() * level, self._white() * level
             return (real**2 + imaginary**2).sqrt()
@@ -180,6 +210,7 @@ class Artist:
         factors = np.full(3, rng.uniform(1, 1.6)) if kind == 1 else np.ones(3)
         if kind == 2:
             factors[rng.integers(3)] = rng.uniform(1.2, 3.0)
+        factors = 1 + (factors - 1) * self.grain
         small = [max(4, round(n / f)) for n, f in zip(self.shape, factors, strict=True)]
         coarse = interpolate(image[None, None], size=small, mode="area")
         return interpolate(coarse, size=self.shape, mode="trilinear", align_corners=False)[0, 0]

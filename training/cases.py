@@ -35,6 +35,10 @@ class Recipe:
         Share of cases whose canal is repainted, where the world allows it.
     lost : float
         Share of cases cut at each of the six sides.
+    hidden : float
+        Share of cases of which parts are hidden.
+    stretched_mm : float
+        Spread of slow shifts along the cord: vertebrae grow taller or flatter.
     """
 
     shape: tuple[int, int, int]
@@ -43,10 +47,14 @@ class Recipe:
     away: float
     painted: float
     lost: float
+    hidden: float = 0.0
+    stretched_mm: float = 0.0
 
 
 STARTER = Recipe((96, 48, 48), 0.8, (5.0, 3.0), away=0.08, painted=1.0, lost=0.08)
-LOCATOR = Recipe((64, 48, 24), 3.0, (12.0, 3.0), away=0.0, painted=0.55, lost=0.3)
+LOCATOR = Recipe(
+    (64, 48, 24), 3.0, (12.0, 3.0), away=0.0, painted=0.55, lost=0.2, hidden=0.5, stretched_mm=4.0
+)  # fmt: skip
 WHOLE = Recipe((232, 128, 60), 0.9, (3.0, 2.0), away=0.0, painted=1.0, lost=0.0)
 """Cases for the evaluation: the whole neck, enough for the locator to judge from."""
 
@@ -115,6 +123,8 @@ class CaseMaker:
             tissues = _sample(world.tissues, canal, "bilinear")
             image = artist.painted(image, tissues, cord, family)
             levels = _visible(levels, tissues[3], cord[0])
+        if self.rng.random() < self.recipe.hidden:
+            image = artist.hidden(image)
         image = artist.degraded(image, family)
         inside &= artist.field_of_view(self.recipe.lost)
         levels, classes = levels * inside, classes * inside
@@ -149,6 +159,9 @@ class CaseMaker:
                 strict=True,
             )
         ]
+        if self.recipe.stretched_mm:
+            places[0] = places[0] + artist.noise((60, 300, 300), self.recipe.stretched_mm * mm)
+            places[1] = places[1] + artist.noise((50, 50, 300), 2.0 * mm)
         if rng.random() < 0.5:
             places[2] = 2 * world.line[:, 1].mean() - places[2]
         return places
@@ -217,7 +230,7 @@ class CaseMaker:
         ):
             moved = part - rng.normal(0, spread) * mm - artist.noise((18, 99, 99), 0.3 * mm)
             places.append(middle + (moved - middle) / rng.uniform(0.85, 1.12))
-        return _sample(world.tissues[[0, 2]], places, "bilinear")
+        return _sample(world.tissues[::2], places, "bilinear")
 
 
 def _visible(levels: Any, rootlets: Any, cord: Any) -> Any:
@@ -299,8 +312,8 @@ def starter_groups(worlds: Sequence[World]) -> list[tuple[float, Sequence[World]
 def locator_groups(worlds: Sequence[World]) -> list[tuple[float, Sequence[World]]]:
     """Return how often the locator's cases come from which worlds."""
     return [
-        (0.2, [w for w in worlds if w.name == "template"]),
-        (0.55, [w for w in worlds if w.name.startswith("errsm")]),
-        (0.15, [w for w in worlds if w.name.startswith("sample")]),
+        (0.17, [w for w in worlds if w.name == "template"]),
+        (0.65, [w for w in worlds if w.name.startswith("errsm")]),
+        (0.08, [w for w in worlds if w.name.startswith("sample")]),
         (0.1, [w for w in worlds if w.negative]),
     ]

@@ -53,13 +53,15 @@ class Schedule:
 def locator_loss(logits: Any, cases: list[Case]) -> Any:
     """Return canal against rest, plus level within the canal, plus silence on negatives.
 
+    The level counts twice: as a class, and as the number of levels by which the mean is off.
+
     Parameters
     ----------
     logits : tensor, shape (batch, 11, z, y, x)
     cases : list of Case
     """
     import torch
-    from torch.nn.functional import cross_entropy
+    from torch.nn.functional import cross_entropy, smooth_l1_loss
 
     classes = torch.stack([case.classes for case in cases]).long().to(logits.device)
     negative = torch.tensor([case.negative for case in cases], device=logits.device)
@@ -71,7 +73,10 @@ def locator_loss(logits: Any, cases: list[Case]) -> Any:
         total = cross_entropy(canal.movedim(1, -1)[known], (classes[known] > 0).long(), weights)
     inside = known & (classes > 0)
     if inside.any():
-        total = total + cross_entropy(logits[:, 1:].movedim(1, -1)[inside], classes[inside] - 1)
+        chosen, wanted = logits[:, 1:].movedim(1, -1)[inside], classes[inside] - 1
+        ranks = torch.arange(chosen.shape[1], dtype=chosen.dtype, device=chosen.device)
+        total = total + cross_entropy(chosen, wanted)
+        total = total + 0.5 * smooth_l1_loss(chosen.softmax(1) @ ranks, wanted.to(chosen.dtype))
     if negative.any():
         quiet = logits[negative][:, [0, BELOW]].logsumexp(1)
         total = total + (logits[negative].logsumexp(1) - quiet).mean()

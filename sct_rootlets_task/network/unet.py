@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 from sct_rootlets_task.errors import ModelError
+from sct_rootlets_task.network import winograd
+from sct_rootlets_task.network.winograd import Volume
 
 _KINDS = {
     "dynamic_network_architectures.architectures.unet.PlainConvUNet": "plain",
@@ -24,6 +27,8 @@ _FIXED = {
 }
 _LEAKY_SLOPE = 0.01
 _NORM_EPS = 1e-5
+LEAST_MULTIPLY_ADDS = 10**10
+"""Smaller convolutions gain less from fewer multiplications than it takes to compile them."""
 
 
 class UnsupportedNetworkError(ModelError):
@@ -115,7 +120,9 @@ def _per_stage(value: int | Sequence[int], stages: int) -> tuple[int, ...]:
     return (value,) * stages if isinstance(value, int) else tuple(value)
 
 
-def build_graph(unet: UNet, weights: Mapping[str, np.ndarray], patch: Sequence[int]) -> Any:
+def build_graph(
+    unet: UNet, weights: Mapping[str, np.ndarray], patch: Sequence[int], *, fast: bool = False
+) -> Any:
     """Return the network as an OpenVINO model.
 
     Parameters
@@ -126,6 +133,8 @@ def build_graph(unet: UNet, weights: Mapping[str, np.ndarray], patch: Sequence[i
         ``network_weights`` of an nnU-Net checkpoint.
     patch : sequence of int
         Size (z, y, x) of the input in voxels.
+    fast : bool
+        Save multiplications in the large convolutions, see :mod:`.winograd`; for f32.
 
     Returns
     -------
@@ -140,24 +149,25 @@ def build_graph(unet: UNet, weights: Mapping[str, np.ndarray], patch: Sequence[i
     import openvino as ov
     from openvino import opset13 as ops
 
-    builder = _Builder(unet, weights)
+    builder = _Builder(unet, weights, fast)
     image = ops.parameter([1, 1, *patch], ov.Type.f32, name="image")
-    skips = builder.encode(image)
-    logits = builder.decode(skips)
+    skips = builder.encode(Volume(ops, image))
+    logits = builder.decode(skips).ordered
     return ov.Model([ops.result(logits, name="logits")], [image], "unet")
 
 
 class _Builder:
     """Adds the layers of a network, by the names their weights have in nnU-Net's checkpoints."""
 
-    def __init__(self, unet: UNet, weights: Mapping[str, np.ndarray]) -> None:
+    def __init__(self, unet: UNet, weights: Mapping[str, np.ndarray], fast: bool) -> None:
         from openvino import opset13
 
         self.unet = unet
         self.weights = weights
         self.ops = opset13
+        self.fast = fast
 
-    def encode(self, x: Any) -> list[Any]:
+    def encode(self, x: Volume) -> list[Volume]:
         """Return the output of each encoder stage, highest resolution first."""
         unet, skips = self.unet, []
         if unet.kind == "residual":
@@ -173,7 +183,7 @@ class _Builder:
             skips.append(x)
         return skips
 
-    def decode(self, skips: list[Any]) -> Any:
+    def decode(self, skips: list[Volume]) -> Volume:
         """Return the logits at the highest resolution."""
         unet, x = self.unet, skips[-1]
         strides = unet.strides[:0:-1]
@@ -181,71 +191,103 @@ class _Builder:
             x = self.upsample(f"decoder.transpconvs.{stage}", x, stride)
             kernel, count = unet.kernels[-(stage + 2)], unet.decoder_convs[stage]
             name = f"decoder.stages.{stage}.convs"
-            x = self.convolve_both(f"{name}.0.conv", x, skip, kernel)
+            x = self.convolve(f"{name}.0.conv", [x, skip], kernel)
             x = self.activate(self.normalise(f"{name}.0.norm", x))
             for number in range(1, count):
                 x = self.activate(self.conv_norm(f"{name}.{number}", x, kernel, (1, 1, 1)))
-        return self.convolve(f"decoder.seg_layers.{len(skips) - 2}", x, (1, 1, 1), (1, 1, 1))
+        return self.convolve(f"decoder.seg_layers.{len(skips) - 2}", [x], (1, 1, 1))
 
     def stack(
-        self, name: str, x: Any, count: int, kernel: Sequence[int], stride: Sequence[int]
-    ) -> Any:
+        self, name: str, x: Volume, count: int, kernel: Sequence[int], stride: Sequence[int]
+    ) -> Volume:
         """Add convolution, normalisation and leaky ReLU, `count` times; the first one strides."""
         for number in range(count):
             step = stride if number == 0 else (1, 1, 1)
             x = self.activate(self.conv_norm(f"{name}.{number}", x, kernel, step))
         return x
 
-    def residual(self, name: str, x: Any, kernel: Sequence[int], stride: Sequence[int]) -> Any:
+    def residual(
+        self, name: str, x: Volume, kernel: Sequence[int], stride: Sequence[int]
+    ) -> Volume:
         """Add a residual block: two convolutions beside a (pooled, projected) identity."""
         y = self.activate(self.conv_norm(f"{name}.conv1", x, kernel, stride))
         y = self.conv_norm(f"{name}.conv2", y, kernel, (1, 1, 1))
         if max(stride) > 1:
             zeros = [0, 0, 0]
-            x = self.ops.avg_pool(x, list(stride), zeros, zeros, list(stride), False)
+            pooled = self.ops.avg_pool(x.ordered, list(stride), zeros, zeros, list(stride), False)
+            x = Volume(self.ops, pooled)
         # The pooling, where there is one, takes the first place in the checkpoint's sequence.
         projection = f"{name}.skip.{int(max(stride) > 1)}"
         if f"{projection}.conv.weight" in self.weights:
             x = self.conv_norm(projection, x, (1, 1, 1), (1, 1, 1))
-        return self.activate(self.ops.add(y, x))
+        if type(x) is not type(y):
+            x, y = Volume(self.ops, x.ordered), Volume(self.ops, y.ordered)
+        return self.activate(y.map(lambda node: self.ops.add(node, x.node)))
 
-    def conv_norm(self, name: str, x: Any, kernel: Sequence[int], stride: Sequence[int]) -> Any:
+    def conv_norm(
+        self, name: str, x: Volume, kernel: Sequence[int], stride: Sequence[int]
+    ) -> Volume:
         # A convolution's bias has no effect before an instance normalisation, but is cheap to keep.
-        return self.normalise(f"{name}.norm", self.convolve(f"{name}.conv", x, kernel, stride))
+        return self.normalise(f"{name}.norm", self.convolve(f"{name}.conv", [x], kernel, stride))
 
-    def convolve(self, name: str, x: Any, kernel: Sequence[int], stride: Sequence[int]) -> Any:
-        pads = [(size - 1) // 2 for size in kernel]
-        filters = self.weight(f"{name}.weight")
-        x = self.ops.convolution(x, filters, list(stride), pads, pads, [1, 1, 1])
-        return self.add_bias(name, x)
+    def convolve(
+        self,
+        name: str,
+        inputs: Sequence[Volume],
+        kernel: Sequence[int],
+        stride: Sequence[int] = (1, 1, 1),
+    ) -> Volume:
+        """Add the convolution of one input, or of two whose channels belong one after the other.
 
-    def convolve_both(self, name: str, below: Any, skip: Any, kernel: Sequence[int]) -> Any:
-        """Add the convolution of two inputs, one above the other.
-
-        The sum of two convolutions is the same, and needs no copy of both inputs: a sixth less
-        memory for the published networks.
+        The sum of two convolutions is the same as that of both inputs put together, and needs no
+        copy of them: a sixth less memory for the published networks.
         """
-        pads, filters = [(size - 1) // 2 for size in kernel], self.array(f"{name}.weight")
-        parts = [
-            self.ops.convolution(
-                x, self.ops.constant(np.ascontiguousarray(part)), [1, 1, 1], pads, pads, [1, 1, 1]
-            )
-            for x, part in zip((below, skip), np.split(filters, 2, axis=1), strict=True)
+        filters = [
+            np.ascontiguousarray(part)
+            for part in np.split(self.array(f"{name}.weight"), len(inputs), axis=1)
         ]
-        return self.add_bias(name, self.ops.add(*parts))
+        if self.fast and all(map(partial(_is_worth_it, kernel, stride), inputs, filters)):
+            return winograd.convolve(self.ops, inputs, filters, self.bias(name))
+        first, ones = inputs[0], (1, 1, 1)
+        if isinstance(first, winograd.Sorted) and (kernel[0], stride[0]) == (winograd.TAPS, 2):
+            return winograd.convolve_and_halve(self.ops, first, filters[0], self.bias(name), stride)
+        pads = [(size - 1) // 2 for size in kernel]
+        if len(inputs) == 1 and tuple(kernel) == tuple(stride) == ones:  # the order does not matter
+            kernels = self.ops.constant(filters[0])
+            x = first.map(lambda node: self.ops.convolution(node, kernels, ones, pads, pads, ones))
+            return x.map(partial(self.add_bias, name))
+        total = None
+        for x, part in zip(inputs, filters, strict=True):
+            kernels = self.ops.constant(part)
+            node = self.ops.convolution(x.ordered, kernels, list(stride), pads, pads, ones)
+            total = node if total is None else self.ops.add(total, node)
+        return Volume(self.ops, self.add_bias(name, total))
 
-    def upsample(self, name: str, x: Any, stride: Sequence[int]) -> Any:
-        filters = self.weight(f"{name}.weight")
-        return self.add_bias(name, self.ops.convolution_backprop_data(x, filters, list(stride)))
+    def upsample(self, name: str, x: Volume, stride: Sequence[int]) -> Volume:
+        filters = self.array(f"{name}.weight")
+        if filters.shape[2:] != tuple(stride):
+            raise ModelError(
+                f"Expected weights {name!r} of size {tuple(stride)} by the plans, found "
+                f"{filters.shape[2:]}. Install the model again."
+            )
+        return winograd.Upsampled(self.ops, x.ordered, filters, self.bias(name))
 
-    def normalise(self, name: str, x: Any) -> Any:
+    def normalise(self, name: str, x: Volume) -> Volume:
         axes = self.ops.constant(np.array([2, 3, 4], dtype=np.int64))
-        x = self.ops.mvn(x, axes, True, self.unet.eps, "inside_sqrt")
-        x = self.ops.multiply(x, self.channels(f"{name}.weight"))
-        return self.ops.add(x, self.channels(f"{name}.bias"))
 
-    def activate(self, x: Any) -> Any:
-        return self.ops.prelu(x, self.ops.constant(np.array([self.unet.slope], dtype=np.float32)))
+        def norm(node: Any) -> Any:
+            node = self.ops.mvn(node, axes, True, self.unet.eps, "inside_sqrt")
+            node = self.ops.multiply(node, self.channels(f"{name}.weight"))
+            return self.ops.add(node, self.channels(f"{name}.bias"))
+
+        return x.map(norm)
+
+    def activate(self, x: Volume) -> Volume:
+        slope = self.ops.constant(np.array([self.unet.slope], dtype=np.float32))
+        return x.map(lambda node: self.ops.prelu(node, slope))
+
+    def bias(self, name: str) -> np.ndarray | None:
+        return self.array(f"{name}.bias") if f"{name}.bias" in self.weights else None
 
     def add_bias(self, name: str, x: Any) -> Any:
         if f"{name}.bias" not in self.weights:
@@ -255,9 +297,6 @@ class _Builder:
     def channels(self, name: str) -> Any:
         return self.ops.constant(self.array(name).reshape(1, -1, 1, 1, 1))
 
-    def weight(self, name: str) -> Any:
-        return self.ops.constant(self.array(name))
-
     def array(self, name: str) -> np.ndarray:
         try:
             return np.ascontiguousarray(self.weights[name], dtype=np.float32)
@@ -266,6 +305,15 @@ class _Builder:
                 f"The checkpoint lacks {name!r}, which the network of its plans needs. Install the "
                 "model again."
             ) from None
+
+
+def _is_worth_it(
+    kernel: Sequence[int], stride: Sequence[int], x: Volume, filters: np.ndarray
+) -> bool:
+    """Tell whether a convolution can do with fewer multiplications, and is large enough to gain."""
+    planes, count = x.shape[2], filters.size * int(np.prod(x.shape[2:]))
+    fits = kernel[0] == winograd.TAPS and max(stride) == 1 and planes % winograd.PHASES == 0
+    return fits and count >= LEAST_MULTIPLY_ADDS
 
 
 def multiply_adds(unet: UNet, weights: Mapping[str, np.ndarray], patch: Sequence[int]) -> int:
