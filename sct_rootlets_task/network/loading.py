@@ -26,6 +26,7 @@ from sct_rootlets_task.network.nnunet import DEVICES, NNUNetNetwork, TorchEngine
 from sct_rootlets_task.network.preprocessing import UnsupportedPlansError, read_recipe
 from sct_rootlets_task.network.tiled import TiledNetwork
 from sct_rootlets_task.network.unet import UnsupportedNetworkError, read_unet
+from sct_rootlets_task.runtime import give_back_memory
 
 logger = logging.getLogger(__name__)
 
@@ -119,6 +120,7 @@ def load_network(folder: ModelFolder, options: Options) -> Network:
         _engine(engine, folder, weights, device, options, precision)
         for weights in read_weights(folder)
     ]
+    give_back_memory()
     return TiledNetwork(folder, engines, partial(_with_bar, shown=options.progress))
 
 

@@ -80,11 +80,11 @@ class TiledNetwork:
         if near is None:
             box, logits = _slices((0, 0, 0), data.shape), self._average(data, grid)
         else:
-            voxels = np.argwhere(self._on_network_grid(near, prepared))
+            voxels = np.argwhere(self._on_network_grid(near, prepared)).astype(np.int32)
             if not len(voxels):
                 self.tiles_run = (0, len(grid.tiles()))
                 return np.zeros(volume.shape, dtype=np.uint8)
-            box, logits = self._average_near(data, grid, voxels + offset)
+            box, logits = self._average_near(data, grid, voxels + offset.astype(np.int32))
         logger.debug("%d of %d tiles were run", *self.tiles_run)
         inside = tuple(
             slice(max(b.start - o, 0), min(b.stop - o, n))
@@ -180,19 +180,23 @@ class TiledNetwork:
         """Run the tiles that matter at voxels, put them into `runs`, and yield their numbers."""
         patch, tiles = self._recipe.patch, grid.tiles()
         schedule = Schedule(grid, voxels)
-        row_of = np.full(data.shape, -1, dtype=np.int32)
-        row_of[tuple(voxels.T)] = np.arange(len(voxels))
+        low, high = voxels.min(axis=0), voxels.max(axis=0) + 1
+        row_of = np.full(high - low, -1, dtype=np.int32)
+        row_of[tuple((voxels - low).T)] = np.arange(len(voxels))
         margins = np.zeros(len(voxels), dtype=np.float32)
         weight = np.zeros(len(voxels), dtype=np.float32)
         total: np.ndarray | None = None
         while (number := schedule.next_tile(margins)) is not None:
-            here = _slices(tiles[number], patch)
-            rows = row_of[here]
-            inside = rows >= 0
-            run = _Run(rows[inside], self._weights[inside], [])
-            part, float_weights = np.ascontiguousarray(data[here]), run.weights.astype(np.float32)
+            start = np.array(tiles[number])
+            first, last = np.maximum(start, low), np.minimum(start + patch, high)
+            rows = row_of[_slices(first - low, last - first)]
+            within, inside = _slices(first - start, last - first), rows >= 0
+            run = _Run(rows[inside], self._weights[within][inside], [])
+            part = np.ascontiguousarray(data[_slices(start, patch)])
+            float_weights = run.weights.astype(np.float32)
             for engine in self.engines:
-                run.folds.append(self._logits(engine, part)[:, inside] * float_weights)
+                logits = self._logits(engine, part)[:, within[0], within[1], within[2]]
+                run.folds.append(logits[:, inside] * float_weights)
                 if total is None:
                     total = np.zeros((len(run.folds[0]), len(voxels)), dtype=np.float32)
                 total[:, run.rows] += run.folds[-1]
