@@ -42,9 +42,9 @@ import numpy as np
 from benchmarks.parity import lowest_dice
 from sct_rootlets_task.models import resolve
 from sct_rootlets_task.network.checkpoint import read_checkpoint
-from sct_rootlets_task.network.engines import has_native_bf16, import_openvino
+from sct_rootlets_task.network.engines import has_native_bf16, import_openvino, saves_products
 from sct_rootlets_task.network.model_folder import read_model_folder
-from sct_rootlets_task.network.unet import multiply_adds, read_unet
+from sct_rootlets_task.network.unet import build_graph, multiply_adds, read_unet
 from sct_rootlets_task.paths import model_root
 from sct_rootlets_task.tasks import find_task
 
@@ -140,17 +140,19 @@ def matrix_rate(precision: str, threads: int, size: int = 4096) -> float:
     return float(size**3 / min(seconds))
 
 
-def tile_cost(model: str) -> int:
-    """Return the multiply-adds of one tile of a model."""
+def tile_cost(model: str) -> dict[str, int]:
+    """Return the multiply-adds of one tile of a model in each precision."""
     folder = read_model_folder(resolve(find_task("rootlets"), model, model_root(None)).model.path)
     weights = read_checkpoint(folder.checkpoints[0])["network_weights"]
-    return multiply_adds(
-        read_unet(folder.configuration), weights, folder.configuration["patch_size"]
-    )
+    unet, patch = read_unet(folder.configuration), folder.configuration["patch_size"]
+    return {
+        precision: multiply_adds(build_graph(unet, weights, patch, fast=saves_products(precision)))
+        for precision in ("f32", "bf16")
+    }
 
 
 def rows(
-    measured: dict[str, Runs], cost: int, rates: dict[str, float]
+    measured: dict[str, Runs], cost: dict[str, int], rates: dict[str, float]
 ) -> Iterator[tuple[str, ...]]:
     """Yield the rows of one model and case; the first command is the reference."""
     reference = next(iter(measured.values()))
@@ -161,8 +163,8 @@ def rows(
         one_image = runs.images == 1
         tiles = runs.sidecar.get("Tiles", {})
         network = runs.sidecar.get("Seconds", {}).get("tiles")
-        rate = rates.get(runs.sidecar.get("Precision", ""))
-        known = one_image and bool(tiles.get("All")) and network is not None and rate is not None
+        precision = runs.sidecar.get("Precision", "")
+        known = one_image and bool(tiles.get("All")) and network is not None and precision in rates
         yield (
             name,
             f"{tiles['Run']} of {tiles['All']}" if tiles.get("All") else "",
@@ -177,7 +179,7 @@ def rows(
             f"{differing} of {np.count_nonzero(reference.labels)}",
             f"{lowest_dice(runs.labels, reference.labels):.4f}",
             f"{100 * network / runs.median('wall'):.0f} %" if known else "",
-            f"{cost * tiles['Run'] / rate:.1f}" if known else "",
+            f"{cost[precision] * tiles['Run'] / rates[precision]:.1f}" if known else "",
             stages(runs) if one_image else "",
         )
 

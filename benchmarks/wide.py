@@ -97,7 +97,7 @@ def write_wide(model: Path, out: Path, features: list[int], patch: list[int]) ->
 
 def main() -> None:
     """Write the folder and print its cost."""
-    from sct_rootlets_task.network.unet import multiply_adds, read_unet
+    from sct_rootlets_task.network.unet import build_graph, multiply_adds, read_unet
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("out", type=Path)
@@ -109,7 +109,8 @@ def main() -> None:
     target = write_wide(arguments.model, arguments.out, arguments.features, arguments.patch)
     folder = read_model_folder(target)
     weights = read_checkpoint(folder.checkpoints[0])["network_weights"]
-    cost = multiply_adds(read_unet(folder.configuration), weights, arguments.patch)
+    graph = build_graph(read_unet(folder.configuration), weights, arguments.patch)
+    cost = multiply_adds(graph)
     print(f"{target}: {cost / 1e9:.0f} billion multiply-adds a tile")
 
 

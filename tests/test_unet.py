@@ -197,7 +197,20 @@ def test_multiply_adds_agree_with_counting_the_torch_layers(kind: str) -> None:
             module.register_forward_hook(count)
     with torch.inference_mode():
         network(torch.zeros(1, 1, *PATCH))
-    assert multiply_adds(read_unet(described), weights, PATCH) == sum(counted)
+    assert multiply_adds(build_graph(read_unet(described), weights, PATCH)) == sum(counted)
+
+
+def test_half_of_the_multiplications_are_saved(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(unet, "LEAST_MULTIPLY_ADDS", 0)
+    kernels = [[1, 3, 3], [3, 3, 3], [3, 3, 3]]
+    described = configuration("PlainConvUNet", n_conv_per_stage=[1, 20, 1], kernel_sizes=kernels)
+    state = torch_network(described).state_dict()
+    weights = {name: value.numpy() for name, value in state.items()}
+    shape = read_unet(described)
+    counts = [multiply_adds(build_graph(shape, weights, PATCH, fast=fast)) for fast in (0, 1)]
+    one = weights["encoder.stages.1.0.convs.1.conv.weight"].size * np.prod(PATCH) // 4
+    below = weights["decoder.stages.0.convs.0.conv.weight"].size * np.prod(PATCH) // 4
+    assert counts[0] - counts[1] == (19 * one + below + one) / 2
 
 
 class _Ramp:

@@ -121,8 +121,7 @@ class OpenVINOEngine:
         unet = read_unet(folder.configuration)
         openvino = import_openvino()
         patch = folder.configuration["patch_size"]
-        fast = precision == "f32" and platform.machine().lower() in _MEASURED
-        graph = build_graph(unet, weights.arrays, patch, fast=fast)
+        graph = build_graph(unet, weights.arrays, patch, fast=saves_products(precision))
         options: dict[str, str | int] = {
             "INFERENCE_PRECISION_HINT": precision,
             "PERFORMANCE_HINT": "LATENCY",
@@ -159,6 +158,11 @@ def import_openvino() -> Any:
             "openvino', or use -engine nnunet."
         ) from error
     return openvino
+
+
+def saves_products(precision: str) -> bool:
+    """Tell whether large convolutions do with fewer multiplications, see :mod:`.winograd`."""
+    return precision == "f32" and platform.machine().lower() in _MEASURED
 
 
 def has_native_bf16() -> bool:

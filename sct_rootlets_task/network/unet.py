@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -316,19 +315,20 @@ def _is_worth_it(
     return fits and count >= LEAST_MULTIPLY_ADDS
 
 
-def multiply_adds(unet: UNet, weights: Mapping[str, np.ndarray], patch: Sequence[int]) -> int:
-    """Return the multiply-adds of one run of the network on a patch (convolutions only)."""
-    sizes = [np.array(patch, dtype=np.int64)]
-    for stride in unet.strides[1:]:
-        sizes.append(sizes[-1] // np.array(stride))
+def multiply_adds(graph: Any) -> int:
+    """Return the multiply-adds of the convolutions in one run of a graph.
+
+    Parameters
+    ----------
+    graph : openvino.Model
+        What :func:`build_graph` gives.
+    """
     total = 0
-    for stage, size in enumerate(sizes):
-        part = [f"encoder.stages.{stage}."]
-        if stage < len(sizes) - 1:
-            part.append(f"decoder.stages.{len(sizes) - 2 - stage}.")
-        names = [n for n in weights if n.endswith(".conv.weight") and n.startswith(tuple(part))]
-        total += sum(weights[name].size for name in names) * int(size.prod())
-    for number, (_, lower) in enumerate(reversed(list(pairwise(sizes)))):
-        total += weights[f"decoder.transpconvs.{number}.weight"].size * int(lower.prod())
-    last = weights[f"decoder.seg_layers.{len(sizes) - 2}.weight"].size
-    return total + last * int(sizes[0].prod())
+    for node in graph.get_ops():
+        if node.get_type_name() == "Convolution":
+            outputs, filters = node.output(0).get_shape(), node.input(1).get_shape()
+            total += int(np.prod(outputs)) * int(np.prod(filters[1:]))
+        elif node.get_type_name() == "ConvolutionBackpropData":
+            inputs, filters = node.input(0).get_shape(), node.input(1).get_shape()
+            total += int(np.prod(inputs)) * int(np.prod(filters[1:]))
+    return total
