@@ -150,6 +150,51 @@ def test_rootlets_are_painted_between_cord_and_fluid_in_t2w() -> None:
     assert float(rootlet.mean()) < float(fluid.mean())
 
 
+def test_what_is_hidden_changes_the_surroundings_and_stays_finite() -> None:
+    image = torch.rand(16, 16, 16)
+    results = [
+        Artist(np.random.default_rng(seed), (16, 16, 16), 3.0).hidden(image.clone())
+        for seed in range(10)
+    ]
+    assert all(bool(result.isfinite().all()) for result in results)
+    assert not any(torch.equal(result, image) for result in results)
+
+
+def test_a_coarse_grid_shows_less_noise_than_a_fine_one() -> None:
+    def noise(voxel_mm: float) -> float:
+        artists = (
+            Artist(np.random.default_rng(seed), (12, 12, 12), voxel_mm, 1.0) for seed in range(40)
+        )
+        flat = [artist.degraded(torch.full((12, 12, 12), 0.5), "T2w") for artist in artists]
+        return float(np.mean([float((image - image.mean()).diff(dim=2).std()) for image in flat]))
+
+    assert noise(3.0) < 0.5 * noise(0.8)
+
+
+def test_thick_slices_are_simulated_up_to_the_largest_size() -> None:
+    sharp = (torch.arange(24) % 4 < 2).float()[:, None, None].expand(24, 24, 24)
+
+    def detail(thickest_mm: float) -> float:
+        artists = (
+            Artist(np.random.default_rng(seed), (24, 24, 24), 3.0, thickest_mm)
+            for seed in range(60)
+        )
+        return min(float(artist._blurred(sharp).std()) for artist in artists)
+
+    assert detail(8.0) < 0.5 * detail(3.0)
+
+
+def test_the_loss_of_the_locator_grows_with_the_number_of_levels_it_is_off() -> None:
+    case = make(4)
+    off = [
+        trainer.locator_loss(
+            logits_for((case.classes + shift * (case.classes > 0)).clamp(max=10), 11), [case]
+        )
+        for shift in (1, 3)
+    ]
+    assert float(off[1]) > float(off[0]) + 0.5
+
+
 def test_nothing_is_labelled_outside_the_field_of_view() -> None:
     cut = Recipe((32, 24, 24), 0.8, (1.0, 1.0), away=0.0, painted=1.0, lost=1.0)
     for seed in range(5):

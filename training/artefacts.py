@@ -24,12 +24,19 @@ class Artist:
     shape : tuple of int
         Voxels of the case along (z, y, x).
     voxel_mm : float
+    thickest_mm : float
+        Largest voxel size along one axis that is simulated.
     """
 
     def __init__(
-        self, rng: np.random.Generator, shape: tuple[int, int, int], voxel_mm: float
+        self,
+        rng: np.random.Generator,
+        shape: tuple[int, int, int],
+        voxel_mm: float,
+        thickest_mm: float = 2.5,
     ) -> None:
         self.rng, self.shape, self.voxel_mm = rng, shape, voxel_mm
+        self.thickest_mm = thickest_mm
         self.grain = min(1.0, 1.0 / voxel_mm)
         """What is left of blur and noise of 1 mm voxels: larger ones are their mean."""
 
@@ -200,19 +207,25 @@ class Artist:
         return fluid * (1 - spots * canal) + spots * canal * dark
 
     def _blurred(self, image: Any) -> Any:
-        """Return the image as acquired with larger voxels, of which some are anisotropic."""
+        """Return the image as acquired with larger voxels, of which some are anisotropic.
+
+        Thick slices stay steps half of the time: that is how nnU-Net's recipe interpolates them.
+        """
         from torch.nn.functional import interpolate
 
         rng = self.rng
         kind = rng.choice(3, p=[0.4, 0.35, 0.25])
         if kind == 0:
             return image
-        factors = np.full(3, rng.uniform(1, 1.6)) if kind == 1 else np.ones(3)
+        factors = np.full(3, 1 + rng.uniform(0, 0.6) * self.grain)
         if kind == 2:
-            factors[rng.integers(3)] = rng.uniform(1.2, 3.0)
-        factors = 1 + (factors - 1) * self.grain
+            factors = np.ones(3)
+            axis = rng.choice(3, p=[0.45, 0.1, 0.45])
+            factors[axis] = max(1.0, rng.uniform(1.0, self.thickest_mm) / self.voxel_mm)
         small = [max(4, round(n / f)) for n, f in zip(self.shape, factors, strict=True)]
         coarse = interpolate(image[None, None], size=small, mode="area")
+        if kind == 2 and rng.random() < 0.5:
+            return interpolate(coarse, size=self.shape, mode="nearest-exact")[0, 0]
         return interpolate(coarse, size=self.shape, mode="trilinear", align_corners=False)[0, 0]
 
     def _rung(self, image: Any) -> Any:

@@ -37,6 +37,8 @@ class Recipe:
         Share of cases cut at each of the six sides.
     hidden : float
         Share of cases of which parts are hidden.
+    thickest_mm : float
+        Largest voxel size along one axis.
     stretched_mm : float
         Spread of slow shifts along the cord: vertebrae grow taller or flatter.
     """
@@ -48,12 +50,14 @@ class Recipe:
     painted: float
     lost: float
     hidden: float = 0.0
+    thickest_mm: float = 2.5
     stretched_mm: float = 0.0
 
 
 STARTER = Recipe((96, 48, 48), 0.8, (5.0, 3.0), away=0.08, painted=1.0, lost=0.08)
 LOCATOR = Recipe(
-    (64, 48, 24), 3.0, (12.0, 3.0), away=0.0, painted=0.55, lost=0.2, hidden=0.5, stretched_mm=4.0
+    (64, 48, 24), 3.0, (12.0, 3.0), away=0.0, painted=0.55, lost=0.2,
+    hidden=0.5, thickest_mm=8.0, stretched_mm=4.0,
 )  # fmt: skip
 WHOLE = Recipe((232, 128, 60), 0.9, (3.0, 2.0), away=0.0, painted=1.0, lost=0.0)
 """Cases for the evaluation: the whole neck, enough for the locator to judge from."""
@@ -109,7 +113,7 @@ class CaseMaker:
         shares = np.array([share for share, _ in self.groups])
         worlds = self.groups[self.rng.choice(len(shares), p=shares / shares.sum())][1]
         world = worlds[self.rng.integers(len(worlds))]
-        artist = Artist(self.rng, self.recipe.shape, self.recipe.voxel_mm)
+        artist = Artist(self.rng, self.recipe.shape, self.recipe.voxel_mm, self.recipe.thickest_mm)
         places = self._places(world, artist)
         surroundings, canal = self._moved_canal(world, places, artist)
         image = _sample(world.image[None], surroundings, "bilinear")[0].clamp(min=0)
@@ -313,7 +317,7 @@ def locator_groups(worlds: Sequence[World]) -> list[tuple[float, Sequence[World]
     """Return how often the locator's cases come from which worlds."""
     return [
         (0.17, [w for w in worlds if w.name == "template"]),
-        (0.65, [w for w in worlds if w.name.startswith("errsm")]),
+        (0.6, [w for w in worlds if w.name.startswith("errsm")]),
         (0.08, [w for w in worlds if w.name.startswith("sample")]),
-        (0.1, [w for w in worlds if w.negative]),
+        (0.15, [w for w in worlds if w.negative]),
     ]
