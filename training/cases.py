@@ -39,6 +39,8 @@ class Recipe:
         Share of cases of which parts are hidden.
     thickest_mm : float
         Largest voxel size along one axis.
+    scales : tuple of float
+        Least and largest size of a body against that of the world.
     stretched_mm : float
         Spread of slow shifts along the cord: vertebrae grow taller or flatter.
     """
@@ -51,13 +53,14 @@ class Recipe:
     lost: float
     hidden: float = 0.0
     thickest_mm: float = 2.5
+    scales: tuple[float, float] = (0.88, 1.15)
     stretched_mm: float = 0.0
 
 
 STARTER = Recipe((96, 48, 48), 0.8, (5.0, 3.0), away=0.08, painted=1.0, lost=0.08)
 LOCATOR = Recipe(
     (64, 48, 24), 3.0, (12.0, 3.0), away=0.0, painted=0.55, lost=0.2,
-    hidden=0.5, thickest_mm=8.0, stretched_mm=4.0,
+    hidden=0.5, thickest_mm=8.0, scales=(0.78, 1.25), stretched_mm=4.0,
 )  # fmt: skip
 WHOLE = Recipe((232, 128, 60), 0.9, (3.0, 2.0), away=0.0, painted=1.0, lost=0.0)
 """Cases for the evaluation: the whole neck, enough for the locator to judge from."""
@@ -141,7 +144,11 @@ class CaseMaker:
         import torch
 
         rng, shape = self.rng, self.recipe.shape
-        scale = self.recipe.voxel_mm / world.voxel_mm / (rng.uniform(0.88, 1.15) * _near_one(rng))
+        scale = (
+            self.recipe.voxel_mm
+            / world.voxel_mm
+            / (rng.uniform(*self.recipe.scales) * _near_one(rng))
+        )
         axes = [
             (torch.arange(n, dtype=torch.float32) - (n - 1) / 2) * float(s)
             for n, s in zip(shape, scale, strict=True)
