@@ -213,8 +213,8 @@ def coarser(world: World, voxel_mm: float = COARSE_MM) -> World:
         voxel_mm=world.voxel_mm * float(ratio[0]),
         image=shrink(world.image[None], "area")[0].half(),
         tissues=None if world.tissues is None else shrink(world.tissues, "area").half(),
-        levels=shrink(world.levels[None], "nearest")[0].to(torch.uint8),
-        classes=shrink(world.classes[None], "nearest")[0].to(torch.uint8),
+        levels=shrink(world.levels[None], "nearest-exact")[0].to(torch.uint8),
+        classes=shrink(world.classes[None], "nearest-exact")[0].to(torch.uint8),
         line=line / ratio[1:],
         span=(world.span[0] / ratio[0], world.span[1] / ratio[0]),
     )
