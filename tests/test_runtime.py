@@ -93,3 +93,15 @@ def test_a_variable_says_how_many_threads(value: str, threads: int) -> None:
 def test_a_variable_that_is_no_number_of_threads_is_refused(value: str) -> None:
     with pytest.raises(UsageError, match=f"at least 1, found '{value}'"):
         runtime.default_threads({"SCT_ROOTLETS_THREADS": value})
+
+
+@pytest.mark.parametrize(("system", "asked"), [("linux", [0]), ("darwin", []), ("win32", [])])
+def test_memory_is_given_back_where_the_c_library_can(
+    system: str, asked: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[int] = []
+    library = type("Library", (), {"malloc_trim": staticmethod(calls.append)})
+    monkeypatch.setattr("ctypes.CDLL", lambda _: library)
+    monkeypatch.setattr(runtime.sys, "platform", system)
+    runtime.give_back_memory()
+    assert calls == asked
