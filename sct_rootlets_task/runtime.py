@@ -90,8 +90,7 @@ def limit_threads(threads: int) -> None:
 def give_back_memory() -> None:
     """Return freed memory to the system, where the C library can be asked to (glibc).
 
-    Reading and compiling a network leaves many small holes, which the library would keep: about
-    150 MB for a network of the published size.
+    Reading and compiling a network leaves many small holes, which the library would keep.
     """
     if sys.platform != "linux":
         return

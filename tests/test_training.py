@@ -10,17 +10,16 @@ from typing import Any
 import numpy as np
 import pytest
 
+from sct_rootlets_task.network.loading import Options, load_network
+from sct_rootlets_task.network.model_folder import read_model_folder
+from training import evaluate, trainer
+from training.artefacts import FAMILIES, VISIBLE, Artist
+from training.average import average
+from training.cases import LOCATOR, STARTER, Case, CaseMaker, Recipe, _visible
+from training.template import BELOW, BORDERS, DISCS, UNKNOWN, classes_of_slices
+from training.worlds import DISCS_BY_EYE, World, coarser, hybrid, load_template, segmented
+
 torch = pytest.importorskip("torch")
-
-from sct_rootlets_task.network.loading import Options, load_network  # noqa: E402
-from sct_rootlets_task.network.model_folder import read_model_folder  # noqa: E402
-from training import evaluate, trainer  # noqa: E402
-from training.artefacts import FAMILIES, VISIBLE, Artist  # noqa: E402
-from training.average import average  # noqa: E402
-from training.cases import LOCATOR, STARTER, Case, CaseMaker, Recipe, _visible  # noqa: E402
-from training.template import BELOW, BORDERS, DISCS, UNKNOWN, classes_of_slices  # noqa: E402
-from training.worlds import DISCS_BY_EYE, World, coarser, hybrid, load_template, segmented  # noqa: E402
-
 pytestmark = pytest.mark.network
 SMALL = Recipe((32, 24, 24), 0.8, (1.0, 1.0), away=0.0, painted=1.0, lost=0.0)
 
@@ -258,7 +257,10 @@ def test_a_training_that_was_cut_off_goes_on_to_the_same_weights(
 
 def test_batches_go_on_with_the_cases_of_their_step() -> None:
     schedule = trainer.Schedule(steps=3, batch=1, rate=1.0)
-    maker = lambda step: CaseMaker([(1.0, [world()])], SMALL, step)  # noqa: E731
+
+    def maker(step: int) -> CaseMaker:
+        return CaseMaker([(1.0, [world()])], SMALL, step)
+
     whole = trainer.batches(maker, schedule, 0)
     later = trainer.batches(maker, schedule, 1)
     next(whole)

@@ -129,6 +129,14 @@ def test_small_convolutions_are_left_as_they_are(monkeypatch: pytest.MonkeyPatch
     assert count_operations(described, weights, "Slice") > 0
 
 
+def test_what_is_upsampled_can_be_treated_like_any_volume() -> None:
+    from openvino import opset13 as ops
+
+    lower = ops.parameter([1, 2, 4, 4, 4], np.float32)
+    larger = winograd.Upsampled(ops, lower, np.ones((2, 3, 2, 2, 2), np.float32), None)
+    assert larger.map(ops.relu).shape == larger.shape == (1, 3, 8, 8, 8)
+
+
 @pytest.mark.parametrize("fourth", [0, 1, 2, 3])
 def test_the_transforms_are_those_of_a_filter_of_three_taps(fourth: int) -> None:
     rng = np.random.default_rng(fourth)

@@ -217,9 +217,10 @@ class Artist:
         kind = rng.choice(3, p=[0.4, 0.25, 0.35])
         if kind == 0:
             return image
-        factors = np.full(3, 1 + rng.uniform(0, 0.6) * self.grain)
-        if kind == 2:
-            factors = np.ones(3)
+        factors = np.ones(3)
+        if kind == 1:
+            factors += rng.uniform(0, 0.6) * self.grain
+        else:
             axis = rng.choice(3, p=[0.55, 0.1, 0.35])
             factors[axis] = max(1.0, rng.uniform(1.0, self.thickest_mm) / self.voxel_mm)
         small = [max(4, round(n / f)) for n, f in zip(self.shape, factors, strict=True)]

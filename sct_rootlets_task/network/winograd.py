@@ -18,7 +18,7 @@ import numpy as np
 
 TAPS, PHASES = 3, 4
 CHUNK_VOXELS = 2**18
-"""Least size of what is convolved at once: products of that size stay in the cache of a CPU."""
+"""Largest size of what is convolved at once: its products stay in the cache of a CPU."""
 INPUTS = np.array(
     [
         [4, 0, -5, 0, 1, 0],
@@ -60,7 +60,12 @@ class Volume:
     """
 
     def __init__(self, ops: Any, node: Any) -> None:
-        self.ops, self.node = ops, node
+        self.ops, self._node = ops, node
+
+    @property
+    def node(self) -> Any:
+        """The tensor, its planes in the order of the volume."""
+        return self._node
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -175,10 +180,18 @@ class Upsampled(Volume):
         self.filters = ops.constant(filters)
         self.bias = None if bias is None else _channels(ops, bias)
 
-    @cached_property
-    def node(self) -> Any:  # type: ignore[override]
+    @property
+    def node(self) -> Any:
         """The tensor in one piece."""
+        return self._whole
+
+    @cached_property
+    def _whole(self) -> Any:
         return self._upsampled(self.lower)
+
+    def map(self, function: Callable[[Any], Any]) -> Volume:
+        """Return the volume after an operation that treats all planes alike."""
+        return Volume(self.ops, function(self.node))
 
     @property
     def shape(self) -> tuple[int, ...]:
