@@ -17,6 +17,9 @@ import numpy as np
 from training.artefacts import Artist
 from training.worlds import World
 
+SPINE_MM, SLIDE_MM = 15.0, 9.0
+"""Half of what moves as one with the spine, and the spread of how far the rest slides along it."""
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -60,7 +63,7 @@ class Recipe:
 STARTER = Recipe((96, 48, 48), 0.8, (5.0, 3.0), away=0.08, painted=1.0, lost=0.08)
 LOCATOR = Recipe(
     (64, 48, 24), 3.0, (12.0, 3.0), away=0.0, painted=0.55, lost=0.2,
-    hidden=0.5, thickest_mm=8.0, scales=(0.78, 1.25), stretched_mm=4.0,
+    hidden=0.5, thickest_mm=8.0, scales=(0.78, 1.25), stretched_mm=6.0,
 )  # fmt: skip
 WHOLE = Recipe((232, 128, 60), 0.9, (3.0, 2.0), away=0.0, painted=1.0, lost=0.0)
 """Cases for the evaluation: the whole neck, enough for the locator to judge from."""
@@ -171,11 +174,23 @@ class CaseMaker:
             )
         ]
         if self.recipe.stretched_mm:
+            places[0] = places[0] + self._slid(world, places, artist)
             places[0] = places[0] + artist.noise((60, 300, 300), self.recipe.stretched_mm * mm)
+            places[0] = places[0] + artist.noise((28, 300, 300), self.recipe.stretched_mm / 3 * mm)
             places[1] = places[1] + artist.noise((50, 50, 300), 2.0 * mm)
         if rng.random() < 0.5:
             places[2] = 2 * world.line[:, 1].mean() - places[2]
         return places
+
+    def _slid(self, world: World, places: Any, artist: Artist) -> Any:
+        """Return how far what lies in front of the spine, or behind it, slides along it.
+
+        Chin, throat and shoulders stand at other heights in everyone, so they must not tell levels.
+        """
+        ahead = (places[1] - _line_at(world, places[0])[0]) * world.voxel_mm
+        slides = [artist.noise((150, 300, 300), SLIDE_MM / world.voxel_mm) for _ in range(2)]
+        share = [((side - SPINE_MM) / SPINE_MM / 3).clamp(0, 1.5) for side in (ahead, -ahead)]
+        return slides[0] * share[0] + slides[1] * share[1]
 
     def _bent(self, world: World, z: Any, y: Any, x: Any, axes: Any) -> tuple[Any, Any, Any]:
         """Return places of a spine with another curvature; slices stay at right angles to it."""

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 from nibabel import as_closest_canonical
 
+from sct_rootlets_task.locator import fit_canal
 from sct_rootlets_task.network.loading import Options, load_network
 from sct_rootlets_task.network.model_folder import read_model_folder
 from training.cases import LOCATOR, STARTER, CaseMaker, Recipe, locator_groups, starter_groups
@@ -40,6 +41,7 @@ from training.trainer import (
 from training.worlds import (
     WITH_LANDMARKS,
     WITHOUT_LANDMARKS,
+    CanalFinder,
     World,
     build_worlds,
     coarser,
@@ -84,15 +86,26 @@ def load_worlds(data: Path, cache: Path, leave_out: Sequence[str]) -> list[World
     import torch
 
     if not cache.is_file():
-        locator = load_network(read_model_folder(built_in("locator")), Options(device="cpu"))
         subjects = WITH_LANDMARKS + WITHOUT_LANDMARKS
-        worlds = build_worlds(data, subjects, samples=SAMPLE_SEEDS, locator=locator)
+        worlds = build_worlds(data, subjects, samples=SAMPLE_SEEDS, canal=canal_finder())
         cache.parent.mkdir(parents=True, exist_ok=True)
         torch.save(worlds, cache)
     worlds = torch.load(cache, weights_only=False)
     if not leave_out:
         return worlds
     return [w for w in worlds if w.name not in leave_out]
+
+
+def canal_finder() -> CanalFinder:
+    """Return what finds the canal with the package's own locator, stray pieces left out."""
+    folder = read_model_folder(built_in("locator"))
+    network = load_network(folder, Options(device="cpu"))
+
+    def find(image: np.ndarray) -> np.ndarray:
+        classes = network.predict(image, (1.0, 1.0, 1.0)).transpose(2, 1, 0)
+        return to_zyx(fit_canal(classes, np.eye(4), folder.classes).classes) > 0
+
+    return find
 
 
 def segmented_worlds(worlds: Sequence[World], data: Path, starter: Path) -> list[World]:

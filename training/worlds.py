@@ -8,7 +8,7 @@ that it shows no cervical level.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -46,6 +46,9 @@ WITHOUT_LANDMARKS = tuple(DISCS_BY_EYE)
 REACH_MM = 30.0
 """How far from the centre line the template's tissues are carried."""
 FRONT_MM, BACK_MM = 100.0, 80.0
+
+CanalFinder = Callable[[np.ndarray], np.ndarray]
+"""From intensities (z, y, x) of 1 mm voxels to which of them are in the spinal canal (bool)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,17 +120,17 @@ def hybrid(template: Template, data: Path, subject: str) -> World:
     return _carried(subject, image, line, slices, template, template.line("cord"))
 
 
-def hybrid_by_discs(template: Template, data: Path, subject: str, locator: Any) -> World:
+def hybrid_by_discs(template: Template, data: Path, subject: str, canal: CanalFinder) -> World:
     """Return a real image without landmarks, tied to the template by the discs marked in it.
 
-    A locator gives the outline of the canal, not the levels: a robust straight line (Theil–Sen)
+    The canal found gives the outline, not the levels: a robust straight line (Theil–Sen)
     through the points of the centre line nearest to the discs gives the template's slice.
     """
     from scipy.stats import theilslopes
 
     path = data / f"t2w/sub-{subject}_T2w.nii.gz"
     image = to_zyx(canonical(path).get_fdata(dtype=np.float32))
-    line = extended_line(locator.predict(image, (1.0, 1.0, 1.0)) > 0)
+    line = extended_line(canal(image))
     arc = _arc(line)
     discs = np.array([mark.split(",") for mark in DISCS_BY_EYE[subject].split()], float)
     arcs = [arc[np.linalg.norm(line[:, :2] - disc, axis=1).argmin()] for disc in discs]
@@ -232,15 +235,19 @@ def extended_line(mask: np.ndarray, beyond: float = 15.0) -> np.ndarray:
 
 
 def build_worlds(
-    data: Path, subjects: Sequence[str], *, samples: Sequence[int] = (), locator: Any = None
+    data: Path,
+    subjects: Sequence[str],
+    *,
+    samples: Sequence[int] = (),
+    canal: CanalFinder | None = None,
 ) -> list[World]:
-    """Return the fine worlds: template, hybrids, samples (hybrids by discs given a locator)."""
+    """Return the fine worlds: template, hybrids, samples (hybrids by discs given a finder)."""
     template = load_template(data)
     worlds = [template_world(template)]
     worlds += [hybrid(template, data, s) for s in subjects if s in WITH_LANDMARKS]
-    if locator is not None:
+    if canal is not None:
         worlds += [
-            hybrid_by_discs(template, data, s, locator) for s in subjects if s in WITHOUT_LANDMARKS
+            hybrid_by_discs(template, data, s, canal) for s in subjects if s in WITHOUT_LANDMARKS
         ]
     return worlds + [sample_world(seed) for seed in samples]
 
