@@ -93,13 +93,8 @@ def is_offline(environ: Mapping[str, str] | None = None) -> bool:
     >>> is_offline({"SCT_ROOTLETS_OFFLINE": "1"}), is_offline({"SCT_ROOTLETS_OFFLINE": "0"})
     (True, False)
     """
-    return environment.read(environment.OFFLINE, environ).lower() not in (
-        "",
-        "0",
-        "no",
-        "off",
-        "false",
-    )
+    said = environment.read(environment.OFFLINE, environ)
+    return bool(said) and not environment.denies(environment.OFFLINE, environ)
 
 
 def is_remote(url: str) -> bool:

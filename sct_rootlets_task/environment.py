@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping
 
 MODELS = "SCT_ROOTLETS_MODELS"
+CACHE = "SCT_ROOTLETS_CACHE"
 OFFLINE = "SCT_ROOTLETS_OFFLINE"
 ENGINE = "SCT_ROOTLETS_ENGINE"
 DEVICE = "SCT_ROOTLETS_DEVICE"
@@ -18,6 +19,10 @@ VARIABLES: Mapping[str, str] = {
     MODELS: (
         "Folder in which models are installed and looked for; -model-dir wins over it. Without "
         "both, a folder among the user's own data."
+    ),
+    CACHE: (
+        "Folder in which large compiled networks are kept, so that the next run starts sooner; a "
+        "folder among the user's caches by default. 0, no, off or false: none is kept."
     ),
     OFFLINE: (
         "Set to 1, no attempt is made to use the network; files and folders still work. 0, no, "
@@ -37,6 +42,16 @@ VARIABLES: Mapping[str, str] = {
     SCT_DIR: "Set by SCT's installer. sct_rootlets sct status names SCT's own environment by it.",
 }
 """What each variable does, for the documentation."""
+
+_NO = ("0", "no", "off", "false")
+
+
+def denies(name: str, environ: Mapping[str, str] | None = None) -> bool:
+    """Tell whether a variable is set to 0, no, off or false.
+
+    Parameters are those of :func:`read`.
+    """
+    return read(name, environ).lower() in _NO
 
 
 def read(name: str, environ: Mapping[str, str] | None = None) -> str:

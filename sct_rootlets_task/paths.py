@@ -1,4 +1,4 @@
-"""Where models lie on this machine; asking for the folder does not create it."""
+"""Where files lie on this machine; asking for a folder does not create it."""
 
 from __future__ import annotations
 
@@ -34,3 +34,21 @@ def model_root(
     import platformdirs
 
     return platformdirs.user_data_path(_APPLICATION, appauthor=False) / "models"
+
+
+def cache_root(environ: Mapping[str, str] | None = None) -> Path | None:
+    """Return the folder for what can be made again, None where the user wants none.
+
+    Parameters
+    ----------
+    environ : mapping of str to str, optional
+        Environment to read ``SCT_ROOTLETS_CACHE`` from; that of the process by default.
+    """
+    if environment.denies(environment.CACHE, environ):
+        return None
+    named = environment.read(environment.CACHE, environ)
+    if named:
+        return Path(named).expanduser().absolute()
+    import platformdirs
+
+    return platformdirs.user_cache_path(_APPLICATION, appauthor=False)

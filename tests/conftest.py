@@ -29,8 +29,9 @@ def shared_data() -> Path:
 def _own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep every test away from the user's own models and from the network."""
     monkeypatch.setenv("SCT_ROOTLETS_MODELS", str(tmp_path / "models"))
+    monkeypatch.setenv("SCT_ROOTLETS_CACHE", "off")
     for name in (*environment.VARIABLES, "SCT_USE_GPU"):
-        if name != environment.MODELS:
+        if name not in (environment.MODELS, environment.CACHE):
             monkeypatch.delenv(name, raising=False)
 
 

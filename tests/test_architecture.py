@@ -13,7 +13,13 @@ PACKAGE = Path(sct_rootlets_task.__file__).parent
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("", "errors", "environment"),
     ("runtime", "levels", "files", "orientation", "paths", "network", "qc"),
-    ("network.checkpoint", "network.resampling", "network.tiles", "network.winograd"),
+    (
+        "network.checkpoint",
+        "network.compiled",
+        "network.resampling",
+        "network.tiles",
+        "network.winograd",
+    ),
     ("images", "postprocess"),
     ("luts", "outputs", "analysis", "analysis.geometry", "analysis.anatomy"),
     ("analysis.centreline", "analysis.phantom"),

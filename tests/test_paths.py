@@ -7,7 +7,7 @@ from pathlib import Path
 import platformdirs
 import pytest
 
-from sct_rootlets_task.paths import model_root
+from sct_rootlets_task.paths import cache_root, model_root
 
 
 def test_override_beats_the_variable(tmp_path: Path) -> None:
@@ -46,3 +46,11 @@ def test_home_is_expanded_and_relative_paths_become_absolute(
 def test_asking_creates_no_folder(tmp_path: Path) -> None:
     model_root(tmp_path / "m")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_cache_is_where_the_variable_says() -> None:
+    assert cache_root({"SCT_ROOTLETS_CACHE": "/scratch/me"}) == Path("/scratch/me")
+    assert cache_root({"SCT_ROOTLETS_CACHE": "off"}) is None
+    own = cache_root({})
+    assert own is not None
+    assert own.name == "sct_rootlets_task"

@@ -9,16 +9,21 @@ from __future__ import annotations
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import combinations
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
+from sct_rootlets_task import __version__
 from sct_rootlets_task.errors import MissingDependencyError, ModelError
 from sct_rootlets_task.network.checkpoint import read_checkpoint
+from sct_rootlets_task.network.compiled import compiled, path_of
 from sct_rootlets_task.network.model_folder import ModelFolder
 from sct_rootlets_task.network.unet import build_graph, read_unet
 
+_CODE = tuple(Path(__file__).with_name(name) for name in ("unet.py", "winograd.py"))
 _MEASURED = ("x86_64", "amd64")
 """Where fewer multiplications were found to be faster; in bfloat16 they would cost accuracy."""
 
@@ -100,6 +105,8 @@ class OpenVINOEngine:
         Arithmetic of the convolutions.
     threads : int, optional
         CPU threads; all available ones by default.
+    cache : path, optional
+        Folder to keep the compiled network in, if it is a large one.
 
     Raises
     ------
@@ -117,11 +124,12 @@ class OpenVINOEngine:
         *,
         precision: str = "f32",
         threads: int | None = None,
+        cache: Path | None = None,
     ) -> None:
         unet = read_unet(folder.configuration)
         openvino = import_openvino()
         patch = folder.configuration["patch_size"]
-        graph = build_graph(unet, weights.arrays, patch, fast=saves_products(precision))
+        fast = saves_products(precision)
         options: dict[str, str | int] = {
             "INFERENCE_PRECISION_HINT": precision,
             "PERFORMANCE_HINT": "LATENCY",
@@ -129,7 +137,13 @@ class OpenVINOEngine:
         if threads:
             options["INFERENCE_NUM_THREADS"] = threads
         self.precision = precision
-        self._request = openvino.Core().compile_model(graph, "CPU", options).create_infer_request()
+        core = openvino.Core()
+        path = cache and path_of(
+            cache, weights.arrays, core, _CODE, __version__, unet, list(patch), fast, options
+        )
+        make_graph = partial(build_graph, unet, weights.arrays, patch, fast=fast)
+        network = compiled(make_graph, options, core=core, path=path)
+        self._request = network.create_infer_request()
 
     def predict(self, patch: np.ndarray) -> np.ndarray:
         """Return the logits of a tile, see :class:`Engine`."""

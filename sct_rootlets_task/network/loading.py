@@ -26,6 +26,7 @@ from sct_rootlets_task.network.nnunet import DEVICES, NNUNetNetwork, TorchEngine
 from sct_rootlets_task.network.preprocessing import UnsupportedPlansError, read_recipe
 from sct_rootlets_task.network.tiled import TiledNetwork
 from sct_rootlets_task.network.unet import UnsupportedNetworkError, read_unet
+from sct_rootlets_task.paths import cache_root
 from sct_rootlets_task.runtime import give_back_memory
 
 logger = logging.getLogger(__name__)
@@ -235,7 +236,9 @@ def _engine(
 ) -> Engine:
     engine: Engine
     if name == "openvino":
-        engine = OpenVINOEngine(folder, weights, precision=precision, threads=options.threads)
+        engine = OpenVINOEngine(
+            folder, weights, precision=precision, threads=options.threads, cache=cache_root()
+        )
     else:
         engine = TorchEngine(folder, weights.arrays, device)
     return Mirrored(engine, weights.mirror_axes) if options.test_time_aug else engine

@@ -1,0 +1,187 @@
+"""Compiled networks in the user's cache: recalled when whole, made anew when anything is wrong."""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sct_rootlets_task.network import compiled
+from sct_rootlets_task.network.compiled import path_of
+from sct_rootlets_task.network.engines import OpenVINOEngine, Weights, read_weights
+from sct_rootlets_task.network.loading import Options, load_network
+from sct_rootlets_task.network.model_folder import ModelFolder, read_model_folder
+from sct_rootlets_task.network.winograd import Volume
+from sct_rootlets_task.tasks import BUNDLED
+
+TILE = np.random.default_rng(0).standard_normal((64, 48, 24)).astype(np.float32)
+
+
+@pytest.fixture
+def folder() -> ModelFolder:
+    return read_model_folder(next((BUNDLED / "locator").glob("nnUNetTrainer*")))
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a cache folder into which small networks go too."""
+    monkeypatch.setattr(compiled, "WORTHWHILE_S", 0.0)
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def builds(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return a list that grows whenever a graph is built."""
+    from sct_rootlets_task.network import engines
+
+    built: list[str] = []
+    build = engines.build_graph
+
+    def recorded(*arguments: object, **options: object) -> object:
+        built.append("built")
+        return build(*arguments, **options)
+
+    monkeypatch.setattr(engines, "build_graph", recorded)
+    return built
+
+
+def logits(folder: ModelFolder, cache: Path | None, **options: object) -> np.ndarray:
+    engine = OpenVINOEngine(folder, read_weights(folder)[0], cache=cache, threads=1, **options)
+    return engine.predict(TILE).copy()
+
+
+def test_the_second_engine_takes_what_the_first_one_compiled(
+    folder: ModelFolder, cache: Path, builds: list[str]
+) -> None:
+    first = logits(folder, cache)
+    kept = list(cache.iterdir())
+    assert [path.suffix for path in kept] == [".compiled"]
+    second = logits(folder, cache)
+    assert builds == ["built"]
+    assert list(cache.iterdir()) == kept
+    np.testing.assert_array_equal(first, second)
+
+
+@pytest.mark.parametrize("damage", ["cut", "empty", "a bit", "checksum", "not OpenVINO's"])
+def test_a_damaged_file_is_replaced(
+    folder: ModelFolder, cache: Path, builds: list[str], damage: str
+) -> None:
+    wanted = logits(folder, cache)
+    (path,) = cache.iterdir()
+    whole = path.read_bytes()
+    middle = len(whole) // 2
+    path.write_bytes({
+        "cut": whole[:middle],
+        "empty": b"",
+        "a bit": whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :],
+        "checksum": bytes(32) + whole[32:],
+        "not OpenVINO's": compiled.hashlib.sha256(b"other").digest() + b"other",
+    }[damage])  # fmt: skip
+    np.testing.assert_array_equal(logits(folder, cache), wanted)
+    assert len(builds) == 2
+    logits(folder, cache)
+    assert len(builds) == 2, "what was made anew is recalled"
+
+
+def test_everything_that_matters_is_in_the_name(folder: ModelFolder, tmp_path: Path) -> None:
+    import openvino
+
+    core, arrays = openvino.Core(), {"a": np.zeros(3, np.float32), "b": np.ones(2, np.float16)}
+    code = [tmp_path / "code.py"]
+    code[0].write_text("1")
+
+    def name(weights: dict[str, np.ndarray] = arrays, *described: object) -> Path:
+        return path_of(tmp_path, weights, core, code, *described)
+
+    names = [name(), name(arrays, "f32"), name(arrays, "bf16"), name({**arrays, "c": arrays["a"]})]
+    names.append(name({"a": arrays["a"], "b": np.array([1, 2], np.float16)}))
+    names.append(name({"a": arrays["a"].reshape(1, 3), "b": arrays["b"]}))
+    assert name() == names[0]
+    code[0].write_text("2")
+    names.append(name())
+    assert len(set(names)) == len(names)
+
+
+def test_other_weights_and_threads_are_other_files(folder: ModelFolder, cache: Path) -> None:
+    (weights,) = read_weights(folder)
+    changed = {key: np.array(value) for key, value in weights.arrays.items()}
+    changed["decoder.seg_layers.3.bias"] = changed["decoder.seg_layers.3.bias"] + 1
+    for some in (weights, replace(weights, arrays=changed)):
+        OpenVINOEngine(folder, some, cache=cache, threads=1)
+    OpenVINOEngine(folder, weights, cache=cache, threads=2)
+    assert len(list(cache.iterdir())) == 3
+
+
+def test_a_folder_that_cannot_be_written_is_no_error(
+    folder: ModelFolder, cache: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    cache.write_text("a file where the folder should be")
+    with caplog.at_level(logging.INFO):
+        logits(folder, cache)
+    assert "not kept" in caplog.text
+
+
+def test_small_networks_are_not_kept(folder: ModelFolder, tmp_path: Path) -> None:
+    assert compiled.WORTHWHILE_S > 0
+    compiled_in_no_time = compiled.compiled(
+        lambda: _identity_graph(), {}, core=_core(), path=tmp_path / "x.compiled"
+    )
+    assert compiled_in_no_time.create_infer_request() is not None
+    assert not (tmp_path / "x.compiled").exists()
+
+
+def test_only_the_last_used_are_kept(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import os
+
+    monkeypatch.setattr(compiled, "KEPT", 2)
+    for number in range(3):
+        path = cache / f"{number}.compiled"
+        compiled.compiled(_identity_graph, {}, core=_core(), path=path)
+        os.utime(path, (number + 1, number + 1))
+    assert sorted(path.name for path in cache.iterdir()) == ["1.compiled", "2.compiled"]
+    compiled.compiled(_identity_graph, {}, core=_core(), path=cache / "1.compiled")  # recalled
+    compiled.compiled(_identity_graph, {}, core=_core(), path=cache / "3.compiled")
+    assert sorted(path.name for path in cache.iterdir()) == ["1.compiled", "3.compiled"]
+
+
+def _core() -> object:
+    import openvino
+
+    return openvino.Core()
+
+
+def _identity_graph() -> object:
+    import openvino as ov
+    from openvino import opset13 as ops
+
+    image = ops.parameter([1, 1, 4, 4, 4], ov.Type.f32)
+    doubled = Volume(ops, image).map(lambda node: ops.multiply(node, ops.constant(np.float32(2))))
+    return ov.Model([ops.result(doubled.ordered)], [image])
+
+
+def _compile(arguments: tuple[ModelFolder, Weights, Path]) -> float:
+    folder, weights, cache = arguments
+    compiled.WORTHWHILE_S = 0.0
+    return float(OpenVINOEngine(folder, weights, cache=cache, threads=1).predict(TILE).sum())
+
+
+def test_parallel_jobs_share_the_folder(folder: ModelFolder, cache: Path) -> None:
+    (weights,) = read_weights(folder)
+    with multiprocessing.get_context("spawn").Pool(3) as pool:
+        sums = pool.map(_compile, [(folder, weights, cache)] * 6)
+    assert len(set(sums)) == 1
+    assert [path.suffix for path in cache.iterdir()] == [".compiled"], "no temporary file is left"
+
+
+def test_loading_uses_the_folder_of_the_environment(
+    folder: ModelFolder, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load_network(folder, Options(device="cpu", threads=1))
+    assert not cache.exists(), "the tests' environment says off"
+    monkeypatch.setenv("SCT_ROOTLETS_CACHE", str(cache))
+    load_network(folder, Options(device="cpu", threads=1))
+    assert len(list(cache.iterdir())) == 1
