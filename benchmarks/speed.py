@@ -8,9 +8,10 @@ busy machine slows all of them alike; medians and ratios to the reference are pr
 agreement of the labels beside each time. Peak memory is that of the process. "In tiles" is the
 share of the wall time that the network itself takes; "limit" is the time that the multiply-adds of
 the tiles run would take at the rate that a large matrix product reaches on this machine in the same
-precision, measured first; "stages" are the seconds of all stages in the last run. Nothing is kept
-between processes but the operating system's cache of files; the first round is left out of the
-medians when there are several, which warms it.
+precision, measured first; "stages" are the seconds of all stages in the last run. "Cold" is the
+wall time of a process before the others, which finds no compiled network in the cache folder and
+leaves it there; nothing else is kept between processes but the operating system's cache of files.
+The first round is left out of the medians when there are several.
 
 A case is the image as it is, a crop of 96 voxels an axis, or the image resampled to so many mm.
 `--copies` adds a row: so many copies of the image by one process. `--peer` adds a command of
@@ -30,7 +31,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
@@ -40,6 +41,7 @@ import nibabel as nib
 import numpy as np
 
 from benchmarks.parity import lowest_dice
+from sct_rootlets_task.environment import CACHE
 from sct_rootlets_task.models import resolve
 from sct_rootlets_task.network.checkpoint import read_checkpoint
 from sct_rootlets_task.network.engines import has_native_bf16, import_openvino, saves_products
@@ -66,6 +68,7 @@ class Runs:
     wall: list[float] = field(default_factory=list)
     cpu: list[float] = field(default_factory=list)
     memory: list[float] = field(default_factory=list)
+    cold: float | None = None
     labels: np.ndarray | None = None
     sidecar: dict[str, Any] = field(default_factory=dict)
     images: int = 1
@@ -76,10 +79,12 @@ class Runs:
         return statistics.median(values[1:] or values)
 
 
-def measure(words: Sequence[str], runs: Runs) -> None:
+def measure(words: Sequence[str], runs: Runs, environment: Mapping[str, str] | None = None) -> None:
     """Run one process and add its figures."""
     start = time.perf_counter()
-    process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        words, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     _, status, usage = os.wait4(process.pid, 0)
     if status:
         raise SystemExit(f"failed: {shlex.join(words)}")
@@ -93,7 +98,8 @@ def run_ours(images: Sequence[Path], out: Path, options: Sequence[str], runs: Ru
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir()
     words = ["rootlets", "-i", *map(str, images), "-o", f"{out}/", "-raw", "-v", "0", *options]
-    measure([sys.executable, "-c", MAIN, *words], runs)
+    cache = str(out.with_name("cache"))
+    measure([sys.executable, "-c", MAIN, *words], runs, {**os.environ, CACHE: cache})
     first = min(out.glob("*.nii.gz"))
     runs.labels = np.asarray(nib.load(first).dataobj)
     runs.sidecar = json.loads((out / first.name.replace(".nii.gz", ".json")).read_text())
@@ -176,6 +182,7 @@ def rows(
                     f"{reference.median(what) / runs.median(what):.1f}",
                 )
             ),
+            f"{runs.cold:.1f}" if runs.cold else "",
             f"{differing} of {np.count_nonzero(reference.labels)}",
             f"{lowest_dice(runs.labels, reference.labels):.4f}",
             f"{100 * network / runs.median('wall'):.0f} %" if known else "",
@@ -211,8 +218,8 @@ def main() -> None:
     for name, rate in rates.items():
         print(f"{name}: {rate / 1e9:.0f} billion multiply-adds a second in a matrix product\n")
     print(
-        "| model | image | case | command | tiles | wall s | × | CPU s | × | peak GiB | × "
-        "| voxels that differ | lowest Dice | in tiles | limit s | stages s |\n" + 16 * "|---" + "|"
+        "| model | image | case | command | tiles | wall s | × | CPU s | × | peak GiB | × | cold s "
+        "| voxels that differ | lowest Dice | in tiles | limit s | stages s |\n" + 17 * "|---" + "|"
     )
     with tempfile.TemporaryDirectory() as scratch:
         for model in arguments.model:
@@ -242,6 +249,12 @@ def time_case(image: Path, model: str, arguments: argparse.Namespace) -> dict[st
     copies = [image.with_name(f"copy{number}.nii.gz") for number in range(arguments.copies)]
     for copy in copies:
         shutil.copy(image, copy)
+    shutil.rmtree(out.with_name("cache"), ignore_errors=True)
+    for name, runs in measured.items():
+        if COMMANDS.get(name, ("", "nnunet"))[1] == "openvino":
+            first = Runs()
+            run_ours([image], out, (*common, *COMMANDS[name]), first)
+            runs.cold = first.wall[0]
     for _ in range(arguments.repeats):
         for name, runs in measured.items():
             if name in peers:
