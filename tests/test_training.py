@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fake_network import Loader
 from sct_rootlets_task.network.loading import Options, load_network
 from sct_rootlets_task.network.model_folder import read_model_folder
-from training import evaluate, trainer
+from training import evaluate, train, trainer
 from training.artefacts import FAMILIES, VISIBLE, Artist
 from training.average import average
-from training.cases import LOCATOR, STARTER, Case, CaseMaker, Recipe, _visible
+from training.cases import LOCATOR, SPINE_MM, STARTER, Case, CaseMaker, Recipe, _visible
 from training.template import BELOW, BORDERS, DISCS, UNKNOWN, classes_of_slices
 from training.worlds import DISCS_BY_EYE, World, coarser, hybrid, load_template, segmented
 
@@ -192,6 +193,49 @@ def test_the_loss_of_the_locator_grows_with_the_number_of_levels_it_is_off() -> 
         for shift in (1, 3)
     ]
     assert float(off[1]) > float(off[0]) + 0.5
+
+
+def test_doubt_below_the_levels_costs_less_than_doubt_about_a_level() -> None:
+    def cost(level: int) -> float:
+        case = make(4)
+        case.classes[case.classes == 4] = BELOW
+        known = case.classes.clone()
+        known[case.classes == level] = level - 1
+        return float(trainer.locator_loss(logits_for(known, 11), [case]))
+
+    sizes = [int((make(4).classes == level).sum()) for level in (4, 5)]
+    assert min(sizes) > 0
+    assert cost(BELOW) / sizes[0] < cost(5) / sizes[1]
+
+
+def test_throat_and_neck_slide_along_the_spine_and_the_spine_does_not() -> None:
+    recipe = replace(SMALL, shape=(32, 64, 24), voxel_mm=3.0, stretched_mm=1.0)
+    maker = CaseMaker([(1.0, [world()])], recipe, 0)
+    z, y, x = (
+        part.float()
+        for part in torch.meshgrid(*(torch.arange(n) for n in (40, 300, 60)), indexing="ij")
+    )
+    artist = Artist(maker.rng, (40, 300, 60), 0.6)
+    slid = maker._slid(world(), [z, y - 120, x], artist)
+    reach_mm = (y - 120 - 30).abs() * 0.6
+    assert float(slid[reach_mm < SPINE_MM].abs().max()) == 0
+    front, back = slid[:, -1].mean(), slid[:, 0].mean()
+    assert min(float(front.abs()), float(back.abs())) > 0
+    assert not torch.isclose(front, back)
+
+
+def test_the_canal_of_a_scan_without_mask_has_no_stray_pieces(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    loader = Loader()
+    monkeypatch.setattr(train, "load_network", loader)
+    image = np.zeros((60, 80, 40), np.float32)  # the fake network takes intensities for classes
+    image[:, 30:42, 14:26] = 5
+    image[30:33, 70:73, 18:21] = 9
+    found = train.canal_finder()(image)
+    assert len(loader.networks) == 1
+    assert bool(found[:, 34:38, 18:22].all())
+    assert not found[:, 60:].any()
 
 
 def test_nothing_is_labelled_outside_the_field_of_view() -> None:
