@@ -18,7 +18,15 @@ from training.artefacts import FAMILIES, VISIBLE, Artist
 from training.average import average
 from training.cases import LOCATOR, SPINE_MM, STARTER, Case, CaseMaker, Recipe, _visible
 from training.template import BELOW, BORDERS, DISCS, UNKNOWN, classes_of_slices
-from training.worlds import DISCS_BY_EYE, World, coarser, hybrid, load_template, segmented
+from training.worlds import (
+    DISCS_BY_EYE,
+    World,
+    _slices_along,
+    coarser,
+    hybrid,
+    load_template,
+    segmented,
+)
 
 torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.network
@@ -347,11 +355,30 @@ def test_voxels_count_as_near_up_to_a_diagonal_step() -> None:
     assert evaluate._near_share(some & False, others) is None
 
 
+def test_the_template_is_tied_to_discs_smoothly_and_goes_on_beyond_them() -> None:
+    z = np.arange(0, 220, 0.25)
+    line = np.stack([z, 100 + 10 * np.sin(z / 60), np.full_like(z, 20)], axis=1)
+    discs = np.array([190, 172, 157, 138, 121, 104, 84, 60])
+    places = np.stack([discs, np.interp(discs, line[:, 0], line[:, 1]) + 10], axis=1)
+    slices = _slices_along(line, places, np.array(DISCS, float))
+    for place, disc in zip(places, DISCS, strict=True):
+        nearest = np.linalg.norm(line[:, :2] - place, axis=1).argmin()
+        assert slices[nearest] == pytest.approx(disc, abs=0.5)
+    steps = np.diff(slices)
+    assert steps.min() > 0
+    arcs = np.linalg.norm(np.diff(line, axis=0), axis=1)
+    slope = (DISCS[0] - DISCS[-1]) / arcs[(z[1:] > 60) & (z[1:] < 190)].sum()
+    assert steps[-20:].mean() == pytest.approx(slope * arcs[-20:].mean(), rel=0.2)
+    assert steps[:20].mean() == pytest.approx(slope * arcs[:20].mean(), rel=0.2)
+
+
 @pytest.mark.data
-def test_a_hybrid_has_the_template_at_its_landmarks(shared_data: Path) -> None:
+@pytest.mark.parametrize("by_points", [True, False])
+def test_a_hybrid_has_the_template_at_its_landmarks(shared_data: Path, by_points: bool) -> None:
     import nibabel as nib
 
-    made = hybrid(load_template(shared_data), shared_data, "errsm18")
+    template = load_template(shared_data)
+    made = hybrid(template, shared_data, "errsm18", by_points=by_points)
     marks = nib.as_closest_canonical(
         nib.load(shared_data / "t2w" / "sub-errsm18_T2w_landmarks-C2T2.nii.gz")
     )

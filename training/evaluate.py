@@ -196,13 +196,15 @@ def real(judge: Judge, left_out: dict[str, Path]) -> Iterator[Row]:
             ),
         }
         if subject in left_out:
-            truth = _truth(hybrid(judge.template, judge.data, subject), image)
-            errors = _level_errors(judge.locate(image, left_out[subject]), truth, image.affine)
-            row |= {
-                "left-out level error": _mean(errors.steps),
-                "along the cord": _mean(errors.along),
-                "canal found": errors.found,
-            }
+            located = judge.locate(image, left_out[subject])
+            for tie in ("points", "discs"):
+                world = hybrid(judge.template, judge.data, subject, by_points=tie == "points")
+                errors = _level_errors(located, _truth(world, image), image.affine)
+                row |= {
+                    f"left-out level error, by {tie}": _mean(errors.steps),
+                    f"along the cord, by {tie}": _mean(errors.along),
+                }
+            row["canal found"] = errors.found
         yield row
 
 

@@ -37,12 +37,15 @@ FINE_MM, COARSE_MM = 0.6, LOCATOR_GRAIN_MM
 WITH_LANDMARKS = ("errsm11", "errsm18", "errsm24")
 """Real images with a mask of the cord and the points of the vertebrae C2 and T2."""
 DISCS_BY_EYE = {
+    "errsm11": "178,200 161,200 144,199 128,196 113,191 98,182 81,169 65,151",
+    "errsm18": "179,192 159,186 141,181 124,177 107,174 89,171 70,162 50,154",
     "errsm20": "158,201 140,202 122,205 105,206 90,206 75,197 59,183 43,166",
     "errsm22": "195,157 177,152 161,151 144,150 128,151 111,150 94,143 76,136",
+    "errsm24": "195,191 178,188 159,188 144,187 127,187 110,183 94,173 79,158",
 }
-"""Real images without landmarks: voxels z,y at the posterior edges of the discs C2/C3 to T2/T3,
-marked by eye in the midsagittal plane."""
-WITHOUT_LANDMARKS = tuple(DISCS_BY_EYE)
+"""Voxels z,y at the posterior edges of the discs C2/C3 to T2/T3, marked by eye in the midsagittal
+plane of the real images."""
+WITHOUT_LANDMARKS = tuple(name for name in DISCS_BY_EYE if name not in WITH_LANDMARKS)
 REACH_MM = 30.0
 """How far from the centre line the template's tissues are carried."""
 FRONT_MM, BACK_MM = 100.0, 80.0
@@ -101,42 +104,75 @@ def template_world(template: Template) -> World:
     )  # fmt: skip
 
 
-def hybrid(template: Template, data: Path, subject: str) -> World:
-    """Return a real image with landmarks and the template in its canal.
+def hybrid(
+    template: Template,
+    data: Path,
+    subject: str,
+    *,
+    by_points: bool = False,
+    canal: CanalFinder | None = None,
+) -> World:
+    """Return a real image with the template in its canal.
 
-    Arc length along the cord's centre line is fixed by the points of the vertebrae C2 and T2.
+    Along the centre line the template is tied to the discs marked in the image, or to the points of
+    the vertebrae C2 and T2 alone, which were not marked by us.
+
+    Parameters
+    ----------
+    template : Template
+    data : path
+        Folder of the real images.
+    subject : str
+        Key of :data:`DISCS_BY_EYE`.
+    by_points : bool
+        Fix arc length by the points, which only :data:`WITH_LANDMARKS` have.
+    canal : callable, optional
+        Gives the outline of the canal where there is no mask of the cord.
     """
     stem = f"t2w/sub-{subject}_T2w"
-    cord = to_zyx(np.asarray(canonical(data / f"{stem}_label-SC_mask.nii.gz").dataobj)) > 0
-    marks = to_zyx(np.asarray(canonical(data / f"{stem}_landmarks-C2T2.nii.gz").dataobj))
-    line = extended_line(cord)
-    arc = _arc(line)
-    c2, t2 = (
-        arc[np.linalg.norm((line - np.argwhere(marks == value)[0])[:, :2], axis=1).argmin()]
-        for value in (2, 9)
-    )
-    slices = VERTEBRA_T2 + (arc - t2) / (c2 - t2) * (VERTEBRA_C2 - VERTEBRA_T2)
     image = to_zyx(canonical(data / f"{stem}.nii.gz").get_fdata(dtype=np.float32))
-    return _carried(subject, image, line, slices, template, template.line("cord"))
+    if subject in WITH_LANDMARKS:
+        mask = to_zyx(np.asarray(canonical(data / f"{stem}_label-SC_mask.nii.gz").dataobj)) > 0
+        template_line = template.line("cord")
+    else:
+        assert canal is not None
+        mask, template_line = canal(image), template.line("cord", "csf")
+    line = extended_line(mask)
+    if by_points:
+        marks = to_zyx(np.asarray(canonical(data / f"{stem}_landmarks-C2T2.nii.gz").dataobj))
+        places = np.array([np.argwhere(marks == value)[0] for value in (2, 9)])
+        known = np.array([VERTEBRA_C2, VERTEBRA_T2])
+    else:
+        places = np.array([mark.split(",") for mark in DISCS_BY_EYE[subject].split()], float)
+        known = np.array(DISCS, float)
+    slices = _slices_along(line, places[:, :2], known)
+    return _carried(subject, image, line, slices, template, template_line)
 
 
-def hybrid_by_discs(template: Template, data: Path, subject: str, canal: CanalFinder) -> World:
-    """Return a real image without landmarks, tied to the template by the discs marked in it.
+def _slices_along(line: np.ndarray, places: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Return the template's slice at each point (z, y, x) of a line.
 
-    The canal found gives the outline, not the levels: a robust straight line (Theil–Sen)
-    through the points of the centre line nearest to the discs gives the template's slice.
+    Parameters
+    ----------
+    line : ndarray of float, shape (n, 3)
+    places : ndarray of float, shape (m, 2)
+        Places (z, y) in the sagittal plane, from head to tail.
+    known : ndarray of float, shape (m,)
+        The template's slices there. Between them arc length is interpolated monotonically
+        (PCHIP), beyond the first and the last with the robust mean slope (Theil–Sen).
     """
+    from scipy.interpolate import PchipInterpolator
     from scipy.stats import theilslopes
 
-    path = data / f"t2w/sub-{subject}_T2w.nii.gz"
-    image = to_zyx(canonical(path).get_fdata(dtype=np.float32))
-    line = extended_line(canal(image))
     arc = _arc(line)
-    discs = np.array([mark.split(",") for mark in DISCS_BY_EYE[subject].split()], float)
-    arcs = [arc[np.linalg.norm(line[:, :2] - disc, axis=1).argmin()] for disc in discs]
-    slope, intercept, *_ = theilslopes(DISCS, arcs)
-    slices = intercept + slope * arc
-    return _carried(subject, image, line, slices, template, template.line("cord", "csf"))
+    arcs = np.array([arc[np.linalg.norm(line[:, :2] - place, axis=1).argmin()] for place in places])
+    slope = theilslopes(known, arcs)[0]
+    below, above = arc[0] - 1, arc[-1] + 1
+    x = np.array([below, *arcs[::-1], above])
+    y = np.array([
+        known[-1] + slope * (below - arcs[-1]), *known[::-1], known[0] + slope * (above - arcs[0])
+    ])  # fmt: skip
+    return PchipInterpolator(x, y)(arc)
 
 
 def sample_world(seed: int) -> World:
@@ -241,14 +277,13 @@ def build_worlds(
     samples: Sequence[int] = (),
     canal: CanalFinder | None = None,
 ) -> list[World]:
-    """Return the fine worlds: template, hybrids, samples (hybrids by discs given a finder)."""
+    """Return the fine worlds: template, hybrids, samples.
+
+    Subjects without a mask of the cord need a finder of the canal.
+    """
     template = load_template(data)
     worlds = [template_world(template)]
-    worlds += [hybrid(template, data, s) for s in subjects if s in WITH_LANDMARKS]
-    if canal is not None:
-        worlds += [
-            hybrid_by_discs(template, data, s, canal) for s in subjects if s in WITHOUT_LANDMARKS
-        ]
+    worlds += [hybrid(template, data, subject, canal=canal) for subject in subjects]
     return worlds + [sample_world(seed) for seed in samples]
 
 
