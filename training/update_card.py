@@ -25,6 +25,14 @@ SYNTHETIC = (
 REAL = (
     "T2w scan, 1 mm isotropic, of a healthy adult; used for training, its rootlets never labelled"
 )
+TIES = {
+    "points": "true levels by the given points of the vertebrae C2 and T2",
+    "discs": "true levels by the discs, marked by eye",
+}
+LEFT_OUT = {
+    "left-out level error": "level error of the locator, mean",
+    "along the cord": "level error along the cord, mean",
+}
 Entry = dict[str, Any]
 
 
@@ -54,12 +62,13 @@ def figures(results: dict[str, list[Entry]]) -> Iterator[Entry]:
         group = f"sub-{row['image']}, levels {row['levels']}"
         gaps = [float(gap) for gap in row["midpoints apart mm"].split()]
         yield _figure("distances of neighbouring midpoints", gaps, "mm", group, REAL)
-        if "left-out level error" in row:
-            data = "T2w scan of a healthy adult, by a locator trained without this subject"
-            error = row["left-out level error"]
-            yield _figure("level error of the locator, mean", error, "level", group, data)
-            along = row["along the cord"]
-            yield _figure("level error along the cord, mean", along, "level", group, data)
+        for tie, how in TIES.items():
+            if f"left-out level error, by {tie}" not in row:
+                continue
+            data = f"T2w scan of a healthy adult, by a locator trained without this subject; {how}"
+            for name in ("left-out level error", "along the cord"):
+                metric = LEFT_OUT[name]
+                yield _figure(metric, row[f"{name}, by {tie}"], "level", group, data)
             yield _figure("canal found", row["canal found"], "", group, data)
     for row in results.get("elsewhere", ()):
         data = "image without, or with few, of the levels"
