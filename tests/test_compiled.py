@@ -18,8 +18,6 @@ from sct_rootlets_task.network.model_folder import ModelFolder, read_model_folde
 from sct_rootlets_task.network.winograd import Volume
 from sct_rootlets_task.tasks import BUNDLED
 
-TILE = np.random.default_rng(0).standard_normal((64, 48, 24)).astype(np.float32)
-
 
 @pytest.fixture
 def folder() -> ModelFolder:
@@ -49,9 +47,14 @@ def builds(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return built
 
 
+def tile_of(folder: ModelFolder) -> np.ndarray:
+    shape = folder.configuration["patch_size"]
+    return np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+
+
 def logits(folder: ModelFolder, cache: Path | None, **options: object) -> np.ndarray:
     engine = OpenVINOEngine(folder, read_weights(folder)[0], cache=cache, threads=1, **options)
-    return engine.predict(TILE).copy()
+    return engine.predict(tile_of(folder)).copy()
 
 
 def test_the_second_engine_takes_what_the_first_one_compiled(
@@ -166,7 +169,8 @@ def _identity_graph() -> object:
 def _compile(arguments: tuple[ModelFolder, Weights, Path]) -> float:
     folder, weights, cache = arguments
     compiled.WORTHWHILE_S = 0.0
-    return float(OpenVINOEngine(folder, weights, cache=cache, threads=1).predict(TILE).sum())
+    engine = OpenVINOEngine(folder, weights, cache=cache, threads=1)
+    return float(engine.predict(tile_of(folder)).sum())
 
 
 def test_parallel_jobs_share_the_folder(folder: ModelFolder, cache: Path) -> None:

@@ -62,7 +62,7 @@ class Recipe:
 
 STARTER = Recipe((96, 48, 48), 0.8, (5.0, 3.0), away=0.08, painted=1.0, lost=0.08)
 LOCATOR = Recipe(
-    (64, 48, 24), 3.0, (12.0, 3.0), away=0.0, painted=0.55, lost=0.2,
+    (80, 64, 24), 3.0, (15.0, 3.0), away=0.0, painted=0.55, lost=0.2,
     hidden=0.5, thickest_mm=8.0, scales=(0.78, 1.25), stretched_mm=6.0,
 )  # fmt: skip
 WHOLE = Recipe((232, 128, 60), 0.9, (3.0, 2.0), away=0.0, painted=1.0, lost=0.0)

@@ -223,13 +223,15 @@ def elsewhere(judge: Judge) -> Iterator[Row]:
 def robustness(judge: Judge, subject: str = "errsm24", *, only: str = "") -> Iterator[Row]:
     """Yield how far the midpoints move when one image is changed in ways that should not matter.
 
-    Only changes whose name ends in `only` are tried.
+    Only changes whose name ends in `only` are tried. Where a part is cut off, the levels before are
+    those of what is left, of which at least half of the level's rootlets are.
     """
     image = judge.real(subject)
-    before = _centres(judge.segment(image), image.affine)
+    whole = judge.segment(image)
     for name, changed in _variants(image):
         if not name.endswith(only):
             continue
+        before = _centres(_still_in_view(whole, image, changed), image.affine)
         after = _centres(judge.segment(changed), changed.affine)
         moved = {v: float(np.linalg.norm(after[v] - before[v])) for v in before if v in after}
         yield {
@@ -443,6 +445,19 @@ def _centres(labels: np.ndarray, affine: np.ndarray) -> dict[int, np.ndarray]:
         if len(voxels):
             points = to_world(voxels, affine)
             result[level] = np.percentile(points, (5, 95), axis=0).mean(axis=0)[1:]
+    return result
+
+
+def _still_in_view(labels: np.ndarray, image: InputImage, changed: InputImage) -> np.ndarray:
+    """Return the labels of an image that lie in a changed one, of levels half of which do."""
+    voxels = np.argwhere(labels)
+    places = nib.affines.apply_affine(np.linalg.inv(changed.affine), to_world(voxels, image.affine))
+    inside = ((places > -0.5) & (places < np.array(changed.data.shape) - 0.5)).all(axis=1)
+    result = np.zeros_like(labels)
+    result[tuple(voxels[inside].T)] = labels[tuple(voxels[inside].T)]
+    for level in LEVELS:
+        if (result == level).sum() < (labels == level).sum() / 2:
+            result[result == level] = 0
     return result
 
 
