@@ -1,6 +1,7 @@
 """Print every figure of the built-in models' card.
 
     python -m training.evaluate --data ../shared/data [--part PART …] [--cases 200] [--out FILE]
+        [--processes 2]
         [--starter FOLDER] [--locator FOLDER] [--left-out SUBJECT=FOLDER …]
         [--variant NAME=STARTER,LOCATOR …]
 
@@ -16,13 +17,16 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from itertools import pairwise
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -30,7 +34,7 @@ from unittest import mock
 import nibabel as nib
 import numpy as np
 
-from sct_rootlets_task import pipeline
+from sct_rootlets_task import environment, pipeline
 from sct_rootlets_task.analysis import canal
 from sct_rootlets_task.analysis.agreement import ALL, MEAN, compare
 from sct_rootlets_task.analysis.bundles import find_bundles
@@ -47,8 +51,10 @@ from sct_rootlets_task.images import InputImage, load_image
 from sct_rootlets_task.levels import level_name
 from sct_rootlets_task.locator import LocatedLevels
 from sct_rootlets_task.models import resolve
+from sct_rootlets_task.network.loading import Options
 from sct_rootlets_task.paths import model_root
 from sct_rootlets_task.pipeline import Segmenter
+from sct_rootlets_task.runtime import default_threads, limit_threads
 from sct_rootlets_task.tasks import BUNDLED, find_task
 from training.artefacts import FAMILIES
 from training.cases import WHOLE, CaseMaker, starter_groups
@@ -83,7 +89,8 @@ class Judge:
         task = find_task("rootlets")
         folder = next((self.bundled / "starter").glob("nnUNetTrainer*"))
         model = resolve(task, "starter", model_root(None)).model
-        return Segmenter(task, _at(model, folder), pipeline.Settings())
+        settings = pipeline.Settings(Options(threads=default_threads()))
+        return Segmenter(task, _at(model, folder), settings)
 
     @cached_property
     def template(self) -> Any:
@@ -96,31 +103,22 @@ class Judge:
 
     def locate(self, image: InputImage, folder: Path | None = None) -> LocatedLevels:
         """Return the levels of the canal, by the locator under test or another one."""
-        return pipeline.locate(image, locator=folder or self.bundled / "locator")
+        options = Options(device="cpu", threads=default_threads())
+        return pipeline.locate(image, options, locator=folder or self.bundled / "locator")
 
     def real(self, subject: str) -> InputImage:
         """Return one of the shared T2w images."""
         return load_image(self.data / "t2w" / f"sub-{subject}_T2w.nii.gz")
 
 
-def synthetic(judge: Judge, n: int) -> Iterator[Row]:
+def synthetic(judge: Judge, n: int, processes: int = 1) -> Iterator[Row]:
     """Yield the mean figures of fresh cases by family of contrast, then of all."""
-    worlds = _worlds(judge.data)
-    rows: list[Row] = []
-    for number in range(n):
-        family = list(FAMILIES)[number % len(FAMILIES)]
-        case = CaseMaker(starter_groups(worlds), WHOLE, (SEED, number)).make(family)
-        levels = case.levels.numpy().transpose(2, 1, 0)
-        image = _in_memory(case.image.numpy().transpose(2, 1, 0), WHOLE.voxel_mm)
-        labels = judge.segment(image)
-        found = {a.level: a for a in compare(labels, levels, image.affine)}
-        errors = _level_errors(judge.locate(image), case.classes.numpy().T, image.affine)
-        rows.append({
-            "family": family, "binary Dice": found[ALL].dice, "macro Dice": found[MEAN].dice,
-            "midpoint error mm": found[MEAN].midpoint_error_mm, "errors": errors,
-            "found within a voxel": _near_share(levels > 0, labels > 0),
-            "true within a voxel": _near_share(labels > 0, levels > 0),
-        })  # fmt: skip
+    if processes == 1:
+        rows = [_synthetic_case(judge, number) for number in range(n)]
+    else:
+        one = partial(_case_in_worker, judge.data, judge.bundled)
+        with ProcessPoolExecutor(processes, get_context("spawn"), _use_one_thread) as pool:
+            rows = list(pool.map(one, range(n)))
     for family in (*FAMILIES, "all"):
         chosen = [row for row in rows if family in (row["family"], "all")]
         errors = [row["errors"] for row in chosen]
@@ -144,6 +142,40 @@ def synthetic(judge: Judge, n: int) -> Iterator[Row]:
             "along the cord, 95 %": float(np.percentile(along, 95)) if along.size else None,
             "canal found": _mean(e.found for e in errors),
         }
+
+
+def _use_one_thread() -> None:
+    import torch
+
+    os.environ[environment.THREADS] = "1"
+    limit_threads(1)
+    torch.set_num_threads(1)
+
+
+@cache
+def _judge(data: Path, bundled: Path) -> Judge:
+    return Judge(data, bundled)
+
+
+def _case_in_worker(data: Path, bundled: Path, number: int) -> Row:
+    return _synthetic_case(_judge(data, bundled), number)
+
+
+def _synthetic_case(judge: Judge, number: int) -> Row:
+    """Return the figures of one fresh case."""
+    family = list(FAMILIES)[number % len(FAMILIES)]
+    case = CaseMaker(starter_groups(_worlds(judge.data)), WHOLE, (SEED, number)).make(family)
+    levels = case.levels.numpy().transpose(2, 1, 0)
+    image = _in_memory(case.image.numpy().transpose(2, 1, 0), WHOLE.voxel_mm)
+    labels = judge.segment(image)
+    found = {a.level: a for a in compare(labels, levels, image.affine)}
+    return {
+        "family": family, "binary Dice": found[ALL].dice, "macro Dice": found[MEAN].dice,
+        "midpoint error mm": found[MEAN].midpoint_error_mm,
+        "errors": _level_errors(judge.locate(image), case.classes.numpy().T, image.affine),
+        "found within a voxel": _near_share(levels > 0, labels > 0),
+        "true within a voxel": _near_share(labels > 0, levels > 0),
+    }  # fmt: skip
 
 
 def _near_share(some: np.ndarray, others: np.ndarray) -> float | None:
@@ -285,6 +317,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--part", nargs="*", choices=parts, default=parts)
     parser.add_argument("--cases", type=int, default=200)
+    parser.add_argument("--processes", type=int, default=1, help="for the synthetic cases")
     parser.add_argument("--starter", type=Path, default=BUNDLED / "starter")
     parser.add_argument("--locator", type=Path, default=BUNDLED / "locator")
     parser.add_argument("--left-out", nargs="*", default=[], metavar="SUBJECT=FOLDER")
@@ -301,7 +334,7 @@ def main() -> None:
     with _side_by_side(arguments.starter, arguments.locator) as bundled:
         judge = Judge(arguments.data, bundled)
         makers = {
-            "synthetic": lambda: synthetic(judge, arguments.cases),
+            "synthetic": lambda: synthetic(judge, arguments.cases, arguments.processes),
             "template": lambda: template(judge),
             "real": lambda: real(judge, left_out),
             "elsewhere": lambda: elsewhere(judge),
