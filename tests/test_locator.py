@@ -98,7 +98,7 @@ def test_two_bundles_that_touch_are_cut_apart_even_when_most_of_it_is_one() -> N
     rootlets[13, 9:12, 25:36] = True  # four times as much of C3
     result = assign(rootlets)
     assert set(result[14, 10, 26:36]) == {3}
-    # From 18 up it is within the overhang, or not, by the rounding of the fitted border.
+    # 18 lies half a millimetre from where the overhang ends, which the fit of the line decides.
     assert set(result[14, 10, 14:18]) == {4}
 
 
