@@ -96,10 +96,12 @@ def test_a_border_moves_into_the_gap_beside_a_bundle_instead_of_through_it() -> 
 def test_two_bundles_that_touch_are_cut_apart_even_when_most_of_it_is_one() -> None:
     rootlets = bundle(slice(25, 36)) | bundle(slice(14, 25))
     rootlets[13, 9:12, 25:36] = True  # four times as much of C3
-    result = assign(rootlets)
-    assert set(result[14, 10, 26:36]) == {3}
-    # 18 lies half a millimetre from where the overhang ends, which the fit of the line decides.
-    assert set(result[14, 10, 14:18]) == {4}
+    column = assign(rootlets)[14, 10, 14:36]
+    assert set(column) == {3, 4}
+    (cut,) = 14 + np.flatnonzero(np.diff(column.astype(int)))
+    # The last of C4 is 17 or 18: half a millimetre decides, and the fit of the line that.
+    assert column[0] == 4
+    assert cut in (17, 18)
 
 
 def test_single_voxels_of_a_wrong_class_do_not_break_the_order() -> None:

@@ -23,7 +23,9 @@ from sct_rootlets_task.network.compiled import compiled, path_of
 from sct_rootlets_task.network.model_folder import ModelFolder
 from sct_rootlets_task.network.unet import build_graph, read_unet
 
-_CODE = tuple(Path(__file__).with_name(name) for name in ("unet.py", "winograd.py"))
+_SOURCES = (Path(__file__).with_name(name) for name in ("unet.py", "winograd.py"))
+_CODE = tuple(path for path in _SOURCES if path.is_file())
+"""What builds the graph; an installation may hold byte code alone."""
 _MEASURED = ("x86_64", "amd64")
 """Where fewer multiplications were found to be faster; in bfloat16 they would cost accuracy."""
 
