@@ -7,6 +7,7 @@ each other from head to tail, which leaves only where each ends; that is fitted 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 
@@ -18,7 +19,8 @@ SHIFT_MM = 10.0
 """How far a border may move to lie between two levels' rootlets instead of in the midst of them."""
 
 _FARTHEST = 3
-_STEP_MM = 0.5
+_SOFT_MM = 1.0
+_STEP_MM = 0.1
 _DENSITY_MM = 1.5
 _GAP_WEIGHT = 2.0
 _MOVE_SD_MM, _NEIGHBOUR_SD_MM = 6.0, 3.0
@@ -105,7 +107,9 @@ def fit_level_field(ranks: np.ndarray, affine: np.ndarray) -> LevelField:
     The classes of the voxels are counted in pieces of 1 mm along the centre line; of all ways to
     go through the classes in their order, some of which may be left out, the one is taken whose
     classes differ least from the voxels' own (dynamic programme; a difference counts up to three
-    levels).
+    levels). A border then lies at the mean of all its places between its neighbours, each weighted
+    by exp(−what it costs more than the best place): a few voxels of another class, which rounding
+    decides, move it by a few hundredths of a mm and not by a whole piece.
 
     Parameters
     ----------
@@ -124,25 +128,58 @@ def fit_level_field(ranks: np.ndarray, affine: np.ndarray) -> LevelField:
     line = line_through_cord(points)
     arcs = line.project(points)[:, 0]
     own = ranks[tuple(inside.T)]
-    piece = np.floor((arcs - arcs.min()) / BIN_MM).astype(int)
-    counts = np.zeros((piece.max() + 1, own.max() + 1))
-    np.add.at(counts, (piece, own), 1)
-    fitted = _in_order(counts)
-    starts = np.flatnonzero(np.r_[True, np.diff(fitted) != 0])
-    ends = np.r_[starts[1:], len(fitted)]
+    pieces = (arcs - arcs.min()) / BIN_MM
+    size, classes = int(pieces.max()) + 1, np.arange(own.max() + 1)
+    counts = np.stack([_binned(pieces[own == rank] - 0.5, size) for rank in classes], axis=1)
+    costs = counts @ np.minimum(np.abs(classes[:, None] - classes[None]), _FARTHEST)
+    fitted = _in_order(costs)
+    edges = np.flatnonzero(np.r_[True, np.diff(fitted) != 0, True])
+    softened = _softened(edges, fitted, costs * (BIN_MM / _SOFT_MM / counts.sum(axis=1).mean()))
+    borders = arcs.min() + BIN_MM * softened
     runs = []
-    for a, b in zip(starts, ends, strict=True):
+    for (a, b), (start, end) in zip(pairwise(edges), pairwise(borders), strict=True):
         total, same = counts[a:b].sum(), counts[a:b, fitted[a]].sum()
-        start, end = arcs.min() + BIN_MM * np.array([a, b])
         runs.append(Run(int(fitted[a]), float(start), float(end), float(same / max(total, 1))))
     return LevelField(line, tuple(runs))
 
 
-def _in_order(counts: np.ndarray) -> np.ndarray:
-    """Return the class of each piece (shape (n,)) from the counts (shape (n, classes))."""
-    classes = np.arange(counts.shape[1])
-    apart = np.minimum(np.abs(classes[:, None] - classes[None]), _FARTHEST)
-    costs = counts @ apart
+def _binned(places: np.ndarray, size: int) -> np.ndarray:
+    """Return how many places are at 0, 1, … (float, shape (size,)), each shared by the two next.
+
+    Unlike those of a histogram, these counts change little when the places do.
+    """
+    places = np.clip(places, 0, size - 1)
+    lower = np.floor(places).astype(int)
+    share = places - lower
+    counts = np.bincount(lower, 1 - share, size) + np.bincount(lower + 1, share, size + 1)[:size]
+    return np.asarray(counts)
+
+
+def _softened(edges: np.ndarray, fitted: np.ndarray, costs: np.ndarray) -> np.ndarray:
+    """Return the ends of the stretches with the inner ones at their mean places.
+
+    Parameters
+    ----------
+    edges : ndarray of int, shape (stretches + 1,)
+        Where stretches of pieces begin, and the number of pieces.
+    fitted : ndarray of int, shape (n,)
+        Class of each piece.
+    costs : ndarray of float, shape (n, classes)
+        What each class costs there.
+    """
+    result = edges.astype(float)
+    for number in range(1, len(edges) - 1):
+        start, border, end = edges[number - 1 : number + 2]
+        around = costs[start:end, [fitted[start], fitted[border]]]
+        cost = np.cumsum(around[:, 0] - around[:, 1])[:-1]
+        weights = np.exp(cost.min() - cost)
+        result[number] = start + 1 + weights @ np.arange(len(cost)) / weights.sum()
+    return np.maximum.accumulate(result)
+
+
+def _in_order(costs: np.ndarray) -> np.ndarray:
+    """Return the class of each piece (shape (n,)) from its costs (shape (n, classes))."""
+    classes = np.arange(costs.shape[1])
     best = np.zeros(len(classes))
     came_from = np.zeros(costs.shape, dtype=int)
     for number, cost in enumerate(costs):
@@ -160,14 +197,13 @@ def _in_order(counts: np.ndarray) -> np.ndarray:
 def _density(places: np.ndarray, arcs: np.ndarray) -> np.ndarray:
     """Return the density of rootlets at places (any shape), 1 for the mean over their extent."""
     low, high = arcs.min() - 5 * _DENSITY_MM, arcs.max() + 5 * _DENSITY_MM
-    edges = np.arange(low, high + _STEP_MM, _STEP_MM)
-    counts, _ = np.histogram(arcs, edges)
+    knots = np.arange(low, high + _STEP_MM, _STEP_MM)
+    counts = _binned((arcs - low) / _STEP_MM, len(knots))
     reach = np.arange(-5 * _DENSITY_MM, 5 * _DENSITY_MM + _STEP_MM / 2, _STEP_MM)
     kernel = np.exp(-0.5 * (reach / _DENSITY_MM) ** 2)
     smooth = np.convolve(counts, kernel / kernel.sum(), mode="same")
     mean = len(arcs) * _STEP_MM / max(np.ptp(arcs), _STEP_MM)
-    middles = (edges[:-1] + edges[1:]) / 2
-    return np.interp(places, middles, smooth / mean, left=0, right=0)
+    return np.interp(places, knots, smooth / mean, left=0, right=0)
 
 
 def _cheapest(costs: np.ndarray, moves: np.ndarray) -> np.ndarray:
