@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from sct_rootlets_task.network.resampling import Resize, linear_taps
-from sct_rootlets_task.network.tiled import classes_on_grid
+from sct_rootlets_task.network.tiled import _inside_tile, _margins, classes_on_grid
 from sct_rootlets_task.network.tiles import CONTRADICTION, Schedule, TileGrid, gaussian
 
 GRIDS = [((40, 30, 20), (16, 12, 8)), ((17, 12, 9), (16, 12, 8)), ((16, 12, 8), (16, 12, 8))]
@@ -66,12 +66,10 @@ def test_the_share_of_a_tile_is_its_column() -> None:
 def _run(grid: TileGrid, voxels: np.ndarray, margin: float) -> list[int]:
     """Return the tiles a schedule asks for when all voxels seen have the same margin."""
     schedule, chosen = Schedule(grid, voxels), list[int]()
-    seen = np.zeros(len(voxels))
-    while (
-        tile := schedule.next_tile(np.where(seen > 0, margin, 0).astype(np.float32))
-    ) is not None:
+    while (tile := schedule.next_tile()) is not None:
         chosen.append(tile)
-        seen += grid.share_of(tile, voxels)
+        rows = np.flatnonzero(grid.share_of(tile, voxels))
+        schedule.record(tile, rows, np.full(len(rows), margin, np.float32))
     return chosen
 
 
@@ -93,11 +91,26 @@ def test_the_clearer_the_voxels_the_fewer_the_tiles() -> None:
     assert counts[-1] < counts[0] < len(grid.tiles()) / 2
 
 
-def test_without_doubt_anywhere_no_tile_is_run() -> None:
-    grid = TileGrid(*GRIDS[0])
-    voxels = np.array([[20, 15, 10]])
-    schedule = Schedule(grid, voxels)
-    assert schedule.next_tile(np.array([2 * CONTRADICTION], np.float32)) is None
+def test_without_voxels_no_tile_is_run() -> None:
+    assert Schedule(TileGrid(*GRIDS[0]), np.zeros((0, 3), int)).next_tile() is None
+
+
+@pytest.mark.parametrize("classes", [2, 3, 10])
+def test_the_margin_is_the_best_less_the_second_best(classes: int) -> None:
+    values = np.random.default_rng(0).standard_normal((classes, 500)).astype(np.float32)
+    ordered = np.sort(values, axis=0)
+    np.testing.assert_array_equal(_margins(values), ordered[-1] - ordered[-2])
+
+
+@pytest.mark.parametrize("start", [(0, 0, 0), (3, 2, 5), (24, 18, 12)])
+def test_voxels_in_a_tile_are_found_with_their_places(start: tuple[int, int, int]) -> None:
+    shape, patch = GRIDS[0]
+    voxels = np.argwhere(np.random.default_rng(0).random(shape) < 0.1)
+    rows, places = _inside_tile(voxels, start, patch)
+    inside = voxels - start
+    wanted = np.all((inside >= 0) & (inside < patch), axis=1)
+    assert rows.tolist() == np.flatnonzero(wanted).tolist()
+    assert places.tolist() == np.ravel_multi_index(tuple(inside[wanted].T), patch).tolist()
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -105,14 +106,19 @@ def resize_image(array: np.ndarray, resize: Resize) -> np.ndarray:
 
 def axis_matrix(resize: Resize, axis: int) -> np.ndarray:
     """Return the interpolation along one axis as a matrix, shape (new size, old size), float32."""
+    return _interpolation(resize.old_shape[axis], resize.new_shape[axis], resize.order)
+
+
+@lru_cache(maxsize=16)
+def _interpolation(old: int, new: int, order: int) -> np.ndarray:
+    """Return the matrix for one axis; images of a data set are often of one size."""
     from scipy.ndimage import zoom
 
-    old, new = resize.old_shape[axis], resize.new_shape[axis]
     if old == new:
         return np.eye(old, dtype=np.float32)
     # The response to a unit impulse at each place is a column; rows of impulses are independent.
     columns = [
-        zoom(impulse, new / old, order=resize.order, mode="nearest", grid_mode=True)
+        zoom(impulse, new / old, order=order, mode="nearest", grid_mode=True)
         for impulse in np.eye(old)
     ]
     return np.stack(columns, axis=1).astype(np.float32)

@@ -180,30 +180,25 @@ class TiledNetwork:
         """Run the tiles that matter at voxels, put them into `runs`, and yield their numbers."""
         patch, tiles = self._recipe.patch, grid.tiles()
         schedule = Schedule(grid, voxels)
-        low, high = voxels.min(axis=0), voxels.max(axis=0) + 1
-        row_of = np.full(high - low, -1, dtype=np.int32)
-        row_of[tuple((voxels - low).T)] = np.arange(len(voxels))
-        margins = np.zeros(len(voxels), dtype=np.float32)
+        weights = self._weights.ravel()
         weight = np.zeros(len(voxels), dtype=np.float32)
         total: np.ndarray | None = None
-        while (number := schedule.next_tile(margins)) is not None:
-            start = np.array(tiles[number])
-            first, last = np.maximum(start, low), np.minimum(start + patch, high)
-            rows = row_of[_slices(first - low, last - first)]
-            within, inside = _slices(first - start, last - first), rows >= 0
-            run = _Run(rows[inside], self._weights[within][inside], [])
-            part = np.ascontiguousarray(data[_slices(start, patch)])
+        while (number := schedule.next_tile()) is not None:
+            rows, places = _inside_tile(voxels, tiles[number], patch)
+            run = _Run(rows, weights[places], [])
+            part = np.ascontiguousarray(data[_slices(tiles[number], patch)])
             float_weights = run.weights.astype(np.float32)
             for engine in self.engines:
-                logits = self._logits(engine, part)[:, within[0], within[1], within[2]]
-                run.folds.append(logits[:, inside] * float_weights)
+                logits = self._logits(engine, part)
+                logits = np.take(logits.reshape(len(logits), -1), places, axis=1)
+                run.folds.append(logits * float_weights)
                 if total is None:
-                    total = np.zeros((len(run.folds[0]), len(voxels)), dtype=np.float32)
-                total[:, run.rows] += run.folds[-1]
+                    total = np.zeros((len(logits), len(voxels)), dtype=np.float32)
+                for channel, more in zip(total, run.folds[-1], strict=True):
+                    channel[rows] += more
             assert total is not None
-            weight[run.rows] += float_weights * len(self.engines)
-            best = np.partition(total[:, run.rows], -2, axis=0)[-2:]
-            margins[run.rows] = (best[1] - best[0]) / weight[run.rows]
+            weight[rows] += float_weights * len(self.engines)
+            schedule.record(number, rows, _margins(total[:, rows]) / weight[rows])
             runs[number] = run
             yield number
 
@@ -225,6 +220,34 @@ class _Run:
     rows: np.ndarray
     weights: np.ndarray
     folds: list[np.ndarray]
+
+
+def _inside_tile(
+    voxels: np.ndarray, start: Sequence[int], patch: Sequence[int]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return which voxels (n, 3), in the order of their z, lie in a tile, and where in it.
+
+    Returns
+    -------
+    rows : ndarray of int, shape (m,)
+        Numbers of the voxels.
+    places : ndarray of int, shape (m,)
+        Their places in the flattened tile.
+    """
+    first, last = np.searchsorted(voxels[:, 0], [start[0], start[0] + patch[0]])
+    z, y, x = ((voxels[first:last, axis] - start[axis]).astype(np.intp) for axis in range(3))
+    held = np.flatnonzero((y >= 0) & (y < patch[1]) & (x >= 0) & (x < patch[2]))
+    places = (z[held] * patch[1] + y[held]) * patch[2] + x[held]
+    return first + held, places
+
+
+def _margins(values: np.ndarray) -> np.ndarray:
+    """Return the highest less the second highest of values (class, n), shape (n,)."""
+    best, second = np.maximum(*values[:2]), np.minimum(*values[:2])
+    for more in values[2:]:
+        np.maximum(second, np.minimum(best, more), out=second)
+        np.maximum(best, more, out=best)
+    return np.asarray(best - second)
 
 
 def _mean_of_folds(sums: list[np.ndarray], weight: np.ndarray) -> np.ndarray:

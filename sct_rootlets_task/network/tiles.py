@@ -114,28 +114,36 @@ class Schedule:
         self.grid = grid
         self.voxels = voxels
         self._seen = np.zeros(len(voxels), dtype=np.float32)
+        self._unsettled = np.ones(len(voxels), dtype=bool)
         self._left = np.ones(len(grid.tiles()), dtype=bool)
 
-    def next_tile(self, margins: np.ndarray) -> int | None:
-        """Return the number of the tile to run next, None when all voxels are settled.
-
-        Parameters
-        ----------
-        margins : ndarray of float32, shape (n,)
-            Logit of the best class less that of the second best, in the average of the tiles run
-            so far; 0 where there were none.
-        """
-        missing = 1 - self._seen
-        unsettled = np.flatnonzero((margins <= missing * CONTRADICTION) & (missing > _NOTHING))
+    def next_tile(self) -> int | None:
+        """Return the number of the tile to run next, None when all voxels are settled."""
+        unsettled = np.flatnonzero(self._unsettled)
         if not len(unsettled):
             return None
         some = unsettled[:: -(-len(unsettled) // _SAMPLE)]
         shares = self.grid.shares(self.voxels[some]).sum(axis=0)
         shares[~self._left] = -1
-        tile = int(shares.argmax())
+        return int(shares.argmax())
+
+    def record(self, tile: int, rows: np.ndarray, margins: np.ndarray) -> None:
+        """Note that a tile was run.
+
+        Parameters
+        ----------
+        tile : int
+            Its number.
+        rows : ndarray of int, shape (n,)
+            Numbers of the voxels that lie in it.
+        margins : ndarray of float32, shape (n,)
+            Logit of their best class less that of the second best, in the average of all tiles run
+            so far.
+        """
         self._left[tile] = False
-        self._seen += self.grid.share_of(tile, self.voxels)
-        return tile
+        self._seen[rows] += self.grid.share_of(tile, self.voxels[rows])
+        missing = 1 - self._seen[rows]
+        self._unsettled[rows] = (margins <= missing * CONTRADICTION) & (missing > _NOTHING)
 
 
 def gaussian(patch: Sequence[int]) -> np.ndarray:
