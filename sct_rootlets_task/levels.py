@@ -117,7 +117,10 @@ class ByLocator:
     Parameters
     ----------
     locator : str
-        Name of the built-in locator network.
+        Name of the built-in locator network, or the path of a folder that holds another one.
+    grain_mm : float or None
+        Voxel size to which images are averaged for the locator, that of the images it learnt from;
+        None leaves them as they are.
     reach_mm : float
         Rootlet voxels farther from the located canal than this are no rootlets.
     min_volume_mm3 : float
@@ -125,12 +128,17 @@ class ByLocator:
     majority : float
         A component takes one level as a whole when at least this share of its voxels agree;
         otherwise each voxel takes the level nearest to it.
+    shift_mm : float
+        How far a border may move to lie between two levels' rootlets instead of in the midst of
+        them.
     """
 
     locator: str = "locator"
+    grain_mm: float | None = 1.5
     reach_mm: float = 12.0
     min_volume_mm3: float = 4.0
     majority: float = 0.7
+    shift_mm: float = 10.0
 
 
 LevelSource = ByName | ByMap | ByLocator

@@ -293,7 +293,7 @@ def levels_beside_canal(
     classes : mapping of str to int
         Class names of the locator.
     source : ByLocator
-        Reach, smallest component and majority.
+        Reach, smallest component, majority and how far borders move.
     expected : iterable of int
         Levels the task may put out.
 
@@ -323,7 +323,7 @@ def levels_beside_canal(
     voxels = candidates[np.isfinite(distance)]
     of_rank = _level_of_class(classes, expected)[class_order(classes)]
     arcs = canal.field.line.project(to_world(voxels, affine))[:, 0]
-    field = canal.field.between_rootlets(arcs)
+    field = canal.field.between_rootlets(arcs, source.shift_mm)
     kept = np.zeros(rootlets.shape, dtype=bool)
     kept[tuple(voxels.T)] = True
     components, _ = label(kept, structure=np.ones((3, 3, 3)))

@@ -46,9 +46,6 @@ logger = logging.getLogger(__name__)
 
 NetworkLoader = Callable[[ModelFolder, Options], Network]
 TILES = ("auto", "all")
-LOCATOR = "locator"
-LOCATOR_GRAIN_MM = 1.5
-"""Voxel size to which images are averaged for the locator, that of the images it learnt from."""
 _REACH_MM = 20.0
 _MARGIN_MM = 25.0
 _SURE_LEVELS = 3
@@ -161,14 +158,14 @@ class Segmenter:
     def _load_locator(self, load: NetworkLoader) -> OrientedNetwork | None:
         """Load the locator if it gives the levels, or can say which tiles matter."""
         by_locator = isinstance(self._source, lv.ByLocator)
-        name = self._source.locator if isinstance(self._source, lv.ByLocator) else LOCATOR
-        folder = read_model_folder(_trainer_folder(BUNDLED / name))
+        source = self._source if isinstance(self._source, lv.ByLocator) else lv.ByLocator()
+        folder = read_model_folder(_trainer_folder(BUNDLED / source.locator))
         known = set(canal_levels(folder.classes).values())
         guides = self.settings.tiles == "auto" and self.network.engine != "nnunet"
         if not by_locator and not (guides and known >= set(self.task.levels)):
             return None
         plain = replace(self.settings.network, test_time_aug=False, progress=False)
-        return _locator(folder, load(folder, plain))
+        return _locator(folder, load(folder, plain), source)
 
     @property
     def network(self) -> Network:
@@ -315,14 +312,15 @@ def locate(
     locator : path, optional
         Folder that holds the locator's model folder; that of the built-in one by default.
     """
-    folder = read_model_folder(_trainer_folder(locator or BUNDLED / LOCATOR))
+    source = lv.ByLocator()
+    folder = read_model_folder(_trainer_folder(locator or BUNDLED / source.locator))
     network = load_network(folder, options or Options(device="cpu"))
-    classes = _locator(folder, network).classes(image)
+    classes = _locator(folder, network, source).classes(image)
     return located_levels(classes, image.affine, folder.classes)
 
 
-def _locator(folder: ModelFolder, network: Network) -> OrientedNetwork:
-    return OrientedNetwork(folder, network, folder.orientation or "LPI", LOCATOR_GRAIN_MM)
+def _locator(folder: ModelFolder, network: Network, source: lv.ByLocator) -> OrientedNetwork:
+    return OrientedNetwork(folder, network, folder.orientation or "LPI", source.grain_mm)
 
 
 def provenance(segmenter: Segmenter, segmentation: Segmentation) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sct_rootlets_task.analysis.canal import SHIFT_MM, LevelField, fit_level_field
+from sct_rootlets_task.analysis.canal import LevelField, fit_level_field
 from sct_rootlets_task.errors import ImageError
 from volumes import affine_of
 
@@ -76,7 +76,7 @@ def test_ranks_beyond_the_ends_are_those_of_the_ends() -> None:
 def test_a_border_moves_into_the_gap_between_rootlets() -> None:
     field = fit_level_field(ranks(), affine_of("RAS"))
     arcs = np.concatenate([np.linspace(35, 63, 300), np.linspace(69, 88, 200)])
-    moved = field.between_rootlets(arcs)
+    moved = field.between_rootlets(arcs, 10.0)
     assert 63 < moved.runs[2].start < 69
 
 
@@ -85,22 +85,23 @@ def test_borders_move_together_when_all_rootlets_lie_lower_or_higher(shift: floa
     field = fit_level_field(ranks(), affine_of("RAS"))
     middles = np.array([15, 45, 75, 105]) + shift
     arcs = np.concatenate([np.linspace(m - 10, m + 10, 200) for m in middles])
-    moved = borders_of(field.between_rootlets(arcs))
+    moved = borders_of(field.between_rootlets(arcs, 10.0))
     for border, wanted in zip(moved, (30, 60, 90), strict=True):
         assert abs(border - wanted - shift) < 5
-    ranks_of = field.between_rootlets(arcs).rank_at(arcs).reshape(4, 200)
+    ranks_of = field.between_rootlets(arcs, 10.0).rank_at(arcs).reshape(4, 200)
     assert all((row == number).all() for number, row in enumerate(ranks_of))
 
 
-def test_no_border_moves_farther_than_allowed() -> None:
+@pytest.mark.parametrize("shift_mm", [0.0, 4.0, 10.0])
+def test_no_border_moves_farther_than_allowed(shift_mm: float) -> None:
     field = fit_level_field(ranks(), affine_of("RAS"))
-    moved = borders_of(field.between_rootlets(np.linspace(20, 100, 900)))
-    assert max(abs(np.array(moved) - borders_of(field))) <= SHIFT_MM
+    moved = borders_of(field.between_rootlets(np.linspace(20, 100, 900), shift_mm))
+    assert max(abs(np.array(moved) - borders_of(field))) <= shift_mm
 
 
 def test_a_border_without_rootlets_around_stays() -> None:
     field = fit_level_field(ranks(), affine_of("RAS"))
-    moved = field.between_rootlets(np.array([5.0, 115.0]))
+    moved = field.between_rootlets(np.array([5.0, 115.0]), 10.0)
     assert borders_of(moved) == pytest.approx(borders_of(field), abs=1)
 
 

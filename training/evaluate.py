@@ -18,24 +18,20 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, cached_property, partial
 from itertools import pairwise
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import nibabel as nib
 import numpy as np
 
 from sct_rootlets_task import environment, pipeline
-from sct_rootlets_task.analysis import canal
 from sct_rootlets_task.analysis.agreement import ALL, MEAN, compare
 from sct_rootlets_task.analysis.bundles import find_bundles
 from sct_rootlets_task.analysis.centreline import line_through_rootlets
@@ -48,7 +44,7 @@ from sct_rootlets_task.analysis.plausibility import (
     summarise,
 )
 from sct_rootlets_task.images import InputImage, load_image
-from sct_rootlets_task.levels import level_name
+from sct_rootlets_task.levels import ByLocator, level_name
 from sct_rootlets_task.locator import LocatedLevels
 from sct_rootlets_task.models import resolve
 from sct_rootlets_task.network.loading import Options
@@ -75,22 +71,24 @@ class Judge:
     ----------
     data : path
         Folder of the real images and the template.
-    bundled : path
-        Folder of the model folders ``starter`` and ``locator``.
+    starter : path
+        Folder that holds a model folder of the starter.
+    source : ByLocator
+        Where it takes its levels from.
     """
 
-    def __init__(self, data: Path, bundled: Path) -> None:
-        self.data, self.bundled = data, bundled
-        pipeline.BUNDLED = bundled
+    def __init__(self, data: Path, starter: Path, source: ByLocator) -> None:
+        self.data, self.starter, self.source = data, starter, source
 
     @cached_property
     def segmenter(self) -> Segmenter:
         """The rootlets task with the starter."""
         task = find_task("rootlets")
-        folder = next((self.bundled / "starter").glob("nnUNetTrainer*"))
+        folder = next(self.starter.glob("nnUNetTrainer*"))
         model = resolve(task, "starter", model_root(None)).model
+        release = replace(task.release("starter"), level_source=self.source)
         settings = pipeline.Settings(Options(threads=default_threads()))
-        return Segmenter(task, _at(model, folder), settings)
+        return Segmenter(task, replace(model, path=folder, release=release), settings)
 
     @cached_property
     def template(self) -> Any:
@@ -104,7 +102,7 @@ class Judge:
     def locate(self, image: InputImage, folder: Path | None = None) -> LocatedLevels:
         """Return the levels of the canal, by the locator under test or another one."""
         options = Options(device="cpu", threads=default_threads())
-        return pipeline.locate(image, options, locator=folder or self.bundled / "locator")
+        return pipeline.locate(image, options, locator=folder or Path(self.source.locator))
 
     def real(self, subject: str) -> InputImage:
         """Return one of the shared T2w images."""
@@ -116,7 +114,7 @@ def synthetic(judge: Judge, n: int, processes: int = 1) -> Iterator[Row]:
     if processes == 1:
         rows = [_synthetic_case(judge, number) for number in range(n)]
     else:
-        one = partial(_case_in_worker, judge.data, judge.bundled)
+        one = partial(_case_in_worker, judge.data, judge.starter, judge.source)
         with ProcessPoolExecutor(processes, get_context("spawn"), _use_one_thread) as pool:
             rows = list(pool.map(one, range(n)))
     for family in (*FAMILIES, "all"):
@@ -152,13 +150,11 @@ def _use_one_thread() -> None:
     torch.set_num_threads(1)
 
 
-@cache
-def _judge(data: Path, bundled: Path) -> Judge:
-    return Judge(data, bundled)
+_judge = cache(Judge)
 
 
-def _case_in_worker(data: Path, bundled: Path, number: int) -> Row:
-    return _synthetic_case(_judge(data, bundled), number)
+def _case_in_worker(data: Path, starter: Path, source: ByLocator, number: int) -> Row:
+    return _synthetic_case(_judge(data, starter, source), number)
 
 
 def _synthetic_case(judge: Judge, number: int) -> Row:
@@ -273,33 +269,31 @@ def robustness(judge: Judge, subject: str = "errsm24", *, only: str = "") -> Ite
         }  # fmt: skip
 
 
-SWITCHES = {
-    "as it is": (),
-    "borders as located": ((canal, "SHIFT_MM", 0.0),),
-    "no averaging for the locator": ((pipeline, "LOCATOR_GRAIN_MM", None),),
+SWITCHES: dict[str, dict[str, Any]] = {
+    "as it is": {},
+    "borders as located": {"shift_mm": 0.0},
+    "no averaging for the locator": {"grain_mm": None},
 }
-"""What an ablation switches off: (module, name, value) of the constants that do it."""
+"""What an ablation switches off, by fields of the level source."""
 
 
-def ablation(data: Path, variants: dict[str, tuple[Path, Path]], n: int) -> Iterator[Row]:
+def ablation(
+    data: Path, variants: dict[str, tuple[Path, Path]], n: int, processes: int = 1
+) -> Iterator[Row]:
     """Yield what other weights, and the pipeline with parts switched off, would give."""
     for name, (starter, locator) in variants.items():
-        with _side_by_side(starter, locator) as bundled:
-            for switch, constants in SWITCHES.items():
-                with ExitStack() as stack:
-                    for constant in constants:
-                        stack.enter_context(mock.patch.object(*constant))
-                    judge = Judge(data, bundled)
-                    cases = list(synthetic(judge, n))[-1]
-                    average = list(template(judge))[-1]
-                    resampled = [r for r in robustness(judge, only="mm") if r["most mm"]]
-                yield {
-                    "networks": name, "pipeline": switch, "synthetic cases": cases["cases"],
-                    "binary Dice": cases["binary Dice"], "macro Dice": cases["macro Dice"],
-                    "PAM50 macro Dice": average["Dice"],
-                    "PAM50 midpoint error mm": average["midpoint error mm"],
-                    "resampled, midpoints move, most mm": max(r["most mm"] for r in resampled),
-                }  # fmt: skip
+        for switch, changes in SWITCHES.items():
+            judge = Judge(data, starter, ByLocator(str(locator), **changes))
+            cases = list(synthetic(judge, n, processes))[-1]
+            average = list(template(judge))[-1]
+            resampled = [r for r in robustness(judge, only="mm") if r["most mm"]]
+            yield {
+                "networks": name, "pipeline": switch, "synthetic cases": cases["cases"],
+                "binary Dice": cases["binary Dice"], "macro Dice": cases["macro Dice"],
+                "PAM50 macro Dice": average["Dice"],
+                "PAM50 midpoint error mm": average["midpoint error mm"],
+                "resampled, midpoints move, most mm": max(r["most mm"] for r in resampled),
+            }  # fmt: skip
 
 
 def cost(judge: Judge) -> Iterator[Row]:
@@ -326,45 +320,29 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     left_out = {s: Path(f) for s, f in (pair.split("=") for pair in arguments.left_out)}
-    variants = {
-        name: tuple(map(Path, pair.split(",")))
-        for name, pair in (text.split("=") for text in arguments.variant)
+    variants = {}
+    for text in arguments.variant:
+        name, starter, locator = text.replace("=", ",").split(",")
+        variants[name] = (Path(starter).resolve(), Path(locator).resolve())
+    judge = Judge(arguments.data, arguments.starter, ByLocator(str(arguments.locator.resolve())))
+    several = arguments.processes
+    makers = {
+        "synthetic": lambda: synthetic(judge, arguments.cases, several),
+        "template": lambda: template(judge),
+        "real": lambda: real(judge, left_out),
+        "elsewhere": lambda: elsewhere(judge),
+        "robustness": lambda: robustness(judge),
+        "ablation": lambda: ablation(judge.data, variants, arguments.ablation_cases, several),
+        "cost": lambda: cost(judge),
     }
     results = {}
-    with _side_by_side(arguments.starter, arguments.locator) as bundled:
-        judge = Judge(arguments.data, bundled)
-        makers = {
-            "synthetic": lambda: synthetic(judge, arguments.cases, arguments.processes),
-            "template": lambda: template(judge),
-            "real": lambda: real(judge, left_out),
-            "elsewhere": lambda: elsewhere(judge),
-            "robustness": lambda: robustness(judge),
-            "ablation": lambda: ablation(arguments.data, variants, arguments.ablation_cases),
-            "cost": lambda: cost(judge),
-        }
-        for part in arguments.part:
-            start = time.monotonic()
-            results[part] = list(makers[part]())
-            print(f"\n## {part}\n\n{_table(results[part])}", flush=True)
-            print(f"\n({time.monotonic() - start:.0f} s)", flush=True)
+    for part in arguments.part:
+        start = time.monotonic()
+        results[part] = list(makers[part]())
+        print(f"\n## {part}\n\n{_table(results[part])}", flush=True)
+        print(f"\n({time.monotonic() - start:.0f} s)", flush=True)
     if arguments.out:
         arguments.out.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-
-
-@contextmanager
-def _side_by_side(starter: Path, locator: Path) -> Iterator[Path]:
-    """Give a folder that holds both models under the names that the package uses."""
-    with tempfile.TemporaryDirectory() as folder:
-        for name, path in (("starter", starter), ("locator", locator)):
-            (Path(folder) / name).symlink_to(path.resolve(), target_is_directory=True)
-        yield Path(folder)
-
-
-def _at(model: Any, folder: Path) -> Any:
-    """Return an installed model with its weights elsewhere."""
-    from dataclasses import replace
-
-    return replace(model, path=folder)
 
 
 def _in_memory(data: np.ndarray, voxel_mm: float) -> InputImage:

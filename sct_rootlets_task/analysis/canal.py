@@ -15,8 +15,6 @@ from sct_rootlets_task.analysis.centreline import CentreLine, line_through_cord
 from sct_rootlets_task.analysis.geometry import to_world
 
 BIN_MM = 1.0
-SHIFT_MM = 10.0
-"""How far a border may move to lie between two levels' rootlets instead of in the midst of them."""
 
 _FARTHEST = 3
 _SOFT_MM = 1.0
@@ -69,24 +67,26 @@ class LevelField:
         ranks = np.array([run.rank for run in self.runs])
         return ranks[np.searchsorted(self._borders(), arcs, side="right")]
 
-    def between_rootlets(self, arcs: np.ndarray) -> LevelField:
+    def between_rootlets(self, arcs: np.ndarray, shift_mm: float) -> LevelField:
         """Move the borders into the gaps between rootlets, all of them together.
 
         Where levels lie against the vertebrae differs between people by several millimetres, but
         for neighbouring levels by about the same. So the borders that together cost least are
         taken (dynamic programme): each costs the density of rootlets where it lies, relative to
         the mean density; what it moved, with a standard deviation of 6 mm; and what it moved more
-        or less than its neighbour, with one of 3 mm. None moves farther than :data:`SHIFT_MM`.
+        or less than its neighbour, with one of 3 mm.
 
         Parameters
         ----------
         arcs : ndarray of float, shape (n,)
             Arc lengths of the rootlets' voxels in mm.
+        shift_mm : float
+            No border moves farther.
         """
         borders = self._borders()
         if not len(arcs) or not len(borders):
             return self
-        moves = np.arange(-SHIFT_MM, SHIFT_MM + _STEP_MM / 2, _STEP_MM)
+        moves = np.arange(-shift_mm, shift_mm + _STEP_MM / 2, _STEP_MM)
         density = _density(borders[:, None] + moves[None], arcs)
         moved = borders + moves[_cheapest(_GAP_WEIGHT * density, moves)]
         starts = np.maximum.accumulate([self.runs[0].start, *moved])
