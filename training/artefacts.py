@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-FAMILIES = {"T2w": 0.4, "UNIT1": 0.18, "INV1": 0.13, "INV2": 0.12, "free": 0.17}
+FAMILIES = {"T2w": 0.3, "UNIT1": 0.22, "INV1": 0.17, "INV2": 0.14, "free": 0.17}
 """Kinds of contrast and how often each is drawn. UNIT1, INV1 and INV2 are those of MP2RAGE."""
 VISIBLE = 0.2
 """Least difference of rootlets and CSF: no one could segment what cannot be told from the CSF."""
