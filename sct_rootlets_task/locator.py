@@ -21,7 +21,7 @@ ABOVE, BELOW = "above", "below"
 CELL_MM = 4.0
 """Grain of the search region, well below the width of a tile's weights."""
 OVERHANG_MM = 5.0
-"""How far a bundle may reach beyond the border of its level."""
+"""How far a bundle may reach beyond the border of its level, if nearly all of it lies beside it."""
 CANAL_MM = 25.0
 """No part of the spinal canal is farther from its centre line."""
 APART_MM = 25.0
@@ -278,9 +278,11 @@ def levels_beside_canal(
     The borders between levels first move, together, into gaps between rootlets. Voxels farther
     from the canal than ``source.reach_mm`` and components smaller than ``source.min_volume_mm3``
     are dropped. A component of which at least the share ``source.majority`` lies beside one level
-    takes that level, except for what reaches farther than :data:`OVERHANG_MM` into another one,
-    where two bundles touch; in any other component each voxel keeps its own. Rootlets beside the
-    canal above the first or below the last level are dropped.
+    takes that level, except for what reaches too far into another one, where two bundles touch:
+    :data:`OVERHANG_MM` where all of it lies beside one level, less the larger the rest is, and
+    nothing at the majority. In any other component each voxel keeps its own, so little changes
+    where a component just has the majority or just not. Rootlets beside the canal above the first
+    or below the last level are dropped.
 
     Parameters
     ----------
@@ -398,13 +400,15 @@ def _vote(
     counts = np.zeros((components.max(initial=0) + 1, max(run.rank for run in field.runs) + 1))
     np.add.at(counts, (components, own), 1)
     winner = counts.argmax(axis=1)
-    decided = counts.max(axis=1) >= majority * counts.sum(axis=1)
+    share = counts.max(axis=1) / np.maximum(counts.sum(axis=1), 1)
+    decided = share >= majority
+    reach = OVERHANG_MM * np.clip((share - majority) / max(1 - majority, 1e-9), 0, 1)
     starts, ends = np.full(counts.shape[1], np.inf), np.full(counts.shape[1], -np.inf)
     for run in field.runs:
         starts[run.rank], ends[run.rank] = run.start, run.end
     wanted = winner[components]
     beyond = np.where(own < wanted, starts[wanted] - arcs, arcs - ends[wanted])
-    joins = decided[components] & (beyond <= OVERHANG_MM)
+    joins = decided[components] & (beyond <= reach[components])
     return np.where(joins, wanted, own)
 
 
