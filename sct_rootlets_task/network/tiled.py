@@ -229,7 +229,7 @@ def _inside_tile(
 
     Returns
     -------
-    rows : ndarray of int, shape (m,)
+    rows : ndarray of int32, shape (m,)
         Numbers of the voxels.
     places : ndarray of int, shape (m,)
         Their places in the flattened tile.
@@ -238,7 +238,7 @@ def _inside_tile(
     z, y, x = ((voxels[first:last, axis] - start[axis]).astype(np.intp) for axis in range(3))
     held = np.flatnonzero((y >= 0) & (y < patch[1]) & (x >= 0) & (x < patch[2]))
     places = (z[held] * patch[1] + y[held]) * patch[2] + x[held]
-    return first + held, places
+    return (first + held).astype(np.int32), places
 
 
 def _margins(values: np.ndarray) -> np.ndarray:
