@@ -110,6 +110,10 @@ class ByMap:
     pairs: tuple[tuple[int, int], ...]
 
 
+LOCATOR_GRAIN_MM = 1.5
+"""Voxel size of the images that the built-in locator learnt from."""
+
+
 @dataclass(frozen=True)
 class ByLocator:
     """The model knows rootlets but no levels; each bundle takes the level of the canal beside it.
@@ -134,7 +138,7 @@ class ByLocator:
     """
 
     locator: str = "locator"
-    grain_mm: float | None = 1.5
+    grain_mm: float | None = LOCATOR_GRAIN_MM
     reach_mm: float = 12.0
     min_volume_mm3: float = 4.0
     majority: float = 0.7

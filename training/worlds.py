@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from sct_rootlets_task.levels import ByLocator
+from sct_rootlets_task.levels import LOCATOR_GRAIN_MM
 from training.template import (
     ABOVE,
     DISCS,
@@ -33,7 +33,7 @@ from training.template import (
     to_zyx,
 )
 
-FINE_MM, COARSE_MM = 0.6, ByLocator.grain_mm
+FINE_MM, COARSE_MM = 0.6, LOCATOR_GRAIN_MM
 WITH_LANDMARKS = ("errsm11", "errsm18", "errsm24")
 """Real images with a mask of the cord and the points of the vertebrae C2 and T2."""
 DISCS_BY_EYE = {
