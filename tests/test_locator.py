@@ -106,7 +106,7 @@ def test_two_bundles_that_touch_are_cut_apart_farther_over_the_more_of_it_is_one
     steps = -np.diff(cuts)
     assert cuts[0] == 24
     assert steps.min() >= 0
-    assert steps.max() <= 2, "no jump where it becomes a majority"
+    assert steps.max() <= 3, "no jump by the whole reach where it becomes a majority"
     assert 4 <= steps.sum() <= OVERHANG_MM + 2
 
 

@@ -91,6 +91,16 @@ def test_the_clearer_the_voxels_the_fewer_the_tiles() -> None:
     assert counts[-1] < counts[0] < len(grid.tiles()) / 2
 
 
+def test_without_doubt_anywhere_one_tile_is_enough() -> None:
+    grid = TileGrid(*GRIDS[0])
+    schedule = Schedule(grid, np.array([[20, 15, 10]]))
+    tile = schedule.next_tile()
+    assert tile is not None
+    assert grid.share_of(tile, schedule.voxels)[0] < 1, "others are missing there"
+    schedule.record(tile, np.array([0]), np.array([2 * CONTRADICTION], np.float32))
+    assert schedule.next_tile() is None
+
+
 def test_without_voxels_no_tile_is_run() -> None:
     assert Schedule(TileGrid(*GRIDS[0]), np.zeros((0, 3), int)).next_tile() is None
 

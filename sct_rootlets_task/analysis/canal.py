@@ -18,6 +18,7 @@ BIN_MM = 1.0
 
 _FARTHEST = 3
 _SOFT_MM = 1.0
+"""Length of canal one level off at which a place counts 1/e of the best one."""
 _STEP_MM = 0.1
 _DENSITY_MM = 1.5
 _GAP_WEIGHT = 2.0
@@ -108,8 +109,8 @@ def fit_level_field(ranks: np.ndarray, affine: np.ndarray) -> LevelField:
     go through the classes in their order, some of which may be left out, the one is taken whose
     classes differ least from the voxels' own (dynamic programme; a difference counts up to three
     levels). A border then lies at the mean of all its places between its neighbours, each weighted
-    by exp(−what it costs more than the best place): a few voxels of another class, which rounding
-    decides, move it by a few hundredths of a mm and not by a whole piece.
+    by exp(−the mm of canal that are more levels off than with the best place): a few voxels of
+    another class, which rounding decides, move it by a few hundredths of a mm, not by a piece.
 
     Parameters
     ----------
