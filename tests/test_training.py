@@ -179,6 +179,49 @@ def test_a_coarse_grid_shows_less_noise_than_a_fine_one() -> None:
     assert noise(3.0) < 0.5 * noise(0.8)
 
 
+def _scanned(limits_mm: tuple[float, float], image: torch.Tensor) -> list[torch.Tensor]:
+    """Return an image as acquired by forty scanners whose voxels have sizes within limits."""
+    artists = [
+        Artist(np.random.default_rng(seed), tuple(image.shape), 0.8, 1.0) for seed in range(40)
+    ]
+    return [artist.acquired(image, "UNIT1", limits_mm) for artist in artists]
+
+
+def test_noise_of_larger_voxels_is_alike_in_neighbours_after_resampling() -> None:
+    def alike(limits_mm: tuple[float, float]) -> float:
+        noises = [image - image.mean() for image in _scanned(limits_mm, torch.full((24,) * 3, 0.5))]
+        return float(np.median([n.diff(dim=2).std() / n.std() for n in noises]))
+
+    assert alike((1.3, 1.3)) < 0.8 * alike((0.5, 0.8))
+
+
+def test_a_scan_of_larger_voxels_keeps_everything_in_its_place() -> None:
+    sharp = torch.zeros(24, 24, 24)
+    sharp[14:20, 4:8, 9:13] = 1
+    moved = []
+    for image in _scanned((1.0, 1.3), sharp):
+        assert image.shape == sharp.shape
+        halves = [float(part.min() + part.max()) / 2 for part in (sharp, image)]
+        parts = [
+            np.argwhere(part.numpy() > half)
+            for part, half in zip((sharp, image), halves, strict=True)
+        ]
+        moved.append(parts[1].mean(axis=0) - parts[0].mean(axis=0))
+    assert np.abs(np.median(moved, axis=0)).max() < 0.3
+
+
+def test_a_scan_of_smaller_voxels_is_degraded_on_the_grid_of_the_case() -> None:
+    image, compared = torch.rand(12, 12, 12), 0
+    for seed in range(8):
+        fine, same = (Artist(np.random.default_rng(seed), (12, 12, 12), 0.8, 1.0) for _ in range(2))
+        acquired = fine.acquired(image, "T2w", (0.5, 0.7))
+        same.rng.uniform(0.5, 0.7)
+        if same.rng.random() >= 0.3:  # else the size along one axis is drawn apart
+            compared += 1
+            assert torch.equal(acquired, same.degraded(image, "T2w"))
+    assert compared > 3
+
+
 def test_thick_slices_are_simulated_up_to_the_largest_size() -> None:
     sharp = (torch.arange(24) % 4 < 2).float()[:, None, None].expand(24, 24, 24)
 

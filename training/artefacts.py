@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from sct_rootlets_task.network.resampling import Resize, coarse_axis, means_matrix, resize_image
+
 FAMILIES = {"T2w": 0.3, "UNIT1": 0.22, "INV1": 0.17, "INV2": 0.14, "free": 0.17}
 """Kinds of contrast and how often each is drawn. UNIT1, INV1 and INV2 are those of MP2RAGE."""
 VISIBLE = 0.2
@@ -139,6 +141,40 @@ class Artist:
             real, imaginary = image + self._white() * level, self._white() * level
             return (real**2 + imaginary**2).sqrt()
         return image + self._white() * level
+
+    def acquired(self, image: Any, family: str, limits_mm: tuple[float, float]) -> Any:
+        """Return the image as acquired with larger voxels and resampled as nnU-Net does.
+
+        Noise and artefacts are those of the scanner's voxels. After resampling, noise is no longer
+        independent from voxel to voxel, so a network that learns on one grid must have seen that.
+
+        Parameters
+        ----------
+        image : tensor, shape (z, y, x)
+        family : str
+            Key of :data:`FAMILIES`.
+        limits_mm : tuple of float
+            Least and largest voxel size; a size below that of the case counts as that one.
+        """
+        import torch
+
+        rng = self.rng
+        sizes = np.full(3, rng.uniform(*limits_mm))
+        if rng.random() < 0.3:
+            axis = rng.choice(3, p=[0.55, 0.1, 0.35])
+            sizes[axis] = rng.uniform(sizes[axis], max(self.thickest_mm, sizes[axis]))
+        sizes = np.maximum(sizes, self.voxel_mm)
+        small = tuple(round(n * self.voxel_mm / s) for n, s in zip(self.shape, sizes, strict=True))
+        if small == self.shape:
+            return self.degraded(image, family)
+        voxel_mm = float(sizes.mean())
+        scanner = Artist(rng, small, voxel_mm, max(self.thickest_mm, voxel_mm))
+        for axis, n in enumerate(small):
+            means = torch.from_numpy(means_matrix(self.shape[axis], n))
+            image = torch.tensordot(means, image, ([1], [axis])).movedim(0, axis)
+        seen = scanner.degraded(image, family).numpy()
+        resize = Resize(small, self.shape, 3, coarse_axis(sizes, [self.voxel_mm] * 3))
+        return torch.from_numpy(resize_image(seen, resize))
 
     def field_of_view(self, lost: float) -> Any:
         """Return which voxels are inside a field of view cut at some sides (bool tensor)."""

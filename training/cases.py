@@ -46,6 +46,9 @@ class Recipe:
         Least and largest size of a body against that of the world.
     stretched_mm : float
         Spread of slow shifts along the cord: vertebrae grow taller or flatter.
+    acquired_mm : tuple of float, optional
+        Least and largest voxel size of the scans that cases are resampled from, as what a network
+        sees is; None if a case is the scan itself.
     """
 
     shape: tuple[int, int, int]
@@ -58,9 +61,12 @@ class Recipe:
     thickest_mm: float = 2.5
     scales: tuple[float, float] = (0.88, 1.15)
     stretched_mm: float = 0.0
+    acquired_mm: tuple[float, float] | None = None
 
 
-STARTER = Recipe((96, 48, 48), 0.8, (5.0, 3.0), away=0.08, painted=1.0, lost=0.08)
+STARTER = Recipe(
+    (96, 48, 48), 0.8, (5.0, 3.0), away=0.08, painted=1.0, lost=0.08, acquired_mm=(0.5, 1.3)
+)
 LOCATOR = Recipe(
     (80, 64, 24), 3.0, (15.0, 3.0), away=0.0, painted=0.55, lost=0.2,
     hidden=0.5, thickest_mm=8.0, scales=(0.78, 1.25), stretched_mm=6.0,
@@ -135,7 +141,10 @@ class CaseMaker:
             levels = _visible(levels, tissues[3], cord[0])
         if self.rng.random() < self.recipe.hidden:
             image = artist.hidden(image)
-        image = artist.degraded(image, family)
+        if self.recipe.acquired_mm is None:
+            image = artist.degraded(image, family)
+        else:
+            image = artist.acquired(image, family, self.recipe.acquired_mm)
         inside &= artist.field_of_view(self.recipe.lost)
         levels, classes = levels * inside, classes * inside
         return Case(

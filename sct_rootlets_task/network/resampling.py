@@ -149,7 +149,7 @@ def averaged(
     for axis, (size, old) in enumerate(zip(spacing, volume.shape, strict=True)):
         new = max(round(old * size / grain_mm), 1) if size < grain_mm else old
         if new < old:
-            volume = _along(volume, axis, _means(old, new))
+            volume = _along(volume, axis, means_matrix(old, new))
         sizes.append(size * old / new)
     return np.ascontiguousarray(volume, dtype=np.float32), tuple(sizes)
 
@@ -165,8 +165,8 @@ def spread(classes: np.ndarray, shape: Sequence[int]) -> np.ndarray:
     return classes[np.ix_(*places)]
 
 
-def _means(old: int, new: int) -> np.ndarray:
-    """Return the matrix (new, old), float32, of the means of evenly cut pieces of an axis."""
+def means_matrix(old: int, new: int) -> np.ndarray:
+    """Return the matrix (new, old), float32, that averages evenly cut pieces of an axis."""
     edges = np.linspace(0, old, new + 1)
     voxels = np.arange(old)
     overlap = np.minimum(edges[1:, None], voxels + 1) - np.maximum(edges[:-1, None], voxels)
