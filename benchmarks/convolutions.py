@@ -35,7 +35,8 @@ def main() -> None:
         "INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_NUM_THREADS": arguments.threads,
     }  # fmt: skip
-    requests, counts, built, walls = [], [], [], ([], [])
+    requests, counts, built = [], [], []
+    walls: tuple[list[float], list[float]] = ([], [])
     for fast in (False, True):
         start = time.perf_counter()
         graph = build_graph(read_unet(folder.configuration), weights, patch, fast=fast)

@@ -55,6 +55,7 @@ def _middle(mask: np.ndarray, affine: np.ndarray) -> np.ndarray:
 
 
 def rootlet_table(labels: np.ndarray, affine: np.ndarray, references: References) -> None:
+    assert references.pmj is not None
     report = check(labels, affine, references=references)
     # Arc length 0 is the top of the cord mask; spinal_levels counts from the PMJ.
     zero = pmj_arc(fit_centreline(labels, affine, cord=references.cord), references.pmj)
@@ -71,6 +72,7 @@ def rootlet_table(labels: np.ndarray, affine: np.ndarray, references: References
 
 
 def overlap_table(found: SpinalLevels, frostell: np.ndarray, cord: np.ndarray, size: float) -> None:
+    assert found.labels is not None
     print(f"method {found.method}")
     print("level   height  cord_area   Dice with Frostell   upper border   lower border (mm below)")
     for row in found.rows:
@@ -82,7 +84,7 @@ def overlap_table(found: SpinalLevels, frostell: np.ndarray, cord: np.ndarray, s
             f"{describe(row['spinal_level']):5}{row['height']:9.1f}{row['cord_area']:11}"
             f"{dice:21.2f}{upper:15.1f}{lower:15.1f}"
         )
-    inside = found.labels.any(axis=(0, 1))
+    inside = np.asarray(found.labels.any(axis=(0, 1)))
     covered = np.flatnonzero(inside)
     gaps = np.count_nonzero(~inside[covered.min() : covered.max() + 1])
     print(f"slices without a level inside the covered range: {gaps}\n")

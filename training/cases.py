@@ -123,8 +123,8 @@ class CaseMaker:
     def make(self, family: str | None = None) -> Case:
         """Return the next case, of a given or a random kind of contrast."""
         shares = np.array([share for share, _ in self.groups])
-        worlds = self.groups[self.rng.choice(len(shares), p=shares / shares.sum())][1]
-        world = worlds[self.rng.integers(len(worlds))]
+        worlds = self.groups[int(self.rng.choice(len(shares), p=shares / shares.sum()))][1]
+        world = worlds[int(self.rng.integers(len(worlds)))]
         artist = Artist(self.rng, self.recipe.shape, self.recipe.voxel_mm, self.recipe.thickest_mm)
         places = self._places(world, artist)
         surroundings, canal = self._moved_canal(world, places, artist)
@@ -328,7 +328,8 @@ def _sample(fields: Any, places: Any, mode: str) -> Any:
     high = [min(int(part.max()) + 3, n) for part, n in zip(places, fields.shape[1:], strict=True)]
     if any(b - a < 2 for a, b in zip(low, high, strict=True)):
         return torch.zeros((len(fields), *places[0].shape))
-    cut = fields[(slice(None), *map(slice, low, high))].float()
+    window = (slice(None), *map(slice, low, high))
+    cut = fields[window].float()
     unit = [2 * (part - a) / (b - a - 1) - 1 for part, a, b in zip(places, low, high, strict=True)]
     grid = torch.stack(unit[::-1], dim=-1)[None].float()
     return grid_sample(cut[None], grid, mode=mode, padding_mode="zeros", align_corners=True)[0]
