@@ -16,7 +16,8 @@ The first round is left out of the medians when there are several.
 A case is the image as it is, a crop of 96 voxels an axis, or the image resampled to so many mm.
 `--copies` adds a row: so many copies of the image by one process. `--peer` adds a command of
 another program, in which ``{image}`` and ``{output}`` stand for the files, for example that of an
-SCT with the same model installed.
+SCT with the same model installed. ``nnunet-avx2`` is stock nnU-Net again, confined to instructions
+without AVX-512: how far its labels differ from its own is what rounding does on its own.
 """
 
 from __future__ import annotations
@@ -52,11 +53,14 @@ from sct_rootlets_task.tasks import find_task
 
 COMMANDS = {
     "nnunet": ("-engine", "nnunet", "-tiles", "all"),
+    "nnunet-avx2": ("-engine", "nnunet", "-tiles", "all"),
     "torch-all": ("-engine", "torch", "-tiles", "all"),
     "openvino-all": ("-engine", "openvino", "-tiles", "all"),
     "openvino": ("-engine", "openvino"),
     "openvino-bf16": ("-engine", "openvino", "-precision", "bf16"),
 }
+CONFINED = {"nnunet-avx2": {"ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_ENABLE_INSTRUCTIONS": "AVX2"}}
+"""Environment of the commands that leave out some of the processor's instructions."""
 MAIN = "import sys; from sct_rootlets_task.hosts.standalone import main; sys.exit(main())"
 CROP = 96
 
@@ -93,13 +97,20 @@ def measure(words: Sequence[str], runs: Runs, environment: Mapping[str, str] | N
     runs.memory.append(usage.ru_maxrss / 2**20)
 
 
-def run_ours(images: Sequence[Path], out: Path, options: Sequence[str], runs: Runs) -> None:
+def run_ours(
+    images: Sequence[Path],
+    out: Path,
+    options: Sequence[str],
+    runs: Runs,
+    confined: Mapping[str, str] | None = None,
+) -> None:
     """Run our command on images and keep the first one's labels."""
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir()
     words = ["rootlets", "-i", *map(str, images), "-o", f"{out}/", "-raw", "-v", "0", *options]
     cache = str(out.with_name("cache"))
-    measure([sys.executable, "-c", MAIN, *words], runs, {**os.environ, CACHE: cache})
+    environment = {**os.environ, CACHE: cache, **(confined or {})}
+    measure([sys.executable, "-c", MAIN, *words], runs, environment)
     first = min(out.glob("*.nii.gz"))
     runs.labels = np.asarray(nib.load(first).dataobj)
     runs.sidecar = json.loads((out / first.name.replace(".nii.gz", ".json")).read_text())
@@ -262,7 +273,7 @@ def time_case(image: Path, model: str, arguments: argparse.Namespace) -> dict[st
             elif name == several:
                 run_ours(copies, out, (*common, *COMMANDS["openvino"]), runs)
             else:
-                run_ours([image], out, (*common, *COMMANDS[name]), runs)
+                run_ours([image], out, (*common, *COMMANDS[name]), runs, CONFINED.get(name))
     return measured
 
 
