@@ -222,6 +222,15 @@ def test_a_scan_of_smaller_voxels_is_degraded_on_the_grid_of_the_case() -> None:
     assert compared > 3
 
 
+def test_a_case_knows_how_far_its_rootlets_stand_out_of_the_noise() -> None:
+    cases = [make(seed, family="T2w") for seed in range(6)]
+    assert all(case.contrast_to_noise > VISIBLE / 0.05 for case in cases)
+    assert len({case.contrast_to_noise for case in cases}) == 6
+    bare = replace(SMALL, painted=0.0)
+    assert make(1, recipe=bare).contrast_to_noise == 0
+    assert make(1, recipe=replace(SMALL, acquired_mm=(1.3, 1.3))).contrast_to_noise > 0
+
+
 def test_thick_slices_are_simulated_up_to_the_largest_size() -> None:
     sharp = (torch.arange(24) % 4 < 2).float()[:, None, None].expand(24, 24, 24)
 

@@ -41,6 +41,10 @@ class Artist:
         self.thickest_mm = thickest_mm
         self.grain = min(1.0, 1.0 / voxel_mm)
         """What is left of blur and noise of 1 mm voxels: larger ones are their mean."""
+        self.contrast = 0.0
+        """Difference of rootlets and CSF in what was painted."""
+        self.noise_level = 0.0
+        """Standard deviation of the noise that was added."""
 
     def draw_family(self) -> str:
         """Return a random kind of contrast."""
@@ -88,6 +92,7 @@ class Artist:
             Key of :data:`FAMILIES`.
         """
         csf, cord, grey, root = self._tones(family)
+        self.contrast = abs(root - csf)
         canal = _closed((tissues[0] + tissues[1]).clamp(0, 1))
         fluid = csf * (1 + self.noise((6, 9, 9), 0.07) + self.noise((2.5, 4, 4), 0.04))
         fluid = self._with_flow(fluid, canal, cord)
@@ -137,6 +142,7 @@ class Artist:
             image = image + image.roll(step, axis) * rng.uniform(0.03, 0.12)
         image = image * self.noise((90, 60, 60), rng.uniform(0, 0.45)).exp()
         level = rng.uniform(0, 0.05 if family == "T2w" else 0.08) * self.grain
+        self.noise_level = level
         if rng.random() < 0.5:  # magnitude images have Rician noise
             real, imaginary = image + self._white() * level, self._white() * level
             return (real**2 + imaginary**2).sqrt()
@@ -173,6 +179,7 @@ class Artist:
             means = torch.from_numpy(means_matrix(self.shape[axis], n))
             image = torch.tensordot(means, image, ([1], [axis])).movedim(0, axis)
         seen = scanner.degraded(image, family).numpy()
+        self.noise_level = scanner.noise_level
         resize = Resize(small, self.shape, 3, coarse_axis(sizes, [self.voxel_mm] * 3))
         return torch.from_numpy(resize_image(seen, resize))
 

@@ -92,6 +92,9 @@ class Case:
         Kind of contrast.
     world : str
         Name of the world it was cut from.
+    contrast_to_noise : float
+        Difference of rootlets and CSF over the standard deviation of the noise; 0 if no rootlets
+        were painted.
     """
 
     image: Any
@@ -100,6 +103,7 @@ class Case:
     negative: bool
     family: str
     world: str
+    contrast_to_noise: float
 
 
 class CaseMaker:
@@ -147,9 +151,9 @@ class CaseMaker:
             image = artist.acquired(image, family, self.recipe.acquired_mm)
         inside &= artist.field_of_view(self.recipe.lost)
         levels, classes = levels * inside, classes * inside
-        return Case(
-            artist.normalised(image, inside), levels, classes, world.negative, family, world.name
-        )
+        clear = artist.contrast / max(artist.noise_level, 1e-6)
+        image = artist.normalised(image, inside)
+        return Case(image, levels, classes, world.negative, family, world.name, clear)
 
     def _places(self, world: World, artist: Artist) -> list[Any]:
         """Return where each voxel of a case lies in the world: three tensors, in voxels."""

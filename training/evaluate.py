@@ -59,6 +59,8 @@ from training.worlds import WITH_LANDMARKS, WITHOUT_LANDMARKS, World, build_worl
 
 SEED = 9000
 """First of the seeds of the synthetic cases; training draws from other streams."""
+CLEAR = 5.0
+"""Least contrast of rootlets and CSF, in standard deviations of the noise, to be seen well."""
 LEVELS = tuple(range(2, 10))
 SUBJECTS = WITH_LANDMARKS + WITHOUT_LANDMARKS
 Row = dict[str, Any]
@@ -110,15 +112,23 @@ class Judge:
 
 
 def synthetic(judge: Judge, n: int, processes: int = 1) -> Iterator[Row]:
-    """Yield the mean figures of fresh cases by family of contrast, then of all."""
+    """Yield the mean figures of fresh cases by family of contrast, of all, and of the clear ones.
+
+    The last two rows leave out cases whose rootlets differ from the CSF by less than
+    :data:`CLEAR` times the noise.
+    """
     if processes == 1:
         rows = [_synthetic_case(judge, number) for number in range(n)]
     else:
         one = partial(_case_in_worker, judge.data, judge.starter, judge.source)
         with ProcessPoolExecutor(processes, get_context("spawn"), _use_one_thread) as pool:
             rows = list(pool.map(one, range(n)))
-    for family in (*FAMILIES, "all"):
-        chosen = [row for row in rows if family in (row["family"], "all")]
+    clear = [row for row in rows if row["contrast to noise"] >= CLEAR]
+    groups = {family: [row for row in rows if row["family"] == family] for family in FAMILIES}
+    groups["all"] = rows
+    groups["free, clear"] = [row for row in clear if row["family"] == "free"]
+    groups["all, clear"] = clear
+    for family, chosen in groups.items():
         errors = [row["errors"] for row in chosen]
         steps = np.concatenate([np.zeros(0), *(e.steps for e in errors)])
         along = np.concatenate([np.zeros(0), *(e.along for e in errors)])
@@ -166,7 +176,8 @@ def _synthetic_case(judge: Judge, number: int) -> Row:
     labels = judge.segment(image)
     found = {a.level: a for a in compare(labels, levels, image.affine)}
     return {
-        "family": family, "binary Dice": found[ALL].dice, "macro Dice": found[MEAN].dice,
+        "family": family, "contrast to noise": case.contrast_to_noise,
+        "binary Dice": found[ALL].dice, "macro Dice": found[MEAN].dice,
         "midpoint error mm": found[MEAN].midpoint_error_mm,
         "errors": _level_errors(judge.locate(image), case.classes.numpy().T, image.affine),
         "found within a voxel": _near_share(levels > 0, labels > 0),
@@ -284,7 +295,7 @@ def ablation(
     for name, (starter, locator) in variants.items():
         for switch, changes in SWITCHES.items():
             judge = Judge(data, starter, ByLocator(str(locator), **changes))
-            cases = list(synthetic(judge, n, processes))[-1]
+            cases = next(r for r in synthetic(judge, n, processes) if r["family"] == "all")
             average = list(template(judge))[-1]
             resampled = [r for r in robustness(judge, only="mm") if r["most mm"]]
             yield {
