@@ -17,7 +17,7 @@ A case is the image as it is, a crop of 96 voxels an axis, or the image resample
 `--copies` adds a row: so many copies of the image by one process. `--peer` adds a command of
 another program, in which ``{image}`` and ``{output}`` stand for the files, for example that of an
 SCT with the same model installed. ``nnunet-avx2`` is stock nnU-Net again, confined to instructions
-without AVX-512: how far its labels differ from its own is what rounding does on its own.
+without AVX-512: how far its labels differ from its own is what that other rounding does.
 """
 
 from __future__ import annotations
