@@ -442,3 +442,32 @@ def test_a_hybrid_has_the_template_at_its_landmarks(shared_data: Path, by_points
         assert int(found.mode().values) == wanted
     assert {*range(2, 10)} <= set(made.levels.unique().tolist())
     assert LOCATOR.voxel_mm > STARTER.voxel_mm > made.voxel_mm
+
+
+def test_cases_whose_rootlets_drown_in_noise_count_in_their_family_but_not_among_the_clear(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    families = list(FAMILIES)
+
+    def one(judge: Any, number: int) -> dict[str, Any]:
+        steps, along = np.array([number % 2]), np.array([number / 10])
+        names = ("binary Dice", "macro Dice", "midpoint error mm")
+        near = ("found within a voxel", "true within a voxel")
+        return {
+            "family": families[number % len(families)],
+            "contrast to noise": evaluate.CLEAR - (number < len(families)),
+            "errors": evaluate.LevelErrors(steps, along, 1.0),
+            **dict.fromkeys((*names, *near), number / 10),
+        }
+
+    monkeypatch.setattr(evaluate, "_synthetic_case", one)
+    judge = evaluate.Judge(Path(), Path(), evaluate.ByLocator())
+    rows = {row["family"]: row for row in evaluate.synthetic(judge, 2 * len(families))}
+    assert list(rows) == [*families, "all", "free, clear", "all, clear"]
+    last = families.index("free")
+    assert {name: row["cases"] for name, row in rows.items()} == {
+        **dict.fromkeys(families, 2), "all": 2 * len(families), "free, clear": 1,
+        "all, clear": len(families),
+    }  # fmt: skip
+    assert rows["free"]["binary Dice"] == pytest.approx(last / 10 + len(families) / 20)
+    assert rows["free, clear"]["binary Dice"] == pytest.approx((last + len(families)) / 10)
