@@ -26,12 +26,12 @@ from pathlib import Path
 
 import numpy as np
 
-from sct_rootlets_task.analysis.bundles import connected
 from sct_rootlets_task.analysis.consistency import order_levels, remove_strays, unify_bundles
 from sct_rootlets_task.analysis.plausibility import Report, check
 from sct_rootlets_task.analysis.references import References, disc_points
 from sct_rootlets_task.analysis.shifting import levels_from_discs
 from sct_rootlets_task.postprocess import HookContext, remove_specks
+from sct_rootlets_task.voxels import connected
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data" / "pam50"
 LEVELS = tuple(range(2, 10))

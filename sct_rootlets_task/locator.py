@@ -16,6 +16,7 @@ from sct_rootlets_task.analysis.centreline import CentreLine
 from sct_rootlets_task.analysis.geometry import to_world, voxel_volume
 from sct_rootlets_task.errors import LevelSourceError
 from sct_rootlets_task.levels import ByLocator, level_from_class_name
+from sct_rootlets_task.voxels import connected, voxels_of
 
 ABOVE, BELOW = "above", "below"
 CELL_MM = 4.0
@@ -149,22 +150,17 @@ def one_canal(canal: np.ndarray, affine: np.ndarray) -> np.ndarray:
     -------
     ndarray of uint8, shape (i, j, k)
     """
-    from scipy.ndimage import find_objects, label
     from scipy.spatial import cKDTree
 
     result = np.zeros_like(canal)
-    box = find_objects((canal > 0).view(np.uint8))
-    if not box or box[0] is None:
-        return result
-    inside = canal[box[0]]
-    components, _ = label(inside, structure=np.ones((3, 3, 3)))
-    volumes = np.bincount(components.ravel()) * voxel_volume(affine)
-    start = np.array([part.start for part in box[0]])
+    inside = voxels_of(canal)
+    own = connected(inside)
+    volumes = np.bincount(own) * voxel_volume(affine)
     step = float(np.abs(affine[2, :3]).max())
     kept: list[np.ndarray] = []
-    for number in np.argsort(-volumes[1:]) + 1:
-        voxels = np.argwhere(components == number)
-        points = to_world(voxels + start, affine)
+    for number in np.argsort(-volumes):
+        voxels = inside[own == number]
+        points = to_world(voxels, affine)
         height = np.ptp(points[:, 2]) + step
         if not kept and volumes[number] / height < LEAST_AREA_MM2:
             break
@@ -173,7 +169,7 @@ def one_canal(canal: np.ndarray, affine: np.ndarray) -> np.ndarray:
         if kept and cKDTree(np.concatenate(kept)).query(points)[0].min() > APART_MM:
             continue
         kept.append(points)
-        result[tuple((voxels + start).T)] = inside[tuple(voxels.T)]
+        result[tuple(voxels.T)] = canal[tuple(voxels.T)]
     return result
 
 
@@ -233,7 +229,7 @@ def _as_fitted(
     result = np.zeros_like(canal)
     if field is None:
         return result
-    voxels = np.argwhere(canal)
+    voxels = voxels_of(canal)
     where = field.line.project(to_world(voxels, affine))
     near = np.linalg.norm(where[:, 1:], axis=1) <= CANAL_MM
     order = np.array(class_order(classes))
@@ -309,7 +305,6 @@ def levels_beside_canal(
     LevelSourceError
         If the arrays differ in shape.
     """
-    from scipy.ndimage import label
     from scipy.spatial import cKDTree
 
     if rootlets.shape != canal.classes.shape:
@@ -317,19 +312,16 @@ def levels_beside_canal(
             f"Expected one grid, found {rootlets.shape} and {canal.classes.shape}."
         )
     result = np.zeros(rootlets.shape, dtype=np.uint8)
-    candidates = np.argwhere(rootlets)
+    candidates = voxels_of(rootlets)
     if canal.field is None or not len(candidates):
         return result
-    tree = cKDTree(to_world(np.argwhere(canal.classes), affine))
+    tree = cKDTree(to_world(voxels_of(canal.classes), affine))
     distance, _ = tree.query(to_world(candidates, affine), distance_upper_bound=source.reach_mm)
     voxels = candidates[np.isfinite(distance)]
     of_rank = _level_of_class(classes, expected)[class_order(classes)]
     arcs = canal.field.line.project(to_world(voxels, affine))[:, 0]
     field = canal.field.between_rootlets(arcs, source.shift_mm)
-    kept = np.zeros(rootlets.shape, dtype=bool)
-    kept[tuple(voxels.T)] = True
-    components, _ = label(kept, structure=np.ones((3, 3, 3)))
-    own = components[tuple(voxels.T)]
+    own = connected(voxels)
     ranks = _vote(own, arcs, field, source.majority)
     levels = np.where(_is_large(own, affine, source.min_volume_mm3), of_rank[ranks], 0)
     result[tuple(voxels.T)] = levels

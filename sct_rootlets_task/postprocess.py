@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sct_rootlets_task.errors import UsageError
+from sct_rootlets_task.voxels import connected, voxels_of
 
 SPECK_MM3 = 1.5
 """Volume below which a component is a speck: between one and two voxels of a 1 mm image."""
@@ -66,9 +67,8 @@ def remove_specks(labels: np.ndarray, context: HookContext) -> np.ndarray:
     -------
     ndarray of uint8, same shape
     """
-    components, sizes = _components(labels != 0)
-    too_small = sizes * context.voxel_mm3 < SPECK_MM3
-    return np.where(too_small[components], 0, labels).astype(labels.dtype)
+    voxels = voxels_of(labels)
+    return _without(labels, voxels, _sizes(voxels) * context.voxel_mm3 < SPECK_MM3)
 
 
 def fill_holes(labels: np.ndarray, context: HookContext) -> np.ndarray:
@@ -174,19 +174,20 @@ def remove_small(labels: np.ndarray, context: HookContext, size: MinimalSize) ->
     unit_size = context.voxel_mm3 if size.unit == "mm3" else 1.0
     kept = labels.copy()
     for level, minimum in zip(context.levels, values, strict=True):
-        components, sizes = _components(labels == level)
+        voxels = voxels_of(labels == level)
         # Voxel volumes from float32 affines: 8 voxels of 0.5 mm must count as 1 mm³.
-        too_small = sizes * unit_size < minimum * (1 - 1e-5)
-        too_small[0] = False
-        kept[too_small[components]] = 0
+        kept = _without(kept, voxels, _sizes(voxels) * unit_size < minimum * (1 - 1e-5))
     return kept
 
 
-def _components(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the 26-connected components (0 is outside) and their sizes in voxels, size[0] = 0."""
-    from scipy.ndimage import label
+def _sizes(voxels: np.ndarray) -> np.ndarray:
+    """Return the number of voxels of the component of each voxel (n, 3), shape (n,)."""
+    own = connected(voxels)
+    return np.bincount(own)[own] if len(own) else own
 
-    components, _ = label(mask, structure=np.ones((3, 3, 3)))
-    sizes = np.bincount(components.ravel())
-    sizes[0] = 0
-    return components, sizes
+
+def _without(labels: np.ndarray, voxels: np.ndarray, lost: np.ndarray) -> np.ndarray:
+    """Return labels without some of their voxels (n, 3): those that are `lost` (bool, (n,))."""
+    kept = labels.copy()
+    kept[tuple(voxels[lost].T)] = 0
+    return kept

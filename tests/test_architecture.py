@@ -12,7 +12,7 @@ import sct_rootlets_task
 PACKAGE = Path(sct_rootlets_task.__file__).parent
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("", "errors", "environment"),
-    ("runtime", "levels", "files", "orientation", "paths", "network", "qc"),
+    ("runtime", "levels", "files", "orientation", "paths", "voxels", "network", "qc"),
     (
         "network.checkpoint",
         "network.compiled",

@@ -11,7 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sct_rootlets_task.analysis.bundles import (
-    connected,
     extent,
     find_bundles,
     root_height,
@@ -228,11 +227,6 @@ def test_painting_pure_bundles_gives_the_labels_back(seed: int) -> None:
     pure = [b.number for b in bundles.items if b.purity == 1]
     where = tuple(bundles.voxels[np.isin(bundles.owner, pure)].T)
     assert (painted[where] == labels[where]).all()
-
-
-def test_components_touch_at_corners() -> None:
-    assert connected(np.array([[0, 0, 0], [1, 1, 1], [5, 5, 5]])).tolist() == [0, 0, 1]
-    assert connected(np.zeros((0, 3), int)).tolist() == []
 
 
 def test_root_height_is_the_same_on_both_sides() -> None:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sct_rootlets_task.analysis.bundles import connected, find_bundles
+from sct_rootlets_task.analysis.bundles import find_bundles
 from sct_rootlets_task.analysis.consistency import (
     decide_levels,
     order_levels,
@@ -21,6 +21,7 @@ from sct_rootlets_task.analysis.consistency import (
 )
 from sct_rootlets_task.analysis.phantom import Phantom, PhantomBundle, make_phantom, typical_bundles
 from sct_rootlets_task.postprocess import HookContext, remove_specks
+from sct_rootlets_task.voxels import connected
 
 LEVELS = tuple(range(2, 10))
 HOOKS = (remove_specks, remove_strays, unify_bundles, order_levels)

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 
 from sct_rootlets_task.analysis.anatomy import midpoint_below_pmj
-from sct_rootlets_task.analysis.bundles import connected
 from sct_rootlets_task.analysis.phantom import Phantom, PhantomBundle, make_phantom, typical_bundles
 from sct_rootlets_task.analysis.plausibility import CODES, Report, check, check_image
 from sct_rootlets_task.analysis.references import References, disc_points, pmj_point
 from sct_rootlets_task.analysis.shifting import shift_levels
 from sct_rootlets_task.errors import ImageError
+from sct_rootlets_task.voxels import connected
 
 LEVELS = tuple(range(2, 10))
 

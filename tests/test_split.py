@@ -88,7 +88,7 @@ def test_images_keep_their_grid() -> None:
 def test_pam50_has_four_bundles_a_level(shared_data: Path) -> None:
     import nibabel as nib
 
-    from sct_rootlets_task.analysis.bundles import connected
+    from sct_rootlets_task.voxels import connected
 
     image = nib.load(shared_data / "pam50" / "PAM50_rootlets.nii.gz")
     parts = split_image(image, nib.load(shared_data / "pam50" / "PAM50_cord.nii.gz"))

@@ -7,7 +7,7 @@ import pytest
 
 from sct_rootlets_task.network.resampling import Resize, linear_taps
 from sct_rootlets_task.network.tiled import _inside_tile, _margins, classes_on_grid
-from sct_rootlets_task.network.tiles import CONTRADICTION, Schedule, TileGrid, gaussian
+from sct_rootlets_task.network.tiles import CONTRADICTION, ROUNDING, Schedule, TileGrid, gaussian
 
 GRIDS = [((40, 30, 20), (16, 12, 8)), ((17, 12, 9), (16, 12, 8)), ((16, 12, 8), (16, 12, 8))]
 
@@ -80,7 +80,15 @@ def test_the_tiles_left_out_cannot_change_a_label(margin: float) -> None:
     chosen = _run(grid, voxels, margin)
     assert len(set(chosen)) == len(chosen)
     missing = 1 - grid.shares(voxels)[:, chosen].sum(axis=1)
-    assert np.all(missing * CONTRADICTION < margin + 1e-3)
+    assert np.all(missing * CONTRADICTION < max(margin, ROUNDING) + 1e-3)
+
+
+def test_no_tile_is_run_for_what_rounding_decides() -> None:
+    grid = TileGrid((160, 64, 32), (32, 32, 16))
+    voxels = np.argwhere(np.ones((20, 10, 8), bool)) + np.array([30, 20, 10])
+    chosen = _run(grid, voxels, margin=0.0)
+    missing = 1 - grid.shares(voxels)[:, chosen].sum(axis=1)
+    assert 1e-4 < missing.max() <= ROUNDING / CONTRADICTION + 1e-6
 
 
 def test_the_clearer_the_voxels_the_fewer_the_tiles() -> None:

@@ -16,6 +16,7 @@ from sct_rootlets_task.analysis.centreline import line_through_rootlets
 from sct_rootlets_task.analysis.geometry import level_map, require_same_grid, to_world, voxel_volume
 from sct_rootlets_task.errors import ImageError, MissingDependencyError
 from sct_rootlets_task.levels import level_name
+from sct_rootlets_task.voxels import voxels_of
 
 ALL, MEAN = "all", "mean"
 _ENDS = (2, 98)
@@ -119,7 +120,7 @@ def compare(labels: np.ndarray, reference: np.ndarray, affine: np.ndarray) -> tu
         for value in values
         if value
     ]
-    line = line_through_rootlets(to_world(np.argwhere(reference), corner))
+    line = line_through_rootlets(to_world(voxels_of(reference), corner))
     levels = [
         _with_midpoint(item, int(value), labels, reference, line, corner)
         for item, value in zip(levels, [v for v in values if v], strict=True)
@@ -171,7 +172,7 @@ def _with_midpoint(
     if item.detection != "both":
         return item
     middle = [
-        np.percentile(line.project(to_world(np.argwhere(a == value), affine))[:, 0], _ENDS).mean()
+        np.percentile(line.project(to_world(voxels_of(a == value), affine))[:, 0], _ENDS).mean()
         for a in (labels, reference)
     ]
     return Agreement(**{**asdict(item), "midpoint_error_mm": float(middle[0] - middle[1])})
@@ -201,7 +202,7 @@ def _mean(levels: Sequence[Agreement]) -> Agreement:
 
 def _box(mask: np.ndarray) -> tuple[slice, ...]:
     """Return the part of an array that holds a mask, a voxel wider."""
-    where = np.argwhere(mask)
+    where = voxels_of(mask)
     low, high = np.maximum(where.min(axis=0) - 1, 0), where.max(axis=0) + 2
     return tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
 

@@ -18,6 +18,7 @@ from sct_rootlets_task.analysis.anatomy import describe
 from sct_rootlets_task.analysis.centreline import CentreLine, fit_centreline
 from sct_rootlets_task.analysis.geometry import to_world, voxel_volume
 from sct_rootlets_task.errors import MissingDependencyError
+from sct_rootlets_task.voxels import connected, voxels_of
 
 LEFT, RIGHT = "left", "right"
 DORSAL, VENTRAL, UNSURE = "dorsal", "ventral", "unsure"
@@ -182,7 +183,7 @@ def find_bundles(
         If the arrays differ in shape, or there is nothing to fit a centre line to.
     """
     line = line or fit_centreline(labels, affine, cord=cord)
-    voxels = np.argwhere(labels)
+    voxels = voxels_of(labels)
     values = labels[tuple(voxels.T)].astype(np.uint8)
     where = line.project(to_world(voxels, affine))
     piece = _cut_by_side(connected(voxels), where[:, 1])
@@ -217,19 +218,6 @@ def find_bundles(
         root_heights=heights,
         border=border,
     )
-
-
-def connected(voxels: np.ndarray) -> np.ndarray:
-    """Return the 26-connected component, from 0, of each voxel of a list of indices (n, 3)."""
-    from scipy.ndimage import label
-
-    if not len(voxels):
-        return np.zeros(0, dtype=int)
-    low = voxels.min(axis=0)
-    box = np.zeros(np.ptp(voxels, axis=0) + 1, dtype=bool)
-    box[tuple((voxels - low).T)] = True
-    components, _ = label(box, structure=np.ones((3, 3, 3)))
-    return components[tuple((voxels - low).T)].astype(int) - 1
 
 
 def root_height(right: np.ndarray, anterior: np.ndarray) -> np.ndarray:

@@ -13,6 +13,7 @@ import numpy as np
 
 from sct_rootlets_task.analysis.centreline import CentreLine, line_through_cord
 from sct_rootlets_task.analysis.geometry import to_world
+from sct_rootlets_task.voxels import voxels_of
 
 BIN_MM = 1.0
 
@@ -124,7 +125,7 @@ def fit_level_field(ranks: np.ndarray, affine: np.ndarray) -> LevelField:
     ImageError
         If fewer than two voxels are in the canal.
     """
-    inside = np.argwhere(ranks >= 0)
+    inside = voxels_of(ranks >= 0)
     points = to_world(inside, affine)
     line = line_through_cord(points)
     arcs = line.project(points)[:, 0]

@@ -13,6 +13,7 @@ import numpy as np
 
 from sct_rootlets_task.analysis.geometry import to_world
 from sct_rootlets_task.errors import ImageError
+from sct_rootlets_task.voxels import voxels_of
 
 STEP_MM = 0.5
 """Spacing of the samples of a centre line."""
@@ -124,9 +125,9 @@ def fit_centreline(
     from sct_rootlets_task.analysis.geometry import require_same_grid
 
     if cord is None:
-        return line_through_rootlets(to_world(np.argwhere(labels), affine))
+        return line_through_rootlets(to_world(voxels_of(labels), affine))
     require_same_grid(labels, affine, other=cord)
-    return line_through_cord(to_world(np.argwhere(cord > 0.5), affine))
+    return line_through_cord(to_world(voxels_of(cord > 0.5), affine))
 
 
 def line_through_cord(points: np.ndarray) -> CentreLine:

@@ -14,13 +14,13 @@ from sct_rootlets_task.analysis.bundles import (
     UNSURE,
     Bundle,
     Bundles,
-    connected,
     find_bundles,
 )
 from sct_rootlets_task.analysis.centreline import line_through_rootlets
 from sct_rootlets_task.analysis.geometry import to_world, voxel_volume
 from sct_rootlets_task.analysis.level_fit import MARGIN, fit_levels
 from sct_rootlets_task.postprocess import SPECK_MM3, HookContext
+from sct_rootlets_task.voxels import connected, voxels_of
 
 STRAY_MM3 = 6.0
 """Volume below which a piece that lies where no rootlets run is removed. The smallest bundle of
@@ -144,7 +144,7 @@ def stray_voxels(labels: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, ..
     tuple of three ndarrays of int, shape (n,)
         As :func:`numpy.nonzero` gives them.
     """
-    voxels = np.argwhere(labels)
+    voxels = voxels_of(labels)
     piece = connected(voxels)
     volumes = np.bincount(piece) * voxel_volume(affine)
     # The median over voxels: a hundred specks must not make a speck the typical piece.

@@ -23,6 +23,7 @@ from sct_rootlets_task.analysis.anatomy import (
 from sct_rootlets_task.analysis.centreline import CentreLine
 from sct_rootlets_task.analysis.geometry import require_same_grid, to_world
 from sct_rootlets_task.errors import ImageError
+from sct_rootlets_task.voxels import voxels_of
 
 _PMJ_SCALE_SD = 0.055
 _PMJ_SHARED_SD_MM = 1.5
@@ -96,7 +97,7 @@ def pmj_point(label: np.ndarray, affine: np.ndarray) -> np.ndarray:
     ImageError
         If the image is empty.
     """
-    points = to_world(np.argwhere(label), affine)
+    points = to_world(voxels_of(label), affine)
     if not len(points):
         raise ImageError("Expected a label at the PMJ, found an empty image. Check the file.")
     return points.mean(axis=0)
@@ -120,7 +121,7 @@ def disc_points(labels: np.ndarray, affine: np.ndarray) -> dict[int, np.ndarray]
     ImageError
         If there are fewer than two discs.
     """
-    indices = np.argwhere(labels)
+    indices = voxels_of(labels)
     values = np.round(labels[tuple(indices.T)]).astype(int)
     known = (values >= 1) & (values <= _LAST_DISC)
     indices, values = indices[known], values[known]
@@ -245,7 +246,7 @@ def located_level(located: np.ndarray, affine: np.ndarray, *, points: np.ndarray
     """
     from scipy.spatial import cKDTree
 
-    canal = np.argwhere(located)
+    canal = voxels_of(located)
     if not len(canal):
         return np.zeros(len(points), dtype=int)
     distance, nearest = cKDTree(to_world(canal, affine)).query(points)

@@ -23,6 +23,7 @@ from sct_rootlets_task.analysis.level_fit import VOTE_COST, LevelFit, fit_levels
 from sct_rootlets_task.analysis.references import disc_coordinates, located_level
 from sct_rootlets_task.errors import ImageError, LevelSourceError, UsageError
 from sct_rootlets_task.levels import level_from_class_name, level_range, relabel
+from sct_rootlets_task.voxels import voxels_of
 
 logger = logging.getLogger(__name__)
 
@@ -175,7 +176,7 @@ def anchor_levels(
     ImageError
         If no level lies in that slice, or several equally do.
     """
-    voxels = np.argwhere(labels)
+    voxels = voxels_of(labels)
     slices = slice_numbers(voxels, affine, labels.shape)
     values = labels[tuple(voxels.T)]
     here, counts = np.unique(values[slices == slice_number], return_counts=True)

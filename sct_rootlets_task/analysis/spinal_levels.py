@@ -47,6 +47,7 @@ from sct_rootlets_task.analysis.geometry import (
 from sct_rootlets_task.analysis.plausibility import check
 from sct_rootlets_task.analysis.references import References, pmj_arc, pmj_point
 from sct_rootlets_task.errors import ImageError, UsageError
+from sct_rootlets_task.voxels import voxels_of
 
 CAUDAL, MIDPOINT, ROOTLETS = "caudal", "midpoint", "rootlets"
 METHODS = (CAUDAL, MIDPOINT, ROOTLETS)
@@ -369,7 +370,7 @@ def _near_cord(bundles: Bundles, cord: np.ndarray | None, reach_mm: float) -> np
     if cord is None:
         return np.ones(len(bundles.voxels), dtype=bool)
     points = to_world(bundles.voxels, bundles.affine)
-    tree = cKDTree(to_world(np.argwhere(cord > 0.5), bundles.affine))
+    tree = cKDTree(to_world(voxels_of(cord > 0.5), bundles.affine))
     return np.isfinite(tree.query(points, distance_upper_bound=reach_mm)[0])
 
 
@@ -395,7 +396,7 @@ def _rootlet_span(bundles: Bundles, mine: Sequence[Bundle], near: np.ndarray) ->
 def _colour(cord: np.ndarray, bundles: Bundles, spans: Sequence[Span]) -> np.ndarray:
     """Return the cord coloured by level."""
     coloured = np.zeros(cord.shape, dtype=np.uint8)
-    voxels = np.argwhere(cord > 0.5)
+    voxels = voxels_of(cord > 0.5)
     arcs = bundles.line.project(to_world(voxels, bundles.affine))[:, 0]
     for span in spans:
         inside = (arcs >= span.start) & (arcs < span.end)

@@ -20,6 +20,7 @@ from sct_rootlets_task.network.model_folder import ModelFolder
 from sct_rootlets_task.network.preprocessing import Prepared, prepare, read_recipe
 from sct_rootlets_task.network.resampling import Resize, linear_taps, spread
 from sct_rootlets_task.network.tiles import Schedule, TileGrid, gaussian
+from sct_rootlets_task.voxels import voxels_of
 
 logger = logging.getLogger(__name__)
 
@@ -80,7 +81,7 @@ class TiledNetwork:
         if near is None:
             box, logits = _slices((0, 0, 0), data.shape), self._average(data, grid)
         else:
-            voxels = np.argwhere(self._on_network_grid(near, prepared)).astype(np.int32)
+            voxels = voxels_of(self._on_network_grid(near, prepared)).astype(np.int32)
             if not len(voxels):
                 self.tiles_run = (0, len(grid.tiles()))
                 return np.zeros(volume.shape, dtype=np.uint8)
@@ -297,7 +298,7 @@ def classes_on_grid(logits: np.ndarray, box: Sequence[slice], export: Resize) ->
     labelled = winners > 0
     for axis, (lower, upper, _) in enumerate(taps):
         labelled = np.take(labelled, lower, axis) | np.take(labelled, upper, axis)
-    places = np.argwhere(labelled)
+    places = voxels_of(labelled)
     result = np.zeros(export.new_shape, dtype=np.uint8)
     # nnU-Net keeps the interpolated logits in half precision too.
     interpolated = _interpolated(logits, box, taps, places).astype(np.float16)

@@ -19,7 +19,8 @@ import numpy as np
 STEP = 0.5
 CONTRADICTION = 10.0
 """Logits by which the tiles left out would have to differ from the others to change a label."""
-_NOTHING = 1e-4
+ROUNDING = 0.02
+"""Logits that do not matter: nnU-Net adds tiles up in half precision, which is off by as much."""
 _SAMPLE = 4096
 _SIGMA = 1 / 8
 _PEAK = 10.0
@@ -99,8 +100,9 @@ class Schedule:
     """The order in which tiles are run, until no other can change a label.
 
     A voxel is settled when the tiles still missing there would have to contradict the average of
-    the others by more than :data:`CONTRADICTION` to give it another class. The next tile is always
-    the one with the largest share at the voxels that are not settled.
+    the others by more than :data:`CONTRADICTION` to give it another class, or when even that could
+    move the average by no more than :data:`ROUNDING`. The next tile is always the one with the
+    largest share at the voxels that are not settled.
 
     Parameters
     ----------
@@ -142,8 +144,8 @@ class Schedule:
         """
         self._left[tile] = False
         self._seen[rows] += self.grid.share_of(tile, self.voxels[rows])
-        missing = 1 - self._seen[rows]
-        self._unsettled[rows] = (margins <= missing * CONTRADICTION) & (missing > _NOTHING)
+        doubt = (1 - self._seen[rows]) * CONTRADICTION
+        self._unsettled[rows] = (margins <= doubt) & (doubt > ROUNDING)
 
 
 def gaussian(patch: Sequence[int]) -> np.ndarray:
