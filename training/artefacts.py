@@ -11,7 +11,7 @@ import numpy as np
 
 from sct_rootlets_task.network.resampling import Resize, coarse_axis, means_matrix, resize_image
 
-FAMILIES = {"T2w": 0.3, "UNIT1": 0.22, "INV1": 0.17, "INV2": 0.14, "free": 0.17}
+FAMILIES = {"T2w": 0.24, "UNIT1": 0.2, "INV1": 0.2, "INV2": 0.2, "free": 0.16}
 """Kinds of contrast and how often each is drawn. UNIT1, INV1 and INV2 are those of MP2RAGE."""
 VISIBLE = 0.2
 """Least difference of rootlets and CSF: no one could segment what cannot be told from the CSF."""
