@@ -13,7 +13,12 @@ import pytest
 
 from sct_rootlets_task.network import compiled
 from sct_rootlets_task.network.compiled import path_of
-from sct_rootlets_task.network.engines import OpenVINOEngine, Weights, read_weights
+from sct_rootlets_task.network.engines import (
+    OpenVINOEngine,
+    Weights,
+    import_openvino,
+    read_weights,
+)
 from sct_rootlets_task.network.loading import Options, load_network
 from sct_rootlets_task.network.model_folder import ModelFolder, read_model_folder
 from sct_rootlets_task.network.winograd import Volume
@@ -108,6 +113,18 @@ def test_everything_that_matters_is_in_the_name(tmp_path: Path) -> None:
     code[0].write_text("2")
     names.append(name())
     assert len(set(names)) == len(names)
+
+
+def test_the_name_does_not_tell_one_tensor_from_its_copy(tmp_path: Path) -> None:
+    core, tensor = import_openvino().Core(), np.arange(6, dtype=np.float32)
+
+    def name(**arrays: np.ndarray) -> Path:
+        return path_of(tmp_path, arrays, core, ())
+
+    assert name(a=tensor, b=tensor) == name(a=tensor, b=tensor.copy())
+    assert name(a=tensor, b=tensor) != name(a=tensor, b=tensor[::-1])
+    assert name(a=tensor[:3], b=tensor[3:]) != name(a=tensor[:3], b=tensor[:3])
+    assert name(a=tensor[:3]) != name(a=tensor[::2])
 
 
 def test_other_weights_and_threads_are_other_files(folder: ModelFolder, cache: Path) -> None:
