@@ -20,7 +20,7 @@ STEP = 0.5
 CONTRADICTION = 10.0
 """Logits by which the tiles left out would have to differ from the others to change a label."""
 ROUNDING = 0.02
-"""Logits that do not matter: nnU-Net adds tiles up in half precision, which is off by as much."""
+"""Logits that do not matter: nnU-Net's sums in half precision are off by up to about as much."""
 _SAMPLE = 4096
 _SIGMA = 1 / 8
 _PEAK = 10.0
