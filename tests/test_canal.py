@@ -101,8 +101,19 @@ def test_no_border_moves_farther_than_allowed(shift_mm: float) -> None:
 
 def test_a_border_without_rootlets_around_stays() -> None:
     field = fit_level_field(ranks(), affine_of("RAS"))
-    moved = field.between_rootlets(np.array([5.0, 115.0]), 10.0)
+    moved = field.between_rootlets(np.array([21.0, 99.0]), 10.0)
     assert borders_of(moved) == pytest.approx(borders_of(field), abs=1)
+
+
+def test_rootlets_that_no_border_can_reach_do_not_matter() -> None:
+    field = fit_level_field(ranks(), affine_of("RAS"))
+    near = np.concatenate([np.linspace(35, 63, 300), np.linspace(69, 88, 200)])
+    far = np.concatenate([np.linspace(0, 15, 300), np.linspace(105, 300, 400)])
+    moved = field.between_rootlets(near, 10.0)
+    assert borders_of(field.between_rootlets(np.concatenate([near, far]), 10.0)) == borders_of(
+        moved
+    )
+    assert borders_of(field.between_rootlets(far, 10.0)) == borders_of(field)
 
 
 def test_an_empty_canal_is_refused() -> None:

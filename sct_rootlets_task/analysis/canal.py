@@ -76,7 +76,8 @@ class LevelField:
         for neighbouring levels by about the same. So the borders that together cost least are
         taken (dynamic programme): each costs the density of rootlets where it lies, relative to
         the mean density; what it moved, with a standard deviation of 6 mm; and what it moved more
-        or less than its neighbour, with one of 3 mm.
+        or less than its neighbour, with one of 3 mm. Rootlets that no border can reach do not
+        count, so it does not matter how far above and below rootlets were looked for.
 
         Parameters
         ----------
@@ -86,7 +87,10 @@ class LevelField:
             No border moves farther.
         """
         borders = self._borders()
-        if not len(arcs) or not len(borders):
+        if not len(borders):
+            return self
+        arcs = arcs[(arcs >= borders[0] - shift_mm) & (arcs <= borders[-1] + shift_mm)]
+        if not len(arcs):
             return self
         moves = np.arange(-shift_mm, shift_mm + _STEP_MM / 2, _STEP_MM)
         density = _density(borders[:, None] + moves[None], arcs)
