@@ -135,6 +135,10 @@ class ByLocator:
     shift_mm : float
         How far a border may move to lie between two levels' rootlets instead of in the midst of
         them.
+    first_share : float
+        Share of what the locator calls the first level that its rootlets may fill, from below,
+        where the canal above it is in view: the rest may hold those of C1. By default that of the
+        spinal level C2 of the PAM50 template (z 944.5 to 969.5) in the locator's (to 975).
     """
 
     locator: str = "locator"
@@ -143,6 +147,7 @@ class ByLocator:
     min_volume_mm3: float = 4.0
     majority: float = 0.7
     shift_mm: float = 10.0
+    first_share: float = 0.82
 
 
 LevelSource = ByName | ByMap | ByLocator

@@ -271,8 +271,8 @@ def levels_beside_canal(
 ) -> np.ndarray:
     """Give each rootlet voxel the level of the canal it lies beside.
 
-    The borders between levels first move, together, into gaps between rootlets. Voxels farther
-    from the canal than ``source.reach_mm`` and components smaller than ``source.min_volume_mm3``
+    The first level ends where rootlets of C1 may begin (``source.first_share``). Then the borders
+    between levels move, together, into gaps between rootlets. Voxels farther from the canal than ``source.reach_mm`` and components smaller than ``source.min_volume_mm3``
     are dropped. A component of which at least the share ``source.majority`` lies beside one level
     takes that level, except for what reaches too far into another one, where two bundles touch:
     :data:`OVERHANG_MM` where all of it lies beside one level, less the larger the rest is, and
@@ -291,7 +291,7 @@ def levels_beside_canal(
     classes : mapping of str to int
         Class names of the locator.
     source : ByLocator
-        Reach, smallest component, majority and how far borders move.
+        Reach, smallest component, majority, how far borders move, where the first level ends.
     expected : iterable of int
         Levels the task may put out.
 
@@ -320,7 +320,8 @@ def levels_beside_canal(
     voxels = candidates[np.isfinite(distance)]
     of_rank = _level_of_class(classes, expected)[class_order(classes)]
     arcs = canal.field.line.project(to_world(voxels, affine))[:, 0]
-    field = canal.field.between_rootlets(arcs, source.shift_mm)
+    field = canal.field.first_cut_to(source.first_share)
+    field = field.between_rootlets(arcs, source.shift_mm)
     own = connected(voxels)
     ranks = _vote(own, arcs, field, source.majority)
     levels = np.where(_is_large(own, affine, source.min_volume_mm3), of_rank[ranks], 0)

@@ -68,6 +68,23 @@ def test_a_few_voxels_fewer_hardly_move_a_border(count: int) -> None:
         assert np.linalg.norm(moved) < 0.04
 
 
+@pytest.mark.parametrize(("share", "border"), [(1.0, 29.5), (0.8, 35.5), (0.5, 44.5)])
+def test_the_first_level_keeps_the_lower_share_of_its_length(share: float, border: float) -> None:
+    field = fit_level_field(ranks(), affine_of("RAS"))
+    cut = field.first_cut_to(share)
+    assert borders_of(cut) == pytest.approx([border, 59.5, 89.5], abs=0.1)
+    assert cut.runs[0].end == cut.runs[1].start
+    assert cut.runs[2:] == field.runs[2:]
+
+
+@pytest.mark.parametrize("missing", [0, 1])
+def test_a_first_level_that_may_be_cut_off_keeps_its_length(missing: int) -> None:
+    values = ranks()
+    values[values == missing] = -1 if missing == 0 else 0
+    field = fit_level_field(values, affine_of("RAS"))
+    assert field.first_cut_to(0.5) == field
+
+
 def test_ranks_beyond_the_ends_are_those_of_the_ends() -> None:
     field = fit_level_field(ranks(), affine_of("RAS"))
     assert field.rank_at(np.array([-50.0, 15.0, 300.0])).tolist() == [0, 0, 3]

@@ -70,6 +70,14 @@ def test_a_bundle_takes_the_level_beside_it(start: int, level: int) -> None:
     assert set(np.unique(assign(rootlets)[rootlets])) == {level}
 
 
+@pytest.mark.parametrize(("share", "kept"), [(1.0, 6), (0.5, 0)])
+def test_what_may_be_rootlets_of_c1_is_dropped(share: float, kept: int) -> None:
+    rootlets = bundle(slice(36, 41)) | bundle(slice(42, 48), x=25)  # C2 lies beside 36 to 47
+    found = assign(rootlets, first_share=share, shift_mm=0.0)
+    assert np.count_nonzero(found[25] == 2) == kept
+    assert np.count_nonzero(found[14] == 2) == 5
+
+
 @pytest.mark.parametrize("start", [50, 2])
 def test_rootlets_beside_the_canal_above_or_below_are_dropped(start: int) -> None:
     assert not assign(bundle(slice(start, start + 8))).any()

@@ -69,6 +69,25 @@ class LevelField:
         ranks = np.array([run.rank for run in self.runs])
         return ranks[np.searchsorted(self._borders(), arcs, side="right")]
 
+    def first_cut_to(self, share: float) -> LevelField:
+        """Leave to the first level only a share of its length, at its lower end.
+
+        The rest goes to the stretch above the levels. Nothing changes unless that stretch, the
+        first level and what follows are all there: otherwise the level may be in view in part.
+
+        Parameters
+        ----------
+        share : float
+            0 to 1.
+        """
+        if len(self.runs) < 3 or [run.rank for run in self.runs[:2]] != [0, 1]:
+            return self
+        above, first, *others = self.runs
+        border = first.end - share * (first.end - first.start)
+        return replace(
+            self, runs=(replace(above, end=border), replace(first, start=border), *others)
+        )
+
     def between_rootlets(self, arcs: np.ndarray, shift_mm: float) -> LevelField:
         """Move the borders into the gaps between rootlets, all of them together.
 
