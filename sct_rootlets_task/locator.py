@@ -272,8 +272,9 @@ def levels_beside_canal(
     """Give each rootlet voxel the level of the canal it lies beside.
 
     The first level ends where rootlets of C1 may begin (``source.first_share``). Then the borders
-    between levels move, together, into gaps between rootlets. Voxels farther from the canal than ``source.reach_mm`` and components smaller than ``source.min_volume_mm3``
-    are dropped. A component of which at least the share ``source.majority`` lies beside one level
+    between levels move, together, into gaps between rootlets. Voxels farther from the canal than
+    ``source.reach_mm`` and components smaller than ``source.min_volume_mm3`` are dropped. A
+    component of which at least the share ``source.majority`` lies beside one level
     takes that level, except for what reaches too far into another one, where two bundles touch:
     :data:`OVERHANG_MM` where all of it lies beside one level, less the larger the rest is, and
     nothing at the majority. In any other component each voxel keeps its own, so little changes
