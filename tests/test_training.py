@@ -14,7 +14,7 @@ from fake_network import Loader
 from sct_rootlets_task.network.loading import Options, load_network
 from sct_rootlets_task.network.model_folder import read_model_folder
 from training import evaluate, train, trainer
-from training.artefacts import FAMILIES, VISIBLE, Artist
+from training.artefacts import FAMILIES, SHORT_MM, VISIBLE, Artist
 from training.average import average
 from training.cases import LOCATOR, SPINE_MM, STARTER, Case, CaseMaker, Recipe, _visible
 from training.template import BELOW, BORDERS, DISCS, UNKNOWN, classes_of_slices
@@ -307,6 +307,21 @@ def test_nothing_is_labelled_outside_the_field_of_view() -> None:
         assert bool(outside.any())
 
 
+def test_a_short_field_of_view_is_a_window_along_the_cord() -> None:
+    artist = Artist(np.random.default_rng(0), (80, 6, 6), 3.0)
+    assert bool(artist.field_of_view(0.0).all())
+    starts = set()
+    for _ in range(30):
+        inside = artist.field_of_view(0.0, 1.0)
+        rows = inside.any(dim=2).any(dim=1)
+        assert bool((inside == rows[:, None, None]).all())
+        seen = np.flatnonzero(rows.numpy())
+        assert len(seen) == seen[-1] - seen[0] + 1
+        assert SHORT_MM[0] <= 3 * len(seen) <= SHORT_MM[1] + 3
+        starts.add(int(seen[0]))
+    assert len(starts) > 5
+
+
 def test_coarser_worlds_cover_the_same_space() -> None:
     fine = world()
     coarse = coarser(fine, 1.5)
@@ -457,6 +472,7 @@ def test_cases_whose_rootlets_drown_in_noise_count_in_their_family_but_not_among
             "family": families[number % len(families)],
             "contrast to noise": evaluate.CLEAR - (number < len(families)),
             "errors": evaluate.LevelErrors(steps, along, 1.0),
+            "errors of a part": evaluate.LevelErrors(steps + 1, along[:0], number / 20),
             **dict.fromkeys((*names, *near), number / 10),
         }
 
@@ -471,3 +487,23 @@ def test_cases_whose_rootlets_drown_in_noise_count_in_their_family_but_not_among
     }  # fmt: skip
     assert rows["free"]["binary Dice"] == pytest.approx(last / 10 + len(families) / 20)
     assert rows["free, clear"]["binary Dice"] == pytest.approx((last + len(families)) / 10)
+    assert rows["all"]["level error of a part, mean"] == pytest.approx(1.5)
+    assert rows["free, clear"]["canal of a part found"] == pytest.approx(
+        (last + len(families)) / 20
+    )
+
+
+@pytest.mark.parametrize("number", range(30))
+@pytest.mark.parametrize(("first", "end"), [(30, 200), (0, 232), (100, 130), (215, 232)])
+def test_a_short_field_of_view_lies_where_levels_are(number: int, first: int, end: int) -> None:
+    classes = np.zeros((4, 4, 232), np.uint8)
+    classes[2, 2, first:end] = 5
+    window = evaluate._short_window(classes, number)
+    low, high = (limit / evaluate.WHOLE.voxel_mm for limit in evaluate.SHORT_MM)
+    assert 0 <= window.start < window.stop <= 232
+    assert low - 1 <= window.stop - window.start <= high + 1
+    assert window == evaluate._short_window(classes, number)
+    assert (classes[:, :, window] == 5).any()
+    if end - first > high:
+        assert window.start >= first - 10
+        assert window.stop <= end + 10

@@ -13,6 +13,8 @@ from sct_rootlets_task.network.resampling import Resize, coarse_axis, means_matr
 
 FAMILIES = {"T2w": 0.24, "UNIT1": 0.2, "INV1": 0.2, "INV2": 0.2, "free": 0.16}
 """Kinds of contrast and how often each is drawn. UNIT1, INV1 and INV2 are those of MP2RAGE."""
+SHORT_MM = (60.0, 130.0)
+"""Lengths along the cord of a short field of view: two to six levels."""
 VISIBLE = 0.2
 """Least difference of rootlets and CSF: no one could segment what cannot be told from the CSF."""
 
@@ -183,8 +185,17 @@ class Artist:
         resize = Resize(small, self.shape, 3, coarse_axis(sizes, [self.voxel_mm] * 3))
         return torch.from_numpy(resize_image(seen, resize))
 
-    def field_of_view(self, lost: float) -> Any:
-        """Return which voxels are inside a field of view cut at some sides (bool tensor)."""
+    def field_of_view(self, lost: float, short: float = 0.0) -> Any:
+        """Return which voxels are inside a field of view cut at some sides (bool tensor).
+
+        Parameters
+        ----------
+        lost : float
+            How often it is cut at each of the six sides.
+        short : float
+            How often only a window along the cord is in view, of a length within
+            :data:`SHORT_MM` and somewhere about the middle.
+        """
         import torch
 
         inside = torch.ones(self.shape, dtype=torch.bool)
@@ -196,6 +207,12 @@ class Artist:
                     part = [slice(None)] * 3
                     part[axis] = slice(0, cut) if first else slice(n - cut, None)
                     inside[tuple(part)] = False
+        if short and self.rng.random() < short:
+            n = self.shape[0]
+            size = min(max(1, round(self.rng.uniform(*SHORT_MM) / self.voxel_mm)), n)
+            start = (n - size) / 2 + self.rng.normal(0, SHORT_MM[0] / 2 / self.voxel_mm)
+            start = int(np.clip(start, 0, n - size))
+            inside[:start], inside[start + size :] = False, False
         return inside
 
     def normalised(self, image: Any, inside: Any) -> Any:

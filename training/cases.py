@@ -38,6 +38,8 @@ class Recipe:
         Share of cases whose canal is repainted, where the world allows it.
     lost : float
         Share of cases cut at each of the six sides.
+    short : float
+        Share of cases with a short field of view, see :meth:`Artist.field_of_view`.
     hidden : float
         Share of cases of which parts are hidden.
     thickest_mm : float
@@ -57,6 +59,7 @@ class Recipe:
     away: float
     painted: float
     lost: float
+    short: float = 0.0
     hidden: float = 0.0
     thickest_mm: float = 2.5
     scales: tuple[float, float] = (0.88, 1.15)
@@ -69,7 +72,7 @@ STARTER = Recipe(
 )
 LOCATOR = Recipe(
     (80, 64, 24), 3.0, (15.0, 3.0), away=0.0, painted=0.55, lost=0.2,
-    hidden=0.5, thickest_mm=8.0, scales=(0.78, 1.25), stretched_mm=6.0,
+    short=0.35, hidden=0.5, thickest_mm=8.0, scales=(0.78, 1.25), stretched_mm=6.0,
 )  # fmt: skip
 WHOLE = Recipe((232, 128, 60), 0.9, (3.0, 2.0), away=0.0, painted=1.0, lost=0.0)
 """Cases for the evaluation: the whole neck, enough for the locator to judge from."""
@@ -149,7 +152,7 @@ class CaseMaker:
             image = artist.degraded(image, family)
         else:
             image = artist.acquired(image, family, self.recipe.acquired_mm)
-        inside &= artist.field_of_view(self.recipe.lost)
+        inside &= artist.field_of_view(self.recipe.lost, self.recipe.short)
         levels, classes = levels * inside, classes * inside
         clear = artist.contrast / max(artist.noise_level, 1e-6)
         image = artist.normalised(image, inside)

@@ -61,6 +61,8 @@ SEED = 9000
 """First of the seeds of the synthetic cases; training draws from other streams."""
 CLEAR = 5.0
 """Least contrast of rootlets and CSF, in standard deviations of the noise, to be seen well."""
+SHORT_MM = (75.0, 120.0)
+"""Lengths along the body of the parts of synthetic cases that the locator is shown as well."""
 LEVELS = tuple(range(2, 10))
 SUBJECTS = WITH_LANDMARKS + WITHOUT_LANDMARKS
 Row = dict[str, Any]
@@ -132,6 +134,7 @@ def synthetic(judge: Judge, n: int, processes: int = 1) -> Iterator[Row]:
         errors = [row["errors"] for row in chosen]
         steps = np.concatenate([np.zeros(0), *(e.steps for e in errors)])
         along = np.concatenate([np.zeros(0), *(e.along for e in errors)])
+        parts = [row["errors of a part"] for row in chosen]
         yield {
             "family": family,
             "cases": len(chosen),
@@ -149,6 +152,8 @@ def synthetic(judge: Judge, n: int, processes: int = 1) -> Iterator[Row]:
             "along the cord, mean": _mean(along),
             "along the cord, 95 %": float(np.percentile(along, 95)) if along.size else None,
             "canal found": _mean(e.found for e in errors),
+            "level error of a part, mean": _mean(np.concatenate([[], *(e.steps for e in parts)])),
+            "canal of a part found": _mean(e.found for e in parts),
         }
 
 
@@ -175,14 +180,37 @@ def _synthetic_case(judge: Judge, number: int) -> Row:
     image = _in_memory(case.image.numpy().transpose(2, 1, 0), WHOLE.voxel_mm)
     labels = judge.segment(image)
     found = {a.level: a for a in compare(labels, levels, image.affine)}
+    classes = case.classes.numpy().T
+    window = _short_window(classes, number)
+    part = _in_memory(image.data[:, :, window], WHOLE.voxel_mm)
     return {
         "family": family, "contrast to noise": case.contrast_to_noise,
         "binary Dice": found[ALL].dice, "macro Dice": found[MEAN].dice,
         "midpoint error mm": found[MEAN].midpoint_error_mm,
-        "errors": _level_errors(judge.locate(image), case.classes.numpy().T, image.affine),
+        "errors": _level_errors(judge.locate(image), classes, image.affine),
+        "errors of a part": _level_errors(judge.locate(part), classes[:, :, window], part.affine),
         "found within a voxel": _near_share(levels > 0, labels > 0),
         "true within a voxel": _near_share(labels > 0, levels > 0),
     }  # fmt: skip
+
+
+def _short_window(classes: np.ndarray, number: int) -> slice:
+    """Return slices of a short field of view within the levels' canal, give or take 10 slices.
+
+    Parameters
+    ----------
+    classes : ndarray of uint8, shape (x, y, z)
+        True classes of a case of :data:`WHOLE`.
+    number : int
+        Of the case; the same one always gives the same slices.
+    """
+    rng, n = np.random.default_rng((SEED, number)), classes.shape[2]
+    seen = np.flatnonzero(np.isin(classes, LEVELS).any(axis=(0, 1)))
+    size = min(round(rng.uniform(*SHORT_MM) / WHOLE.voxel_mm), n)
+    low = max(int(seen[0]) - 10, 0)
+    high = max(int(seen[-1]) + 11 - size, low)
+    start = min(int(rng.integers(low, high + 1)), n - size)
+    return slice(start, start + size)
 
 
 def _near_share(some: np.ndarray, others: np.ndarray) -> float | None:

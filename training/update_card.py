@@ -49,6 +49,8 @@ def figures(results: dict[str, list[Entry]]) -> Iterator[Entry]:
             "along the cord, mean",
             "along the cord, 95 %",
             "canal found",
+            "level error of a part, mean",
+            "canal of a part found",
         ):
             unit = "level" if "error" in name or "along" in name else ""
             metric = name.replace("along the cord", "level error along the cord")
