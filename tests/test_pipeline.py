@@ -60,9 +60,10 @@ class Scene:
     def segmenter(self, **settings: str) -> Segmenter:
         return Segmenter(TASK, self.model, replace(Settings(), **settings), load=self.load)
 
-    def image(self, folder: Path) -> InputImage:
+    def image(self, folder: Path, slices_mm: float = 1.0) -> InputImage:
         data = np.random.default_rng(0).integers(1, 900, SHAPE).astype(np.int16)
-        return load_image(write_image(folder / "image.nii", data, axcodes="RAS"))
+        zooms = (1.0, 1.0, slices_mm)
+        return load_image(write_image(folder / "image.nii", data, axcodes="RAS", zooms=zooms))
 
 
 def _custom(folder: Path) -> InstalledModel:
@@ -84,6 +85,20 @@ def test_the_starter_takes_its_levels_from_the_locator(tmp_path: Path) -> None:
     labels = scene.segmenter().segment(scene.image(tmp_path)).labels
     assert set(np.unique(labels)) == {0, 7}, "C7 is the canal's level from z = 20 to 30"
     assert np.array_equal(labels > 0, scene.answer > 0)
+
+
+@pytest.mark.parametrize(
+    ("by_name", "slices_mm", "length"), [(False, 1.0, 80), (False, 2.0, None), (True, 1.0, None)]
+)
+def test_levels_told_from_a_short_canal_come_with_a_warning(
+    by_name: bool, slices_mm: float, length: int | None, tmp_path: Path
+) -> None:
+    scene = Scene(tmp_path, by_name=by_name)
+    found = scene.segmenter().segment(scene.image(tmp_path, slices_mm)).warnings
+    short = [text for text in found if "of the spinal canal are in view" in text]
+    assert [abs(int(text.split()[1]) - (length or 0)) <= 2 for text in short] == [True] * bool(
+        length
+    )
 
 
 def test_the_network_is_told_where_the_canal_is(tmp_path: Path) -> None:

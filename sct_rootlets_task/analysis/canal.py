@@ -61,6 +61,11 @@ class LevelField:
     line: CentreLine
     runs: tuple[Run, ...]
 
+    @property
+    def length_mm(self) -> float:
+        """Length of the canal in view."""
+        return self.runs[-1].end - self.runs[0].start
+
     def rank_at(self, arcs: np.ndarray) -> np.ndarray:
         """Return the rank (int, shape (n,)) at arc lengths in mm (float, shape (n,)).
 
