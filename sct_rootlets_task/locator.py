@@ -27,6 +27,8 @@ CANAL_MM = 25.0
 """No part of the spinal canal is farther from its centre line."""
 APART_MM = 25.0
 """Two pieces of one canal, found with a gap, are not farther apart."""
+SURE_MM = 120.0
+"""Length of canal from which its levels can be told well enough to say nothing."""
 LEAST_AREA_MM2 = 60.0
 """Mean cross-section below which what was found is no canal; the dural sac has some 200 mm²."""
 _SPECK_MM3 = 100.0
@@ -81,11 +83,14 @@ class LocatedLevels:
         From head to tail.
     line : CentreLine or None
         Centre line of the canal; None if none was found.
+    warnings : tuple of str
+        Why the levels may be wrong.
     """
 
     labels: np.ndarray
     levels: tuple[LocatedLevel, ...] = ()
     line: CentreLine | None = None
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,6 +107,18 @@ class Canal:
 
     classes: np.ndarray
     field: LevelField | None
+
+    @property
+    def doubts(self) -> tuple[str, ...]:
+        """Why levels told from it may be wrong."""
+        length = self.field.length_mm if self.field else SURE_MM
+        if length >= SURE_MM:
+            return ()
+        return (
+            f"only {length:.0f} mm of the spinal canal are in view; from less than {SURE_MM:.0f} "
+            "mm, levels may be told one too high or too low. Compare them with the discs: "
+            "'sct_rootlets check -discs'.",
+        )
 
 
 def canal_levels(classes: Mapping[str, int]) -> dict[int, int]:
@@ -257,7 +274,7 @@ def located_levels(
         for run in canal.field.runs
         if levels[run.rank]
     ]
-    return LocatedLevels(labels, tuple(runs), canal.field.line)
+    return LocatedLevels(labels, tuple(runs), canal.field.line, canal.doubts if runs else ())
 
 
 def levels_beside_canal(

@@ -50,8 +50,6 @@ _REACH_MM = 20.0
 _MARGIN_MM = 25.0
 _SURE_LEVELS = 3
 _SURE_MM3 = 500.0
-_SURE_MM = 120.0
-"""Length of canal from which its levels can be told well enough to say nothing."""
 
 
 @dataclass(frozen=True)
@@ -203,7 +201,8 @@ class Segmenter:
                 steps.append(Step(name, _changed(before, labels)))
         warnings = list(image.warnings)
         if labels.any():
-            warnings += self._doubts(canal)
+            if canal is not None and isinstance(self._source, lv.ByLocator):
+                warnings += canal.doubts
         else:
             warnings.append(
                 f"no rootlets of the levels {self.task.level_names} were found in this image."
@@ -217,18 +216,6 @@ class Segmenter:
             return None
         found = self._locator.classes(image)
         return fit_canal(found, image.affine, self._locator.folder.classes)
-
-    def _doubts(self, canal: Canal | None) -> Iterator[str]:
-        """Yield why levels that come from the locator may be wrong."""
-        if canal is None or canal.field is None or not isinstance(self._source, lv.ByLocator):
-            return
-        length = canal.field.length_mm
-        if length < _SURE_MM:
-            yield (
-                f"only {length:.0f} mm of the spinal canal are in view; from less than "
-                f"{_SURE_MM:.0f} mm, levels may be told one too high or too low. Compare them with "
-                "the discs: 'sct_rootlets check -discs'."
-            )
 
     def _independent_levels(self, canal: Canal | None) -> np.ndarray | None:
         if canal is None or self._locator is None or isinstance(self._source, lv.ByLocator):

@@ -136,6 +136,16 @@ def test_located_levels_run_from_head_to_tail_without_gaps() -> None:
     assert all(level.confidence > 0.9 for level in upright.levels)
 
 
+@pytest.mark.parametrize(("slices_mm", "short"), [(1.0, True), (4.0, False)])
+def test_levels_of_a_short_canal_come_with_a_warning(slices_mm: float, short: bool) -> None:
+    affine = affine_of("RAS") @ np.diag([1.0, 1.0, slices_mm, 1.0])
+    found = located_levels(canal(DEEP), affine, CLASSES)
+    assert found.levels
+    assert found.line is not None
+    assert len(found.warnings) == short
+    assert all(abs(int(text.split()[1]) - found.line.length) <= 2 for text in found.warnings)
+
+
 def test_voxels_out_of_reach_are_dropped() -> None:
     far = bundle(slice(26, 34), x=2)
     assert not assign(far).any()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -56,6 +57,8 @@ def run(arguments: argparse.Namespace) -> int:
         )
     if not rows:
         print("No level was found in this image.")
+    for warning in (*image.warnings, *found.warnings):
+        print(f"WARNING: {path}: {warning}", file=sys.stderr)
     save_labels(found.labels, image, out, "spinal levels of the canal")
     print(f"Created file: {out}")
     if arguments.csv:
