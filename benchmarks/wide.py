@@ -25,31 +25,10 @@ import numpy as np
 from sct_rootlets_task.network.checkpoint import read_checkpoint
 from sct_rootlets_task.network.model_folder import read_model_folder
 from sct_rootlets_task.tasks import BUNDLED
+from training.widen import widened
 
 FEATURES, PATCH = (32, 64, 128, 256, 320), (256, 128, 64)
 CHECKPOINT = Path("fold_all") / "checkpoint_final.pth"
-
-
-def widened(weights: dict[str, np.ndarray], shapes: dict[str, tuple[int, ...]]) -> dict[str, Any]:
-    """Return the weights padded with zeros to other shapes.
-
-    The first convolution of a decoder stage sees two halves, what comes from below and what was
-    skipped over; each half is padded on its own.
-    """
-    result = {}
-    for name, shape in shapes.items():
-        small, wide = np.asarray(weights[name], np.float32), np.zeros(shape, np.float32)
-        n_in = small.shape[1] if small.ndim > 1 else 0
-        halves = "decoder.stages" in name and ".convs.0." in name and small.ndim > 1
-        rows = slice(0, small.shape[0])
-        if halves:
-            middle = shape[1] // 2
-            wide[rows, : n_in // 2] = small[:, : n_in // 2]
-            wide[rows, middle : middle + n_in // 2] = small[:, n_in // 2 :]
-        else:
-            wide[tuple(slice(0, n) for n in small.shape)] = small
-        result[name] = wide
-    return result
 
 
 def wide_plans(plans: dict[str, Any], features: list[int], patch: list[int]) -> dict[str, Any]:
@@ -80,7 +59,8 @@ def write_wide(model: Path, out: Path, features: list[int], patch: list[int]) ->
     plans = wide_plans(dict(folder.plans), features, patch)
     network = build(plans, len(folder.classes))
     shapes = {name: tuple(value.shape) for name, value in network.state_dict().items()}
-    weights = widened(read_checkpoint(folder.checkpoints[0])["network_weights"], shapes)
+    zeros = {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
+    weights = widened(read_checkpoint(folder.checkpoints[0])["network_weights"], zeros)
     target = out / model.name
     (target / CHECKPOINT).parent.mkdir(parents=True, exist_ok=True)
     (target / "plans.json").write_text(json.dumps(plans, indent=1))

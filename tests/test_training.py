@@ -18,6 +18,7 @@ from training.artefacts import FAMILIES, SHORT_MM, VISIBLE, Artist
 from training.average import average
 from training.cases import LOCATOR, SPINE_MM, STARTER, Case, CaseMaker, Recipe, _visible
 from training.template import BELOW, BORDERS, DISCS, UNKNOWN, classes_of_slices
+from training.widen import widened
 from training.worlds import (
     DISCS_BY_EYE,
     World,
@@ -412,6 +413,39 @@ def test_averaged_weights_lie_halfway(tmp_path: Path) -> None:
     first, second, mean = (dict(network.named_parameters()) for network in networks)
     for name, value in mean.items():
         assert torch.allclose(value, (first[name] + second[name]) / 2, atol=1e-3)
+
+
+def test_a_widened_network_computes_the_same_and_can_learn_with_its_new_features() -> None:
+    networks = [_unet(features) for features in ((4, 6, 9), (7, 8, 16))]
+    weights = [{n: v.numpy() for n, v in net.state_dict().items()} for net in networks]
+    wide = {name: torch.from_numpy(v) for name, v in widened(*weights).items()}
+    networks[1].load_state_dict(wide)
+    narrow, other = (net(torch.randn(1, 1, 16, 16, 16, generator=_seed(3))) for net in networks)
+    assert torch.allclose(narrow, other, atol=1e-4)
+    other.square().mean().backward()
+    silent = [
+        name
+        for name, value in networks[1].named_parameters()
+        if ".conv.weight" in name and not value.grad[:, -1].any()
+    ]
+    assert narrow.detach().std() > 0.1
+    assert not silent, "the weights for a new feature never change"
+
+
+def _seed(number: int) -> Any:
+    return torch.Generator().manual_seed(number)
+
+
+def _unet(features: tuple[int, ...]) -> Any:
+    from dynamic_network_architectures.architectures.unet import PlainConvUNet
+    from torch import nn
+
+    torch.manual_seed(len(features) + features[0])
+    stages = len(features)
+    return PlainConvUNet(
+        1, stages, features, nn.Conv3d, 3, [1, *[2] * (stages - 1)], 2, 3, 2, True,
+        nn.InstanceNorm3d, {"affine": True}, None, None, nn.LeakyReLU, {},
+    )  # fmt: skip
 
 
 def test_voxels_count_as_near_up_to_a_diagonal_step() -> None:
