@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 from fake_network import Loader
 from sct_rootlets_task.network.loading import Options, load_network
 from sct_rootlets_task.network.model_folder import read_model_folder
-from training import evaluate, train, trainer
+from training import evaluate, limits, train, trainer
 from training.artefacts import FAMILIES, SHORT_MM, VISIBLE, Artist
 from training.average import average
 from training.cases import LOCATOR, SPINE_MM, STARTER, Case, CaseMaker, Recipe, _visible
@@ -413,6 +414,31 @@ def test_averaged_weights_lie_halfway(tmp_path: Path) -> None:
     first, second, mean = (dict(network.named_parameters()) for network in networks)
     for name, value in mean.items():
         assert torch.allclose(value, (first[name] + second[name]) / 2, atol=1e-3)
+
+
+def test_less_is_in_the_way_of_the_same_anatomy() -> None:
+    changed = np.zeros((12, len(limits.ARTISTS) - 1), bool)
+    for seed, row in enumerate(changed):
+        cases = [
+            CaseMaker([(1.0, [world()])], SMALL, seed, artist=artist).make("T2w")
+            for artist in limits.ARTISTS.values()
+        ]
+        for number, (before, after) in enumerate(pairwise(cases)):
+            assert torch.equal(before.levels, after.levels)
+            row[number] = not torch.equal(before.image, after.image)
+    noise, blur, thin = changed.mean(axis=0)
+    assert noise == thin == 1.0
+    assert 0.3 < blur < 1.0, "not all cases are blurred"
+
+
+def test_the_truth_itself_agrees_less_once_it_is_moved_or_resampled() -> None:
+    levels = np.zeros((20, 20, 40), np.uint8)
+    levels[8:10, 8:11, 5:20], levels[8:10, 8:11, 20:35] = 3, 4
+    for changed in (limits._there_and_back(levels), limits._moved(levels)):
+        assert changed.shape == levels.shape
+        assert set(np.unique(changed)) == {0, 3, 4}
+        both = np.sum((changed > 0) & (levels > 0))
+        assert 0.5 < 2 * both / (np.sum(changed > 0) + np.sum(levels > 0)) < 1
 
 
 def test_a_widened_network_computes_the_same_and_can_learn_with_its_new_features() -> None:

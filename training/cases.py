@@ -118,13 +118,21 @@ class CaseMaker:
         Share of the cases → worlds they are cut from.
     recipe : Recipe
     seed : int or sequence of int
+    artist : type of Artist, optional
+        What paints and degrades them.
     """
 
     def __init__(
-        self, groups: Sequence[tuple[float, Sequence[World]]], recipe: Recipe, seed: Any
+        self,
+        groups: Sequence[tuple[float, Sequence[World]]],
+        recipe: Recipe,
+        seed: Any,
+        *,
+        artist: type[Artist] = Artist,
     ) -> None:
         self.rng = np.random.default_rng(seed)
         self.recipe = recipe
+        self.artist = artist
         self.groups = [(share, worlds) for share, worlds in groups if worlds]
 
     def make(self, family: str | None = None) -> Case:
@@ -132,7 +140,8 @@ class CaseMaker:
         shares = np.array([share for share, _ in self.groups])
         worlds = self.groups[int(self.rng.choice(len(shares), p=shares / shares.sum()))][1]
         world = worlds[int(self.rng.integers(len(worlds)))]
-        artist = Artist(self.rng, self.recipe.shape, self.recipe.voxel_mm, self.recipe.thickest_mm)
+        recipe = self.recipe
+        artist = self.artist(self.rng, recipe.shape, recipe.voxel_mm, recipe.thickest_mm)
         places = self._places(world, artist)
         surroundings, canal = self._moved_canal(world, places, artist)
         image = _sample(world.image[None], surroundings, "bilinear")[0].clamp(min=0)

@@ -123,7 +123,7 @@ def synthetic(judge: Judge, n: int, processes: int = 1) -> Iterator[Row]:
         rows = [_synthetic_case(judge, number) for number in range(n)]
     else:
         one = partial(_case_in_worker, judge.data, judge.starter, judge.source)
-        with ProcessPoolExecutor(processes, get_context("spawn"), _use_one_thread) as pool:
+        with ProcessPoolExecutor(processes, get_context("spawn"), use_one_thread) as pool:
             rows = list(pool.map(one, range(n)))
     clear = [row for row in rows if row["contrast to noise"] >= CLEAR]
     groups = {family: [row for row in rows if row["family"] == family] for family in FAMILIES}
@@ -157,7 +157,8 @@ def synthetic(judge: Judge, n: int, processes: int = 1) -> Iterator[Row]:
         }
 
 
-def _use_one_thread() -> None:
+def use_one_thread() -> None:
+    """Keep a process to one thread."""
     import torch
 
     os.environ[environment.THREADS] = "1"
@@ -175,14 +176,14 @@ def _case_in_worker(data: Path, starter: Path, source: ByLocator, number: int) -
 def _synthetic_case(judge: Judge, number: int) -> Row:
     """Return the figures of one fresh case."""
     family = list(FAMILIES)[number % len(FAMILIES)]
-    case = CaseMaker(starter_groups(_worlds(judge.data)), WHOLE, (SEED, number)).make(family)
+    case = CaseMaker(starter_groups(worlds_of(judge.data)), WHOLE, (SEED, number)).make(family)
     levels = case.levels.numpy().transpose(2, 1, 0)
-    image = _in_memory(case.image.numpy().transpose(2, 1, 0), WHOLE.voxel_mm)
+    image = in_memory(case.image.numpy().transpose(2, 1, 0), WHOLE.voxel_mm)
     labels = judge.segment(image)
     found = {a.level: a for a in compare(labels, levels, image.affine)}
     classes = case.classes.numpy().T
     window = _short_window(classes, number)
-    part = _in_memory(image.data[:, :, window], WHOLE.voxel_mm)
+    part = in_memory(image.data[:, :, window], WHOLE.voxel_mm)
     return {
         "family": family, "contrast to noise": case.contrast_to_noise,
         "binary Dice": found[ALL].dice, "macro Dice": found[MEAN].dice,
@@ -222,7 +223,7 @@ def _near_share(some: np.ndarray, others: np.ndarray) -> float | None:
 
 
 @cache
-def _worlds(data: Path) -> list[World]:
+def worlds_of(data: Path) -> list[World]:
     """Return the worlds that synthetic cases are cut from."""
     return build_worlds(data, WITH_LANDMARKS)
 
@@ -384,7 +385,8 @@ def main() -> None:
         arguments.out.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
 
 
-def _in_memory(data: np.ndarray, voxel_mm: float) -> InputImage:
+def in_memory(data: np.ndarray, voxel_mm: float) -> InputImage:
+    """Return intensities (shape (x, y, z)) as an image with cubic voxels."""
     affine = np.diag([voxel_mm] * 3 + [1.0])
     header = nib.Nifti1Image(data, affine).header
     return InputImage(Path("case.nii.gz"), data.astype(np.float32), affine, header)

@@ -1,0 +1,161 @@
+"""Print what limits the starter: its agreement on the same cases with less and less in the way.
+
+    python -m training.limits --data ../shared/data [--cases 60] [--processes 2]
+
+The cases are the first of those of :mod:`training.evaluate`. Each is made again without noise, then
+also without blur and thick slices, then also with every rootlet painted in full: anatomy, tones and
+all else stay the same. Two more rows judge no network: the truth resampled to the starter's grid
+and back, and the truth moved by half a voxel along each axis.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import cache, partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sct_rootlets_task.analysis.agreement import ALL, MEAN, compare
+from sct_rootlets_task.levels import ByLocator
+from sct_rootlets_task.tasks import BUNDLED
+from training.artefacts import FAMILIES, Artist
+from training.cases import STARTER, WHOLE, CaseMaker, starter_groups
+from training.evaluate import SEED, Judge, Row, in_memory, use_one_thread, worlds_of
+
+
+class Quiet(Artist):
+    """Adds no noise, and draws as many random numbers as if it did."""
+
+    def _white(self) -> Any:
+        return super()._white() * 0
+
+
+class Sharp(Quiet):
+    """Does not blur either, nor acquire thick slices."""
+
+    def _blurred(self, image: Any) -> Any:
+        super()._blurred(image)
+        return image
+
+
+class Full(Sharp):
+    """Paints every rootlet in full: none is thin, faint, broken or missing."""
+
+    def _rootlet_ink(self, rootlets: Any) -> Any:
+        super()._rootlet_ink(rootlets)
+        return rootlets
+
+
+ARTISTS: dict[str, type[Artist]] = {
+    "as evaluated": Artist, "no noise": Quiet, "nor blur": Sharp, "rootlets in full": Full,
+}  # fmt: skip
+RESAMPLED, MOVED = "truth on the starter's grid", "truth moved by half a voxel"
+
+
+def judged(judge: Judge, number: int) -> list[Row]:
+    """Return the agreement on one case with everything in the way, with less, and of the truth.
+
+    Parameters
+    ----------
+    judge : Judge
+    number : int
+        Of the case; the same one always gives the same case.
+    """
+    family = list(FAMILIES)[number % len(FAMILIES)]
+    groups = starter_groups(worlds_of(judge.data))
+    rows = []
+    for name, artist in ARTISTS.items():
+        case = CaseMaker(groups, WHOLE, (SEED, number), artist=artist).make(family)
+        truth = case.levels.numpy().T
+        image = in_memory(case.image.numpy().T, WHOLE.voxel_mm)
+        rows.append(_row(name, family, judge.segment(image), truth, image.affine))
+    rows.append(_row(RESAMPLED, family, _there_and_back(truth), truth, image.affine))
+    rows.append(_row(MOVED, family, _moved(truth), truth, image.affine))
+    return rows
+
+
+def _row(name: str, family: str, found: np.ndarray, truth: np.ndarray, affine: np.ndarray) -> Row:
+    by_level = {item.level: item for item in compare(found, truth, affine)}
+    return {
+        "what": name, "family": family,
+        "binary Dice": by_level[ALL].dice, "macro Dice": by_level[MEAN].dice,
+    }  # fmt: skip
+
+
+def _there_and_back(levels: np.ndarray) -> np.ndarray:
+    """Return levels (uint8, any shape) interpolated to the starter's grid and back."""
+    fine = [round(n * WHOLE.voxel_mm / STARTER.voxel_mm) for n in levels.shape]
+    return _resampled(_resampled(levels, fine), levels.shape)
+
+
+def _resampled(levels: np.ndarray, shape: Sequence[int]) -> np.ndarray:
+    from scipy.ndimage import zoom
+
+    factors = [new / old for new, old in zip(shape, levels.shape, strict=True)]
+    return _of_shares(levels, partial(zoom, zoom=factors, order=1, mode="nearest", grid_mode=True))
+
+
+def _moved(levels: np.ndarray) -> np.ndarray:
+    """Return levels (uint8, any shape) moved by half a voxel along each axis."""
+    from scipy.ndimage import shift
+
+    return _of_shares(levels, partial(shift, shift=0.5, order=1))
+
+
+def _of_shares(levels: np.ndarray, interpolate: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """Return the level of each voxel at least half of which it is, of interpolated masks."""
+    result: np.ndarray | None = None
+    for level in np.unique(levels[levels > 0]):
+        share = interpolate((levels == level).astype(np.float32))
+        result = np.zeros(share.shape, np.uint8) if result is None else result
+        result[share >= 0.5] = level
+    return levels if result is None else result
+
+
+def table(rows: list[Row]) -> Iterator[Row]:
+    """Yield the mean Dice coefficients, a row for what is judged and a column for each family."""
+    for name in (*ARTISTS, RESAMPLED, MOVED):
+        for measure in ("binary Dice", "macro Dice"):
+            mine = [row for row in rows if row["what"] == name and row[measure] is not None]
+            means = {
+                family: float(np.mean([r[measure] for r in mine if r["family"] == family]))
+                for family in FAMILIES
+                if any(r["family"] == family for r in mine)
+            }
+            yield {"what": name, "Dice": measure.split()[0], **means}
+
+
+_judge = cache(Judge)
+
+
+def _in_worker(data: Path, starter: Path, source: ByLocator, number: int) -> list[Row]:
+    return judged(_judge(data, starter, source), number)
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--cases", type=int, default=60)
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--starter", type=Path, default=BUNDLED / "starter")
+    parser.add_argument("--locator", type=Path, default=BUNDLED / "locator")
+    arguments = parser.parse_args()
+    source = ByLocator(str(arguments.locator.resolve()))
+    one = partial(_in_worker, arguments.data, arguments.starter, source)
+    with ProcessPoolExecutor(arguments.processes, get_context("spawn"), use_one_thread) as pool:
+        rows = [row for some in pool.map(one, range(arguments.cases)) for row in some]
+    print(f"| what | Dice | {' | '.join(FAMILIES)} |")
+    print("|---|---|" + "---|" * len(FAMILIES))
+    for row in table(rows):
+        means = (f"{row[family]:.2f}" if family in row else "" for family in FAMILIES)
+        print(f"| {row['what']} | {row['Dice']} | {' | '.join(means)} |")
+
+
+if __name__ == "__main__":
+    main()
