@@ -1,9 +1,9 @@
-"""Put the figures of an evaluation, and the checksums of the built-in weights, into the model card.
+"""Put the figures of an evaluation, and what tells the built-in weights, into the model card.
 
     python -m training.update_card RESULTS.json [--card model_card.json]
 
 RESULTS is what ``python -m training.evaluate --out`` wrote for the weights in the package. Only the
-starter's figures and checksums change; its texts are written by hand.
+starter's figures and its networks' sizes and checksums change; its texts are written by hand.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from sct_rootlets_task.network.checkpoint import read_checkpoint
 from sct_rootlets_task.tasks import BUNDLED
 
 SOURCE = "own_evaluation"
@@ -92,10 +93,17 @@ def _figure(metric: str, value: Any, unit: str, group: str, data: str) -> Entry:
     }
 
 
-def checksum(model: str) -> str:
-    """Return the SHA-256 of a built-in network's weights."""
+def weights_of(model: str) -> Entry:
+    """Return the number and the SHA-256 of a built-in network's weights."""
     path = next((BUNDLED / model).glob("nnUNetTrainer*/fold_all/checkpoint_final.pth"))
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    weights = read_checkpoint(path)["network_weights"]
+    # nnU-Net's networks hold the same layers under several names.
+    own = [n for n in weights if "all_modules" not in n and not n.startswith("decoder.encoder")]
+    millions = sum(weights[name].size for name in own) / 1e6
+    return {
+        "parameters_millions": {"value": round(millions, 1)},
+        "weights_sha256": {"value": hashlib.sha256(path.read_bytes()).hexdigest()},
+    }
 
 
 def main() -> None:
@@ -111,7 +119,7 @@ def main() -> None:
     ]
     model["evaluation"] = [figure for figure in found if figure["value"] != []]
     for network in model["networks"]:
-        network["weights_sha256"] = {"value": checksum(network["name"])}
+        network.update(weights_of(network["name"]))
     text = json.dumps(card, indent=2, ensure_ascii=False)
     arguments.card.write_text(text + "\n", encoding="utf-8")
 
