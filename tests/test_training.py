@@ -230,6 +230,8 @@ def test_a_case_knows_how_far_its_rootlets_stand_out_of_the_noise() -> None:
     assert len({case.contrast_to_noise for case in cases}) == 6
     bare = replace(SMALL, painted=0.0)
     assert make(1, recipe=bare).contrast_to_noise == 0
+    assert make(1, recipe=bare).cord_contrast == 0
+    assert all(0.3 < case.cord_contrast < 1 for case in cases)
     assert make(1, recipe=replace(SMALL, acquired_mm=(1.3, 1.3))).contrast_to_noise > 0
 
 
@@ -429,6 +431,20 @@ def test_less_is_in_the_way_of_the_same_anatomy() -> None:
     noise, blur, thin = changed.mean(axis=0)
     assert noise == thin == 1.0
     assert 0.3 < blur < 1.0, "not all cases are blurred"
+
+
+def test_the_table_of_limits_has_a_column_for_the_free_cases_whose_cord_is_seen() -> None:
+    rows = [
+        {"what": what, "family": family, "binary Dice": dice, "macro Dice": None}
+        for what in (*limits.ARTISTS, limits.RESAMPLED, limits.MOVED)
+        for family, dice in (("free", 0.2), ("free", 0.6), (limits.SEEN, 0.6))
+    ]
+    table = list(limits.table(rows))
+    assert table[0] == {"what": "cases", "Dice": "", "free": 2, limits.SEEN: 1}
+    assert table[1]["free"] == pytest.approx(0.4)
+    assert table[1][limits.SEEN] == 0.6
+    assert table[2]["free"] is None
+    assert len(table) == 1 + 2 * 6
 
 
 def test_the_truth_itself_agrees_less_once_it_is_moved_or_resampled() -> None:

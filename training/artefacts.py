@@ -45,6 +45,8 @@ class Artist:
         """What is left of blur and noise of 1 mm voxels: larger ones are their mean."""
         self.contrast = 0.0
         """Difference of rootlets and CSF in what was painted."""
+        self.cord_contrast = 0.0
+        """Difference of cord and CSF in what was painted."""
         self.noise_level = 0.0
         """Standard deviation of the noise that was added."""
 
@@ -94,7 +96,7 @@ class Artist:
             Key of :data:`FAMILIES`.
         """
         csf, cord, grey, root = self._tones(family)
-        self.contrast = abs(root - csf)
+        self.contrast, self.cord_contrast = abs(root - csf), abs(cord - csf)
         canal = _closed((tissues[0] + tissues[1]).clamp(0, 1))
         fluid = csf * (1 + self.noise((6, 9, 9), 0.07) + self.noise((2.5, 4, 4), 0.04))
         fluid = self._with_flow(fluid, canal, cord)

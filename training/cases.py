@@ -98,6 +98,8 @@ class Case:
     contrast_to_noise : float
         Difference of rootlets and CSF over the standard deviation of the noise; 0 if no rootlets
         were painted.
+    cord_contrast : float
+        Difference of cord and CSF, where the brightest tissues are about 1; 0 likewise.
     """
 
     image: Any
@@ -107,6 +109,7 @@ class Case:
     family: str
     world: str
     contrast_to_noise: float
+    cord_contrast: float
 
 
 class CaseMaker:
@@ -164,8 +167,8 @@ class CaseMaker:
         inside &= artist.field_of_view(self.recipe.lost, self.recipe.short)
         levels, classes = levels * inside, classes * inside
         clear = artist.contrast / max(artist.noise_level, 1e-6)
-        image = artist.normalised(image, inside)
-        return Case(image, levels, classes, world.negative, family, world.name, clear)
+        image, cord = artist.normalised(image, inside), artist.cord_contrast
+        return Case(image, levels, classes, world.negative, family, world.name, clear, cord)
 
     def _places(self, world: World, artist: Artist) -> list[Any]:
         """Return where each voxel of a case lies in the world: three tensors, in voxels."""

@@ -379,7 +379,7 @@ def main() -> None:
     for part in arguments.part:
         start = time.monotonic()
         results[part] = list(makers[part]())
-        print(f"\n## {part}\n\n{_table(results[part])}", flush=True)
+        print(f"\n## {part}\n\n{as_table(results[part])}", flush=True)
         print(f"\n({time.monotonic() - start:.0f} s)", flush=True)
     if arguments.out:
         arguments.out.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
@@ -564,7 +564,8 @@ def _mean(values: Any) -> float | None:
     return float(np.mean(known)) if known else None
 
 
-def _table(rows: list[Row]) -> str:
+def as_table(rows: list[Row]) -> str:
+    """Return rows as a table in Markdown."""
     columns = list(dict.fromkeys(name for row in rows for name in row))
 
     def text(value: Any) -> str:

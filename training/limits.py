@@ -1,11 +1,12 @@
 """Print what limits the starter: its agreement on the same cases with less and less in the way.
 
-    python -m training.limits --data ../shared/data [--cases 60] [--processes 2]
+    python -m training.limits --data ../shared/data [--cases 60] [--family free] [--processes 2]
 
-The cases are the first of those of :mod:`training.evaluate`. Each is made again without noise, then
-also without blur and thick slices, then also with every rootlet painted in full: anatomy, tones and
-all else stay the same. Two more rows judge no network: the truth resampled to the starter's grid
-and back, and the truth moved by half a voxel along each axis.
+The cases are the first of those of :mod:`training.evaluate`, those with free contrasts once more
+without the ones whose cord is hardly another tone than the CSF (:data:`SEEN`). Each is made again
+without noise, then also without blur and thick slices, then also with every rootlet painted in
+full: anatomy, tones and all else stay the same. Two more rows judge no network: the truth resampled
+to the starter's grid and back, and the truth moved by half a voxel along each axis.
 """
 
 from __future__ import annotations
@@ -23,9 +24,17 @@ import numpy as np
 from sct_rootlets_task.analysis.agreement import ALL, MEAN, compare
 from sct_rootlets_task.levels import ByLocator
 from sct_rootlets_task.tasks import BUNDLED
-from training.artefacts import FAMILIES, Artist
+from training.artefacts import FAMILIES, VISIBLE, Artist
 from training.cases import STARTER, WHOLE, CaseMaker, starter_groups
-from training.evaluate import SEED, Judge, Row, in_memory, use_one_thread, worlds_of
+from training.evaluate import (
+    SEED,
+    Judge,
+    Row,
+    as_table,
+    in_memory,
+    use_one_thread,
+    worlds_of,
+)
 
 
 class Quiet(Artist):
@@ -54,6 +63,8 @@ class Full(Sharp):
 ARTISTS: dict[str, type[Artist]] = {
     "as evaluated": Artist, "no noise": Quiet, "nor blur": Sharp, "rootlets in full": Full,
 }  # fmt: skip
+SEEN = "free, cord seen"
+"""Of free contrast, with a cord at least as unlike the CSF as every rootlet is."""
 RESAMPLED, MOVED = "truth on the starter's grid", "truth moved by half a voxel"
 
 
@@ -76,6 +87,8 @@ def judged(judge: Judge, number: int) -> list[Row]:
         rows.append(_row(name, family, judge.segment(image), truth, image.affine))
     rows.append(_row(RESAMPLED, family, _there_and_back(truth), truth, image.affine))
     rows.append(_row(MOVED, family, _moved(truth), truth, image.affine))
+    if family == "free" and case.cord_contrast >= VISIBLE:
+        rows += [{**row, "family": SEEN} for row in rows]
     return rows
 
 
@@ -119,15 +132,20 @@ def _of_shares(levels: np.ndarray, interpolate: Callable[[np.ndarray], np.ndarra
 
 def table(rows: list[Row]) -> Iterator[Row]:
     """Yield the mean Dice coefficients, a row for what is judged and a column for each family."""
-    for name in (*ARTISTS, RESAMPLED, MOVED):
-        for measure in ("binary Dice", "macro Dice"):
-            mine = [row for row in rows if row["what"] == name and row[measure] is not None]
-            means = {
-                family: float(np.mean([r[measure] for r in mine if r["family"] == family]))
-                for family in FAMILIES
-                if any(r["family"] == family for r in mine)
+    names = [name for name in (*FAMILIES, SEEN) if any(row["family"] == name for row in rows)]
+    for what in (*ARTISTS, RESAMPLED, MOVED):
+        mine = {
+            name: [r for r in rows if (r["what"], r["family"]) == (what, name)] for name in names
+        }
+        if what == next(iter(ARTISTS)):
+            yield {"what": "cases", "Dice": "", **{name: len(some) for name, some in mine.items()}}
+        for measure in ("binary", "macro"):
+            known = {
+                name: [row[f"{measure} Dice"] for row in some if row[f"{measure} Dice"] is not None]
+                for name, some in mine.items()
             }
-            yield {"what": name, "Dice": measure.split()[0], **means}
+            means = {name: float(np.mean(some)) if some else None for name, some in known.items()}
+            yield {"what": what, "Dice": measure, **means}
 
 
 _judge = cache(Judge)
@@ -142,19 +160,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--cases", type=int, default=60)
+    parser.add_argument("--family", nargs="*", choices=tuple(FAMILIES), default=tuple(FAMILIES))
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--starter", type=Path, default=BUNDLED / "starter")
     parser.add_argument("--locator", type=Path, default=BUNDLED / "locator")
     arguments = parser.parse_args()
     source = ByLocator(str(arguments.locator.resolve()))
     one = partial(_in_worker, arguments.data, arguments.starter, source)
+    kinds = list(FAMILIES)
+    numbers = [n for n in range(arguments.cases) if kinds[n % len(kinds)] in arguments.family]
     with ProcessPoolExecutor(arguments.processes, get_context("spawn"), use_one_thread) as pool:
-        rows = [row for some in pool.map(one, range(arguments.cases)) for row in some]
-    print(f"| what | Dice | {' | '.join(FAMILIES)} |")
-    print("|---|---|" + "---|" * len(FAMILIES))
-    for row in table(rows):
-        means = (f"{row[family]:.2f}" if family in row else "" for family in FAMILIES)
-        print(f"| {row['what']} | {row['Dice']} | {' | '.join(means)} |")
+        rows = [row for some in pool.map(one, numbers) for row in some]
+    print(as_table(list(table(rows))))
 
 
 if __name__ == "__main__":
