@@ -437,12 +437,12 @@ def test_the_table_of_limits_has_a_column_for_the_free_cases_whose_cord_is_seen(
     rows = [
         {"what": what, "family": family, "binary Dice": dice, "macro Dice": None}
         for what in (*limits.ARTISTS, limits.RESAMPLED, limits.MOVED)
-        for family, dice in (("free", 0.2), ("free", 0.6), (limits.SEEN, 0.6))
+        for family, dice in (("free", 0.2), ("free", 0.6), (evaluate.CORD_SEEN, 0.6))
     ]
     table = list(limits.table(rows))
-    assert table[0] == {"what": "cases", "Dice": "", "free": 2, limits.SEEN: 1}
+    assert table[0] == {"what": "cases", "Dice": "", "free": 2, evaluate.CORD_SEEN: 1}
     assert table[1]["free"] == pytest.approx(0.4)
-    assert table[1][limits.SEEN] == 0.6
+    assert table[1][evaluate.CORD_SEEN] == 0.6
     assert table[2]["free"] is None
     assert len(table) == 1 + 2 * 6
 
@@ -547,6 +547,7 @@ def test_cases_whose_rootlets_drown_in_noise_count_in_their_family_but_not_among
         return {
             "family": families[number % len(families)],
             "contrast to noise": evaluate.CLEAR - (number < len(families)),
+            "cord contrast": VISIBLE / 2 if number >= len(families) else VISIBLE,
             "errors": evaluate.LevelErrors(steps, along, 1.0),
             "errors of a part": evaluate.LevelErrors(steps + 1, along[:0], number / 20),
             **dict.fromkeys((*names, *near), number / 10),
@@ -555,12 +556,14 @@ def test_cases_whose_rootlets_drown_in_noise_count_in_their_family_but_not_among
     monkeypatch.setattr(evaluate, "_synthetic_case", one)
     judge = evaluate.Judge(Path(), Path(), evaluate.ByLocator())
     rows = {row["family"]: row for row in evaluate.synthetic(judge, 2 * len(families))}
-    assert list(rows) == [*families, "all", "free, clear", "all, clear"]
+    seen = evaluate.CORD_SEEN
+    assert list(rows) == [*families, "all", "free, clear", "all, clear", seen]
     last = families.index("free")
     assert {name: row["cases"] for name, row in rows.items()} == {
         **dict.fromkeys(families, 2), "all": 2 * len(families), "free, clear": 1,
-        "all, clear": len(families),
+        "all, clear": len(families), seen: 1,
     }  # fmt: skip
+    assert rows[seen]["binary Dice"] == pytest.approx(last / 10)
     assert rows["free"]["binary Dice"] == pytest.approx(last / 10 + len(families) / 20)
     assert rows["free, clear"]["binary Dice"] == pytest.approx((last + len(families)) / 10)
     assert rows["all"]["level error of a part, mean"] == pytest.approx(1.5)

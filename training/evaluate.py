@@ -52,7 +52,7 @@ from sct_rootlets_task.paths import model_root
 from sct_rootlets_task.pipeline import Segmenter
 from sct_rootlets_task.runtime import default_threads, limit_threads
 from sct_rootlets_task.tasks import BUNDLED, find_task
-from training.artefacts import FAMILIES
+from training.artefacts import FAMILIES, VISIBLE
 from training.cases import WHOLE, CaseMaker, starter_groups
 from training.template import UNKNOWN, load_template
 from training.worlds import WITH_LANDMARKS, WITHOUT_LANDMARKS, World, build_worlds, hybrid
@@ -61,6 +61,8 @@ SEED = 9000
 """First of the seeds of the synthetic cases; training draws from other streams."""
 CLEAR = 5.0
 """Least contrast of rootlets and CSF, in standard deviations of the noise, to be seen well."""
+CORD_SEEN = "free, cord seen"
+"""Cases of free contrast with a cord at least as unlike the CSF as every rootlet is."""
 SHORT_MM = (75.0, 120.0)
 """Lengths along the body of the parts of synthetic cases that the locator is shown as well."""
 LEVELS = tuple(range(2, 10))
@@ -116,8 +118,9 @@ class Judge:
 def synthetic(judge: Judge, n: int, processes: int = 1) -> Iterator[Row]:
     """Yield the mean figures of fresh cases by family of contrast, of all, and of the clear ones.
 
-    The last two rows leave out cases whose rootlets differ from the CSF by less than
-    :data:`CLEAR` times the noise.
+    Of the last rows, two leave out cases whose rootlets differ from the CSF by less than
+    :data:`CLEAR` times the noise, and one the free cases whose cord differs from the CSF by less
+    than every rootlet does.
     """
     if processes == 1:
         rows = [_synthetic_case(judge, number) for number in range(n)]
@@ -130,6 +133,7 @@ def synthetic(judge: Judge, n: int, processes: int = 1) -> Iterator[Row]:
     groups["all"] = rows
     groups["free, clear"] = [row for row in clear if row["family"] == "free"]
     groups["all, clear"] = clear
+    groups[CORD_SEEN] = [row for row in groups["free"] if row["cord contrast"] >= VISIBLE]
     for family, chosen in groups.items():
         errors = [row["errors"] for row in chosen]
         steps = np.concatenate([np.zeros(0), *(e.steps for e in errors)])
@@ -186,6 +190,7 @@ def _synthetic_case(judge: Judge, number: int) -> Row:
     part = in_memory(image.data[:, :, window], WHOLE.voxel_mm)
     return {
         "family": family, "contrast to noise": case.contrast_to_noise,
+        "cord contrast": case.cord_contrast,
         "binary Dice": found[ALL].dice, "macro Dice": found[MEAN].dice,
         "midpoint error mm": found[MEAN].midpoint_error_mm,
         "errors": _level_errors(judge.locate(image), classes, image.affine),

@@ -3,7 +3,7 @@
     python -m training.limits --data ../shared/data [--cases 60] [--family free] [--processes 2]
 
 The cases are the first of those of :mod:`training.evaluate`, those with free contrasts once more
-without the ones whose cord is hardly another tone than the CSF (:data:`SEEN`). Each is made again
+without the ones whose cord is hardly another tone than the CSF. Each is made again
 without noise, then also without blur and thick slices, then also with every rootlet painted in
 full: anatomy, tones and all else stay the same. Two more rows judge no network: the truth resampled
 to the starter's grid and back, and the truth moved by half a voxel along each axis.
@@ -27,6 +27,7 @@ from sct_rootlets_task.tasks import BUNDLED
 from training.artefacts import FAMILIES, VISIBLE, Artist
 from training.cases import STARTER, WHOLE, CaseMaker, starter_groups
 from training.evaluate import (
+    CORD_SEEN,
     SEED,
     Judge,
     Row,
@@ -63,8 +64,6 @@ class Full(Sharp):
 ARTISTS: dict[str, type[Artist]] = {
     "as evaluated": Artist, "no noise": Quiet, "nor blur": Sharp, "rootlets in full": Full,
 }  # fmt: skip
-SEEN = "free, cord seen"
-"""Of free contrast, with a cord at least as unlike the CSF as every rootlet is."""
 RESAMPLED, MOVED = "truth on the starter's grid", "truth moved by half a voxel"
 
 
@@ -88,7 +87,7 @@ def judged(judge: Judge, number: int) -> list[Row]:
     rows.append(_row(RESAMPLED, family, _there_and_back(truth), truth, image.affine))
     rows.append(_row(MOVED, family, _moved(truth), truth, image.affine))
     if family == "free" and case.cord_contrast >= VISIBLE:
-        rows += [{**row, "family": SEEN} for row in rows]
+        rows += [{**row, "family": CORD_SEEN} for row in rows]
     return rows
 
 
@@ -132,7 +131,7 @@ def _of_shares(levels: np.ndarray, interpolate: Callable[[np.ndarray], np.ndarra
 
 def table(rows: list[Row]) -> Iterator[Row]:
     """Yield the mean Dice coefficients, a row for what is judged and a column for each family."""
-    names = [name for name in (*FAMILIES, SEEN) if any(row["family"] == name for row in rows)]
+    names = [name for name in (*FAMILIES, CORD_SEEN) if any(row["family"] == name for row in rows)]
     for what in (*ARTISTS, RESAMPLED, MOVED):
         mine = {
             name: [r for r in rows if (r["what"], r["family"]) == (what, name)] for name in names
