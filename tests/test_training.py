@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise
@@ -19,6 +20,7 @@ from training.artefacts import FAMILIES, SHORT_MM, VISIBLE, Artist
 from training.average import average
 from training.cases import LOCATOR, SPINE_MM, STARTER, Case, CaseMaker, Recipe, _visible
 from training.template import BELOW, BORDERS, DISCS, UNKNOWN, classes_of_slices
+from training.update_card import weights_of
 from training.widen import widened
 from training.worlds import (
     DISCS_BY_EYE,
@@ -472,6 +474,24 @@ def test_a_widened_network_computes_the_same_and_can_learn_with_its_new_features
     ]
     assert narrow.detach().std() > 0.1
     assert not silent, "the weights for a new feature never change"
+
+
+def test_a_network_cannot_be_widened_into_a_narrower_one() -> None:
+    weights = [{"norm.bias": np.zeros(size, np.float32)} for size in (8, 6)]
+    with pytest.raises(
+        ValueError, match=r"norm.bias to be at most of the shape \(6,\), found \(8,\)"
+    ):
+        widened(*weights)
+
+
+def test_the_card_tells_the_number_and_the_checksum_of_the_weights_in_the_package() -> None:
+    card = json.loads((Path(__file__).parents[1] / "model_card.json").read_text("utf-8"))
+    starter = next(model for model in card["models"] if model["tag"] == "starter")
+    for network in starter["networks"]:
+        assert network == {**network, **weights_of(network["name"])}
+    for name in ("locator", "starter"):
+        count = sum(p.numel() for p in trainer.build_network(name).parameters())
+        assert weights_of(name)["parameters_millions"] == {"value": round(count / 1e6, 1)}
 
 
 def _seed(number: int) -> Any:

@@ -17,6 +17,7 @@ import pytest
 from sct_rootlets_task import pipeline
 from sct_rootlets_task.analysis.geometry import slice_axis
 from sct_rootlets_task.cli import main
+from sct_rootlets_task.locator import LocatedLevel, LocatedLevels
 from sct_rootlets_task.outputs import SIDECAR
 from test_shifting import discs, located, phantom
 
@@ -270,3 +271,20 @@ def test_the_four_parts_are_written_and_add_up(
     assert np.array_equal(sum(parts), phantom().labels)
     assert all(part.any() for part in parts)
     assert [f"new/{name}" in capsys.readouterr().out for name in names[:1]] == [True]
+
+
+@pytest.mark.parametrize("doubts", [(), ("only 61 mm of the spinal canal are in view",)])
+def test_locate_tells_its_doubts_apart_from_its_table(
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    doubts: tuple[str, ...],
+) -> None:
+    levels = (LocatedLevel(5, 0.0, 12.0, 0.9),)
+    found = LocatedLevels(located(), levels, None, doubts)
+    monkeypatch.setattr(pipeline, "locate", lambda image: found)
+    assert run("locate -i seg.nii.gz -o levels.nii.gz") == 0
+    out, err = capsys.readouterr()
+    assert "C5: 0.0 to 12.0 mm from the top of the canal, confidence 0.9" in out
+    assert err == "".join(f"WARNING: seg.nii.gz: {text}\n" for text in doubts)
+    assert np.array_equal(labels_of("levels.nii.gz"), located())

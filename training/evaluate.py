@@ -177,9 +177,14 @@ def _case_in_worker(data: Path, starter: Path, source: ByLocator, number: int) -
     return _synthetic_case(_judge(data, starter, source), number)
 
 
+def family_of(number: int) -> str:
+    """Return the kind of contrast of a case."""
+    return list(FAMILIES)[number % len(FAMILIES)]
+
+
 def _synthetic_case(judge: Judge, number: int) -> Row:
     """Return the figures of one fresh case."""
-    family = list(FAMILIES)[number % len(FAMILIES)]
+    family = family_of(number)
     case = CaseMaker(starter_groups(worlds_of(judge.data)), WHOLE, (SEED, number)).make(family)
     levels = case.levels.numpy().transpose(2, 1, 0)
     image = in_memory(case.image.numpy().transpose(2, 1, 0), WHOLE.voxel_mm)

@@ -32,6 +32,7 @@ from training.evaluate import (
     Judge,
     Row,
     as_table,
+    family_of,
     in_memory,
     use_one_thread,
     worlds_of,
@@ -76,7 +77,7 @@ def judged(judge: Judge, number: int) -> list[Row]:
     number : int
         Of the case; the same one always gives the same case.
     """
-    family = list(FAMILIES)[number % len(FAMILIES)]
+    family = family_of(number)
     groups = starter_groups(worlds_of(judge.data))
     rows = []
     for name, artist in ARTISTS.items():
@@ -166,8 +167,7 @@ def main() -> None:
     arguments = parser.parse_args()
     source = ByLocator(str(arguments.locator.resolve()))
     one = partial(_in_worker, arguments.data, arguments.starter, source)
-    kinds = list(FAMILIES)
-    numbers = [n for n in range(arguments.cases) if kinds[n % len(kinds)] in arguments.family]
+    numbers = [n for n in range(arguments.cases) if family_of(n) in arguments.family]
     with ProcessPoolExecutor(arguments.processes, get_context("spawn"), use_one_thread) as pool:
         rows = [row for some in pool.map(one, numbers) for row in some]
     print(as_table(list(table(rows))))

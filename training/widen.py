@@ -34,10 +34,20 @@ def widened(narrow: Mapping[str, np.ndarray], wide: Mapping[str, np.ndarray]) ->
     Returns
     -------
     dict of str to ndarray of float32
+
+    Raises
+    ------
+    ValueError
+        If the other network is narrower somewhere.
     """
     result = {}
     for name, untrained in wide.items():
         old, new = np.asarray(narrow[name], np.float32), np.array(untrained, np.float32)
+        if any(have > room for have, room in zip(old.shape, new.shape, strict=True)):
+            raise ValueError(
+                f"Expected {name} to be at most of the shape {new.shape}, found {old.shape}. Give "
+                "the wide network at least as many features in each stage."
+            )
         if old.ndim == 1:  # bias, or scale and shift of a normalisation
             new[: len(old)] = old
             result[name] = new
