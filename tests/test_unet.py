@@ -72,7 +72,11 @@ def torch_network(described: dict[str, Any]) -> Any:
 
 
 def openvino_logits(
-    described: dict[str, Any], weights: dict[str, Any], x: np.ndarray, *, fast: bool = False
+    described: dict[str, Any],
+    weights: dict[str, Any],
+    x: np.ndarray,
+    *,
+    fast: bool = False,
 ) -> Any:
     graph = build_graph(read_unet(described), weights, x.shape[2:], fast=fast)
     options = {"INFERENCE_PRECISION_HINT": "f32"}
@@ -88,6 +92,18 @@ def test_the_graph_equals_the_torch_network(kind: str, bias: bool) -> None:
     network = torch_network(described)
     weights = {name: value.numpy() for name, value in network.state_dict().items()}
     x = np.random.default_rng(0).standard_normal((1, 1, *PATCH)).astype(np.float32)
+    with torch.inference_mode():
+        expected = network(torch.from_numpy(x)).numpy()
+    assert openvino_logits(described, weights, x) == pytest.approx(expected, abs=1e-4)
+
+
+def test_a_million_voxels_are_normalised_as_exactly_as_few() -> None:
+    import torch
+
+    described = configuration("PlainConvUNet")
+    network = torch_network(described)
+    weights = {name: value.numpy() for name, value in network.state_dict().items()}
+    x = np.random.default_rng(0).exponential(size=(1, 1, 128, 96, 96)).astype(np.float32)
     with torch.inference_mode():
         expected = network(torch.from_numpy(x)).numpy()
     assert openvino_logits(described, weights, x) == pytest.approx(expected, abs=1e-4)

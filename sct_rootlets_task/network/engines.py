@@ -143,7 +143,9 @@ class OpenVINOEngine:
         path = cache and path_of(
             cache, weights.arrays, core, _CODE, __version__, unet, list(patch), fast, options
         )
-        make_graph = partial(build_graph, unet, weights.arrays, patch, fast=fast)
+        make_graph = partial(
+            build_graph, unet, weights.arrays, patch, fast=fast, precise=precision == "f32"
+        )
         network = compiled(make_graph, options, core=core, path=path)
         self._request = network.create_infer_request()
 

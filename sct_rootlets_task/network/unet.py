@@ -120,7 +120,12 @@ def _per_stage(value: int | Sequence[int], stages: int) -> tuple[int, ...]:
 
 
 def build_graph(
-    unet: UNet, weights: Mapping[str, np.ndarray], patch: Sequence[int], *, fast: bool = False
+    unet: UNet,
+    weights: Mapping[str, np.ndarray],
+    patch: Sequence[int],
+    *,
+    fast: bool = False,
+    precise: bool = True,
 ) -> Any:
     """Return the network as an OpenVINO model.
 
@@ -134,6 +139,8 @@ def build_graph(
         Size (z, y, x) of the input in voxels.
     fast : bool
         Save multiplications in the large convolutions, see :mod:`.winograd`; for f32.
+    precise : bool
+        Normalise by sums of planes, for f32; in bfloat16 they would lose more than they keep.
 
     Returns
     -------
@@ -148,7 +155,7 @@ def build_graph(
     import openvino as ov
     from openvino import opset13 as ops
 
-    builder = _Builder(unet, weights, fast)
+    builder = _Builder(unet, weights, fast, precise)
     image = ops.parameter([1, 1, *patch], ov.Type.f32, name="image")
     skips = builder.encode(Volume(ops, image))
     logits = builder.decode(skips).ordered
@@ -158,13 +165,16 @@ def build_graph(
 class _Builder:
     """Adds the layers of a network, by the names their weights have in nnU-Net's checkpoints."""
 
-    def __init__(self, unet: UNet, weights: Mapping[str, np.ndarray], fast: bool) -> None:
+    def __init__(
+        self, unet: UNet, weights: Mapping[str, np.ndarray], fast: bool, precise: bool
+    ) -> None:
         from openvino import opset13
 
         self.unet = unet
         self.weights = weights
         self.ops = opset13
         self.fast = fast
+        self.precise = precise
 
     def encode(self, x: Volume) -> list[Volume]:
         """Return the output of each encoder stage, highest resolution first."""
@@ -190,10 +200,9 @@ class _Builder:
             x = self.upsample(f"decoder.transpconvs.{stage}", x, stride)
             kernel, count = unet.kernels[-(stage + 2)], unet.decoder_convs[stage]
             name = f"decoder.stages.{stage}.convs"
-            x = self.convolve(f"{name}.0.conv", [x, skip], kernel)
-            x = self.activate(self.normalise(f"{name}.0.norm", x))
+            x = self.activate(self.conv_norm(f"{name}.0", [x, skip], kernel, (1, 1, 1)))
             for number in range(1, count):
-                x = self.activate(self.conv_norm(f"{name}.{number}", x, kernel, (1, 1, 1)))
+                x = self.activate(self.conv_norm(f"{name}.{number}", [x], kernel, (1, 1, 1)))
         return self.convolve(f"decoder.seg_layers.{len(skips) - 2}", [x], (1, 1, 1))
 
     def stack(
@@ -202,15 +211,15 @@ class _Builder:
         """Add convolution, normalisation and leaky ReLU, `count` times; the first one strides."""
         for number in range(count):
             step = stride if number == 0 else (1, 1, 1)
-            x = self.activate(self.conv_norm(f"{name}.{number}", x, kernel, step))
+            x = self.activate(self.conv_norm(f"{name}.{number}", [x], kernel, step))
         return x
 
     def residual(
         self, name: str, x: Volume, kernel: Sequence[int], stride: Sequence[int]
     ) -> Volume:
         """Add a residual block: two convolutions beside a (pooled, projected) identity."""
-        y = self.activate(self.conv_norm(f"{name}.conv1", x, kernel, stride))
-        y = self.conv_norm(f"{name}.conv2", y, kernel, (1, 1, 1))
+        y = self.activate(self.conv_norm(f"{name}.conv1", [x], kernel, stride))
+        y = self.conv_norm(f"{name}.conv2", [y], kernel, (1, 1, 1))
         if max(stride) > 1:
             zeros = [0, 0, 0]
             pooled = self.ops.avg_pool(x.ordered, list(stride), zeros, zeros, list(stride), False)
@@ -218,16 +227,17 @@ class _Builder:
         # The pooling, where there is one, takes the first place in the checkpoint's sequence.
         projection = f"{name}.skip.{int(max(stride) > 1)}"
         if f"{projection}.conv.weight" in self.weights:
-            x = self.conv_norm(projection, x, (1, 1, 1), (1, 1, 1))
+            x = self.conv_norm(projection, [x], (1, 1, 1), (1, 1, 1))
         if type(x) is not type(y):
             x, y = Volume(self.ops, x.ordered), Volume(self.ops, y.ordered)
         return self.activate(y.map(lambda node: self.ops.add(node, x.node)))
 
     def conv_norm(
-        self, name: str, x: Volume, kernel: Sequence[int], stride: Sequence[int]
+        self, name: str, inputs: Sequence[Volume], kernel: Sequence[int], stride: Sequence[int]
     ) -> Volume:
-        # A convolution's bias has no effect before an instance normalisation, but is cheap to keep.
-        return self.normalise(f"{name}.norm", self.convolve(f"{name}.conv", [x], kernel, stride))
+        # A convolution's bias has no effect before an instance normalisation.
+        x = self.convolve(f"{name}.conv", inputs, kernel, stride, biased=False)
+        return self.normalise(f"{name}.norm", x)
 
     def convolve(
         self,
@@ -235,6 +245,8 @@ class _Builder:
         inputs: Sequence[Volume],
         kernel: Sequence[int],
         stride: Sequence[int] = (1, 1, 1),
+        *,
+        biased: bool = True,
     ) -> Volume:
         """Add the convolution of one input, or of two whose channels belong one after the other.
 
@@ -245,22 +257,23 @@ class _Builder:
             np.ascontiguousarray(part)
             for part in np.split(self.array(f"{name}.weight"), len(inputs), axis=1)
         ]
+        bias = self.bias(name) if biased else None
         if self.fast and all(map(partial(_is_worth_it, kernel, stride), inputs, filters)):
-            return winograd.convolve(self.ops, inputs, filters, self.bias(name))
+            return winograd.convolve(self.ops, inputs, filters, bias)
         first, ones = inputs[0], (1, 1, 1)
         if isinstance(first, winograd.Sorted) and (kernel[0], stride[0]) == (winograd.TAPS, 2):
-            return winograd.convolve_and_halve(self.ops, first, filters[0], self.bias(name), stride)
+            return winograd.convolve_and_halve(self.ops, first, filters[0], bias, stride)
         pads = [(size - 1) // 2 for size in kernel]
         if len(inputs) == 1 and tuple(kernel) == tuple(stride) == ones:  # the order does not matter
             kernels = self.ops.constant(filters[0])
             x = first.map(lambda node: self.ops.convolution(node, kernels, ones, pads, pads, ones))
-            return x.map(partial(self.add_bias, name))
+            return x.map(partial(self.add_bias, bias))
         total = None
         for x, part in zip(inputs, filters, strict=True):
             kernels = self.ops.constant(part)
             node = self.ops.convolution(x.ordered, kernels, list(stride), pads, pads, ones)
             total = node if total is None else self.ops.add(total, node)
-        return Volume(self.ops, self.add_bias(name, total))
+        return Volume(self.ops, self.add_bias(bias, total))
 
     def upsample(self, name: str, x: Volume, stride: Sequence[int]) -> Volume:
         filters = self.array(f"{name}.weight")
@@ -272,14 +285,31 @@ class _Builder:
         return winograd.Upsampled(self.ops, x.ordered, filters, self.bias(name))
 
     def normalise(self, name: str, x: Volume) -> Volume:
-        axes = self.ops.constant(np.array([2, 3, 4], dtype=np.int64))
+        return x.map(partial(self._normalised if self.precise else self._mvn, name))
 
-        def norm(node: Any) -> Any:
-            node = self.ops.mvn(node, axes, True, self.unet.eps, "inside_sqrt")
-            node = self.ops.multiply(node, self.channels(f"{name}.weight"))
-            return self.ops.add(node, self.channels(f"{name}.bias"))
+    def _mvn(self, name: str, node: Any) -> Any:
+        node = self.ops.mvn(node, self.axes(2, 3, 4), True, self.unet.eps, "inside_sqrt")
+        node = self.ops.multiply(node, self.channels(f"{name}.weight"))
+        return self.ops.add(node, self.channels(f"{name}.bias"))
 
-        return x.map(norm)
+    def _normalised(self, name: str, node: Any) -> Any:
+        """Return a normalised tensor, from sums over planes first and then over their sums.
+
+        OpenVINO's own operation adds up one voxel after the other: of the millions of a large tile
+        that leaves three digits of the variance.
+        """
+        ops, planes = self.ops, self.axes(3, 4)
+        share = self.number(1 / np.prod(node.output(0).get_shape()[3:]))
+        norms = ops.reduce_l2(node, planes, True)
+        mean, square = (
+            ops.multiply(ops.reduce_mean(sums, self.axes(2), True), share)
+            for sums in (ops.reduce_sum(node, planes, True), ops.multiply(norms, norms))
+        )
+        variance = ops.relu(ops.subtract(square, ops.multiply(mean, mean)))
+        spread = ops.sqrt(ops.add(variance, self.number(self.unet.eps)))
+        scale = ops.divide(self.channels(f"{name}.weight"), spread)
+        shift = ops.subtract(self.channels(f"{name}.bias"), ops.multiply(mean, scale))
+        return ops.add(ops.multiply(node, scale), shift)
 
     def activate(self, x: Volume) -> Volume:
         slope = self.ops.constant(np.array([self.unet.slope], dtype=np.float32))
@@ -288,13 +318,17 @@ class _Builder:
     def bias(self, name: str) -> np.ndarray | None:
         return self.array(f"{name}.bias") if f"{name}.bias" in self.weights else None
 
-    def add_bias(self, name: str, x: Any) -> Any:
-        if f"{name}.bias" not in self.weights:
-            return x
-        return self.ops.add(x, self.channels(f"{name}.bias"))
+    def add_bias(self, bias: np.ndarray | None, x: Any) -> Any:
+        return x if bias is None else self.ops.add(x, self.ops.constant(_along_channels(bias)))
 
     def channels(self, name: str) -> Any:
-        return self.ops.constant(self.array(name).reshape(1, -1, 1, 1, 1))
+        return self.ops.constant(_along_channels(self.array(name)))
+
+    def axes(self, *numbers: int) -> Any:
+        return self.ops.constant(np.array(numbers, dtype=np.int64))
+
+    def number(self, value: float) -> Any:
+        return self.ops.constant(np.array([value], dtype=np.float32))
 
     def array(self, name: str) -> np.ndarray:
         try:
@@ -304,6 +338,10 @@ class _Builder:
                 f"The checkpoint lacks {name!r}, which the network of its plans needs. Install the "
                 "model again."
             ) from None
+
+
+def _along_channels(values: np.ndarray) -> np.ndarray:
+    return values.reshape(1, -1, 1, 1, 1)
 
 
 def _is_worth_it(
