@@ -449,6 +449,34 @@ def test_the_table_of_limits_has_a_column_for_the_free_cases_whose_cord_is_seen(
     assert len(table) == 1 + 2 * 6
 
 
+def test_levels_at_the_vertebrae_change_nothing_else_of_a_case() -> None:
+    shifts = []
+    for seed in range(12):
+        case, still = (
+            maker([(1.0, [world()])], SMALL, seed).make("T2w")
+            for maker in (CaseMaker, limits.Unshifted)
+        )
+        assert case.contrast_to_noise == still.contrast_to_noise
+        assert torch.equal(case.image == 0, still.image == 0), "another field of view"
+        middles = [np.mean(np.nonzero((c.levels == 5).numpy())[0]) for c in (case, still)]
+        shifts.append((middles[0] - middles[1]) * SMALL.voxel_mm)
+    assert 0.5 < np.std(shifts) < 5
+
+
+def test_the_table_of_the_locator_counts_every_voxel_alike() -> None:
+    def errors(*steps: int) -> evaluate.LevelErrors:
+        return evaluate.LevelErrors(np.array(steps), np.array(steps) / 2, 1.0)
+
+    whats = (limits.AS_EVALUATED, limits.BY_VERTEBRAE, limits.EXACT)
+    cases = [errors(2), errors(0, 0, 0)]
+    rows = [{"family": "T2w", "errors": dict.fromkeys(whats, found)} for found in cases]
+    count, mean, most, *others = limits.locator_table(rows)
+    assert count == {"what": "cases", "levels": "", "T2w": 2, "all": 2}
+    assert mean["T2w"] == mean["all"] == 0.5
+    assert most["all"] == pytest.approx(0.85), "of 0, 0, 0 and 1"
+    assert [row["what"] for row in others] == [limits.BY_VERTEBRAE] * 2 + [limits.EXACT] * 2
+
+
 def test_the_truth_itself_agrees_less_once_it_is_moved_or_resampled() -> None:
     levels = np.zeros((20, 20, 40), np.uint8)
     levels[8:10, 8:11, 5:20], levels[8:10, 8:11, 20:35] = 3, 4

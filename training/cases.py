@@ -267,13 +267,17 @@ class CaseMaker:
         rng, mm = self.rng, 1 / world.voxel_mm
         if self.recipe is LOCATOR:
             return places, places
-        shift = rng.normal(0, 2.5) * mm + artist.noise((18, 40, 40), 0.7 * mm)
+        shift = self._level_shift(artist, mm)
         centre = _line_at(world, places[0])
         width = rng.uniform(0.85, 1.2)
         canal = [places[0] + shift]
         for part, middle in zip(places[1:], centre, strict=True):
             canal.append(middle + (part - middle) / (width * rng.uniform(0.93, 1.07)))
         return places, canal
+
+    def _level_shift(self, artist: Artist, mm: float) -> Any:
+        """Return how far levels lie from where the vertebrae have them, in voxels of `mm` a mm."""
+        return self.rng.normal(0, 2.5) * mm + artist.noise((18, 40, 40), 0.7 * mm)
 
     def _moved_cord(self, world: World, canal: Any, artist: Artist) -> Any:
         """Return cord and grey matter, the cord being thicker, thinner or somewhere else."""

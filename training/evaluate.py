@@ -198,8 +198,8 @@ def _synthetic_case(judge: Judge, number: int) -> Row:
         "cord contrast": case.cord_contrast,
         "binary Dice": found[ALL].dice, "macro Dice": found[MEAN].dice,
         "midpoint error mm": found[MEAN].midpoint_error_mm,
-        "errors": _level_errors(judge.locate(image), classes, image.affine),
-        "errors of a part": _level_errors(judge.locate(part), classes[:, :, window], part.affine),
+        "errors": level_errors(judge.locate(image), classes, image.affine),
+        "errors of a part": level_errors(judge.locate(part), classes[:, :, window], part.affine),
         "found within a voxel": _near_share(levels > 0, labels > 0),
         "true within a voxel": _near_share(labels > 0, levels > 0),
     }  # fmt: skip
@@ -277,7 +277,7 @@ def real(judge: Judge, left_out: dict[str, Path]) -> Iterator[Row]:
             located = judge.locate(image, left_out[subject])
             for tie in ("points", "discs"):
                 world = hybrid(judge.template, judge.data, subject, by_points=tie == "points")
-                errors = _level_errors(located, _truth(world, image), image.affine)
+                errors = level_errors(located, _truth(world, image), image.affine)
                 row |= {
                     f"left-out level error, by {tie}": _mean(errors.steps),
                     f"along the cord, by {tie}": _mean(errors.along),
@@ -427,7 +427,7 @@ class LevelErrors:
     found: float
 
 
-def _level_errors(located: LocatedLevels, truth: np.ndarray, affine: np.ndarray) -> LevelErrors:
+def level_errors(located: LocatedLevels, truth: np.ndarray, affine: np.ndarray) -> LevelErrors:
     """Compare located levels with true ones, of which only the values 2 to 9 count."""
     canal = np.isin(truth, LEVELS)
     both = canal & (located.labels > 0)

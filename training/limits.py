@@ -1,12 +1,16 @@
-"""Print what limits the starter: its agreement on the same cases with less and less in the way.
+"""Print what limits the networks, on the first of the cases of :mod:`training.evaluate`.
 
-    python -m training.limits --data ../shared/data [--cases 60] [--family free] [--processes 2]
+    python -m training.limits {starter,locator} --data ../shared/data [--cases 60] [--family free]
 
-The cases are the first of those of :mod:`training.evaluate`, those with free contrasts once more
-without the ones whose cord is hardly another tone than the CSF. Each is made again
+**starter**: its agreement on the same cases with less and less in the way. Each is made again
 without noise, then also without blur and thick slices, then also with every rootlet painted in
 full: anatomy, tones and all else stay the same. Two more rows judge no network: the truth resampled
-to the starter's grid and back, and the truth moved by half a voxel along each axis.
+to the starter's grid and back, and the truth moved by half a voxel along each axis. Cases with free
+contrasts are shown once more without the ones whose cord is hardly another tone than the CSF.
+
+**locator**: its level errors, and those it would have if the levels lay where the vertebrae have
+them. In the cases, as in people, they do not quite, and at 3 mm only the vertebrae tell the level.
+A last row judges no network: levels exactly where the vertebrae have them, against the true ones.
 """
 
 from __future__ import annotations
@@ -23,6 +27,8 @@ import numpy as np
 
 from sct_rootlets_task.analysis.agreement import ALL, MEAN, compare
 from sct_rootlets_task.levels import ByLocator
+from sct_rootlets_task.locator import located_levels
+from sct_rootlets_task.network.model_folder import read_model_folder
 from sct_rootlets_task.tasks import BUNDLED
 from training.artefacts import FAMILIES, VISIBLE, Artist
 from training.cases import STARTER, WHOLE, CaseMaker, starter_groups
@@ -34,6 +40,7 @@ from training.evaluate import (
     as_table,
     family_of,
     in_memory,
+    level_errors,
     use_one_thread,
     worlds_of,
 )
@@ -68,6 +75,17 @@ ARTISTS: dict[str, type[Artist]] = {
 RESAMPLED, MOVED = "truth on the starter's grid", "truth moved by half a voxel"
 
 
+AS_EVALUATED, BY_VERTEBRAE = "as evaluated", "against the vertebrae"
+EXACT = "no network: exactly the vertebrae"
+
+
+class Unshifted(CaseMaker):
+    """Puts levels where the vertebrae have them, and draws as many random numbers as if not."""
+
+    def _level_shift(self, artist: Artist, mm: float) -> Any:
+        return super()._level_shift(artist, mm) * 0
+
+
 def judged(judge: Judge, number: int) -> list[Row]:
     """Return the agreement on one case with everything in the way, with less, and of the truth.
 
@@ -90,6 +108,29 @@ def judged(judge: Judge, number: int) -> list[Row]:
     if family == "free" and case.cord_contrast >= VISIBLE:
         rows += [{**row, "family": CORD_SEEN} for row in rows]
     return rows
+
+
+def located(judge: Judge, number: int) -> list[Row]:
+    """Return the level errors of the locator on one case, and those of what the vertebrae tell.
+
+    Parameters are those of :func:`judged`.
+    """
+    family = family_of(number)
+    groups = starter_groups(worlds_of(judge.data))
+    case, unshifted = (
+        maker(groups, WHOLE, (SEED, number)).make(family) for maker in (CaseMaker, Unshifted)
+    )
+    truth, vertebrae = case.classes.numpy().T, unshifted.classes.numpy().T
+    image = in_memory(case.image.numpy().T, WHOLE.voxel_mm)
+    folder = read_model_folder(next(Path(judge.source.locator).glob("nnUNetTrainer*")))
+    found = judge.locate(image)
+    exact = located_levels(vertebrae, image.affine, folder.classes)
+    errors = {
+        AS_EVALUATED: level_errors(found, truth, image.affine),
+        BY_VERTEBRAE: level_errors(found, vertebrae, image.affine),
+        EXACT: level_errors(exact, truth, image.affine),
+    }
+    return [{"family": family, "errors": errors}]
 
 
 def _row(name: str, family: str, found: np.ndarray, truth: np.ndarray, affine: np.ndarray) -> Row:
@@ -148,16 +189,39 @@ def table(rows: list[Row]) -> Iterator[Row]:
             yield {"what": what, "Dice": measure, **means}
 
 
+def locator_table(rows: list[Row]) -> Iterator[Row]:
+    """Yield the level errors over all voxels, as :func:`training.evaluate.synthetic` has them."""
+    groups = {name: [row for row in rows if row["family"] == name] for name in FAMILIES}
+    groups = {name: some for name, some in groups.items() if some} | {"all": rows}
+    yield {"what": "cases", "levels": "", **{name: len(some) for name, some in groups.items()}}
+    for what in (AS_EVALUATED, BY_VERTEBRAE, EXACT):
+        errors = {name: [row["errors"][what] for row in some] for name, some in groups.items()}
+        steps = {name: np.concatenate([e.steps for e in some]) for name, some in errors.items()}
+        along = {name: np.concatenate([e.along for e in some]) for name, some in errors.items()}
+        means = {name: float(np.mean(some)) if some.size else None for name, some in steps.items()}
+        most = {
+            name: float(np.percentile(some, 95)) if some.size else None
+            for name, some in along.items()
+        }
+        yield {"what": what, "levels": "mean", **means}
+        yield {"what": what, "levels": "along the cord, 95 %", **most}
+
+
+NETWORKS = {"starter": (judged, table), "locator": (located, locator_table)}
+"""What is done with each case, and how the rows are shown."""
 _judge = cache(Judge)
 
 
-def _in_worker(data: Path, starter: Path, source: ByLocator, number: int) -> list[Row]:
-    return judged(_judge(data, starter, source), number)
+def _in_worker(
+    network: str, data: Path, starter: Path, source: ByLocator, number: int
+) -> list[Row]:
+    return NETWORKS[network][0](_judge(data, starter, source), number)
 
 
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("network", choices=tuple(NETWORKS))
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--cases", type=int, default=60)
     parser.add_argument("--family", nargs="*", choices=tuple(FAMILIES), default=tuple(FAMILIES))
@@ -166,11 +230,11 @@ def main() -> None:
     parser.add_argument("--locator", type=Path, default=BUNDLED / "locator")
     arguments = parser.parse_args()
     source = ByLocator(str(arguments.locator.resolve()))
-    one = partial(_in_worker, arguments.data, arguments.starter, source)
+    one = partial(_in_worker, arguments.network, arguments.data, arguments.starter, source)
     numbers = [n for n in range(arguments.cases) if family_of(n) in arguments.family]
     with ProcessPoolExecutor(arguments.processes, get_context("spawn"), use_one_thread) as pool:
         rows = [row for some in pool.map(one, numbers) for row in some]
-    print(as_table(list(table(rows))))
+    print(as_table(list(NETWORKS[arguments.network][1](rows))))
 
 
 if __name__ == "__main__":
