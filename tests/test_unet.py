@@ -84,10 +84,13 @@ def openvino_logits(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("bias", [True, False])
-def test_the_graph_equals_the_torch_network(kind: str, bias: bool) -> None:
+@pytest.mark.parametrize(("bias", "least"), [(True, 0), (False, 0), (True, 2**15)])
+def test_the_graph_equals_the_torch_network(
+    kind: str, bias: bool, least: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import torch
 
+    monkeypatch.setattr(unet, "LEAST_VOXELS", least)
     described = configuration(kind, conv_bias=bias)
     network = torch_network(described)
     weights = {name: value.numpy() for name, value in network.state_dict().items()}
@@ -124,6 +127,7 @@ def test_fewer_multiplications_give_the_same_logits(
     import torch
 
     monkeypatch.setattr(unet, "LEAST_MULTIPLY_ADDS", 0)
+    monkeypatch.setattr(unet, "LEAST_VOXELS", 0)
     monkeypatch.setattr(winograd, "CHUNK_VOXELS", chunk)
     kernels = [[3, 3, 3], [3, 3, 3], [3, 3, 1]]
     described = configuration(kind, conv_bias=bias, kernel_sizes=kernels)

@@ -28,6 +28,8 @@ _LEAKY_SLOPE = 0.01
 _NORM_EPS = 1e-5
 LEAST_MULTIPLY_ADDS = 10**10
 """Smaller convolutions gain less from fewer multiplications than it takes to compile them."""
+LEAST_VOXELS = 2**15
+"""OpenVINO's own operation normalises smaller volumes exactly enough, and compiles faster."""
 
 
 class UnsupportedNetworkError(ModelError):
@@ -140,7 +142,7 @@ def build_graph(
     fast : bool
         Save multiplications in the large convolutions, see :mod:`.winograd`; for f32.
     precise : bool
-        Normalise by sums of planes, for f32; in bfloat16 they would lose more than they keep.
+        Normalise large volumes by sums of planes, for f32; in bfloat16 these would lose digits.
 
     Returns
     -------
@@ -285,7 +287,8 @@ class _Builder:
         return winograd.Upsampled(self.ops, x.ordered, filters, self.bias(name))
 
     def normalise(self, name: str, x: Volume) -> Volume:
-        return x.map(partial(self._normalised if self.precise else self._mvn, name))
+        large = np.prod(x.shape[2:]) >= LEAST_VOXELS
+        return x.map(partial(self._normalised if large and self.precise else self._mvn, name))
 
     def _mvn(self, name: str, node: Any) -> Any:
         node = self.ops.mvn(node, self.axes(2, 3, 4), True, self.unet.eps, "inside_sqrt")
@@ -293,10 +296,10 @@ class _Builder:
         return self.ops.add(node, self.channels(f"{name}.bias"))
 
     def _normalised(self, name: str, node: Any) -> Any:
-        """Return a normalised tensor, from sums over planes first and then over their sums.
+        """Return a normalised tensor, from the sums of its planes.
 
-        OpenVINO's own operation adds up one voxel after the other: of the millions of a large tile
-        that leaves three digits of the variance.
+        OpenVINO's own operation adds up one voxel after the other; of a million of them that leaves
+        three digits of the variance.
         """
         ops, planes = self.ops, self.axes(3, 4)
         share = self.number(1 / np.prod(node.output(0).get_shape()[3:]))
