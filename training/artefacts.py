@@ -11,7 +11,7 @@ import numpy as np
 
 from sct_rootlets_task.network.resampling import Resize, coarse_axis, means_matrix, resize_image
 
-FAMILIES = {"T2w": 0.24, "UNIT1": 0.2, "INV1": 0.2, "INV2": 0.2, "free": 0.16}
+FAMILIES = {"T2w": 0.16, "UNIT1": 0.18, "INV1": 0.2, "INV2": 0.24, "free": 0.22}
 """Kinds of contrast and how often each is drawn. UNIT1, INV1 and INV2 are those of MP2RAGE."""
 SHORT_MM = (60.0, 130.0)
 """Lengths along the cord of a short field of view: two to six levels."""
