@@ -1,6 +1,6 @@
 """Print how many tiles keep the labels of all tiles.
 
-    python -m benchmarks.tiles IMAGE … [--model starter …] [--contradiction 30 10 5 2]
+    python -m benchmarks.tiles IMAGE … [--model starter …] [--contradiction 30 11 10 5]
 
 A tile is left out when it would have to contradict the average of the others by so many logits to
 change a label (``CONTRADICTION`` in ``sct_rootlets_task/network/tiles.py``). Each image is
@@ -113,7 +113,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("images", nargs="+", type=Path)
     parser.add_argument("--model", nargs="+", default=["starter"])
-    parser.add_argument("--contradiction", nargs="+", type=float, default=[30, 10, 5, 2])
+    parser.add_argument("--contradiction", nargs="+", type=float, default=[30, 11, 10, 5])
     arguments = parser.parse_args()
     print("| model | image | contradiction | tiles | voxels that differ | lowest Dice | rounding |")
     print("|---|---|---|---|---|---|---|")

@@ -17,7 +17,7 @@ from itertools import product
 import numpy as np
 
 STEP = 0.5
-CONTRADICTION = 10.0
+CONTRADICTION = 11.0
 """Logits by which the tiles left out would have to differ from the others to change a label."""
 ROUNDING = 0.02
 """Logits that do not matter: nnU-Net's sums in half precision are off by up to about as much."""
