@@ -299,8 +299,8 @@ class _Builder:
         """Return a normalised tensor, from the sums of its planes.
 
         OpenVINO's own operation adds up one voxel after the other; of a million of them that leaves
-        three digits of the variance. Little cancels in the difference of squares: without a bias the
-        mean is at most about twice the standard deviation in the built-in networks.
+        three digits of the variance. Little cancels in the difference of squares: without a bias
+        the mean is at most about twice the standard deviation in the built-in networks.
         """
         ops, planes = self.ops, self.axes(3, 4)
         share = self.number(1 / np.prod(node.output(0).get_shape()[3:]))
