@@ -23,7 +23,7 @@ from sct_rootlets_task.network.engines import import_openvino, read_weights
 from sct_rootlets_task.network.model_folder import ModelFolder, read_model_folder
 from sct_rootlets_task.network.nnunet import TorchEngine
 from sct_rootlets_task.network.preprocessing import prepare, read_recipe
-from sct_rootlets_task.network.tiled import _margins
+from sct_rootlets_task.network.tiled import _margins, _padded, _slices
 from sct_rootlets_task.network.unet import build_graph, multiply_adds, read_unet
 from sct_rootlets_task.runtime import default_threads
 
@@ -41,12 +41,10 @@ def middle_tile(folder: ModelFolder, image: Path | None) -> np.ndarray:
         return np.random.default_rng(0).standard_normal(patch).astype(np.float32)
     volume = as_closest_canonical(load(image))
     sizes = [float(size) for size in volume.header.get_zooms()[::-1]]
-    data = prepare(volume.get_fdata(dtype=np.float32).T, sizes, read_recipe(folder)).data
-    missing = [max(wanted - size, 0) for size, wanted in zip(data.shape, patch, strict=True)]
-    data = np.pad(data, [(n // 2, n - n // 2) for n in missing])
+    prepared = prepare(volume.get_fdata(dtype=np.float32).T, sizes, read_recipe(folder))
+    data, _ = _padded(prepared.data, patch)
     start = [(size - wanted) // 2 for size, wanted in zip(data.shape, patch, strict=True)]
-    cut = tuple(slice(a, a + n) for a, n in zip(start, patch, strict=True))
-    return np.ascontiguousarray(data[cut])
+    return np.ascontiguousarray(data[_slices(start, patch)])
 
 
 def differences(logits: np.ndarray, reference: np.ndarray) -> tuple[float, float | None]:

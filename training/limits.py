@@ -9,8 +9,8 @@ to the starter's grid and back, and the truth moved by half a voxel along each a
 contrasts are shown once more without the ones whose cord is hardly another tone than the CSF.
 
 **locator**: its level errors, and those it would have if the levels lay where the vertebrae have
-them. In the cases, as in people, they do not quite, and at 3 mm only the vertebrae tell the level.
-A last row judges no network: levels exactly where the vertebrae have them, against the true ones.
+them. In the cases, as in people, they do not quite, and at 3 mm little else tells the level.
+The last rows judge no network: levels exactly where the vertebrae have them, against the true ones.
 """
 
 from __future__ import annotations
@@ -69,14 +69,12 @@ class Full(Sharp):
         return rootlets
 
 
+AS_EVALUATED = "as evaluated"
 ARTISTS: dict[str, type[Artist]] = {
-    "as evaluated": Artist, "no noise": Quiet, "nor blur": Sharp, "rootlets in full": Full,
+    AS_EVALUATED: Artist, "no noise": Quiet, "nor blur": Sharp, "rootlets in full": Full,
 }  # fmt: skip
 RESAMPLED, MOVED = "truth on the starter's grid", "truth moved by half a voxel"
-
-
-AS_EVALUATED, BY_VERTEBRAE = "as evaluated", "against the vertebrae"
-EXACT = "no network: exactly the vertebrae"
+BY_VERTEBRAE, EXACT = "against the vertebrae", "no network: exactly the vertebrae"
 
 
 class Unshifted(CaseMaker):
@@ -178,7 +176,7 @@ def table(rows: list[Row]) -> Iterator[Row]:
         mine = {
             name: [r for r in rows if (r["what"], r["family"]) == (what, name)] for name in names
         }
-        if what == next(iter(ARTISTS)):
+        if what == AS_EVALUATED:
             yield {"what": "cases", "Dice": "", **{name: len(some) for name, some in mine.items()}}
         for measure in ("binary", "macro"):
             known = {
