@@ -19,7 +19,16 @@ from training import evaluate, limits, train, trainer
 from training.artefacts import FAMILIES, SHORT_MM, VISIBLE, Artist
 from training.average import average
 from training.cases import LOCATOR, SPINE_MM, STARTER, Case, CaseMaker, Recipe, _visible
-from training.template import BELOW, BORDERS, DISCS, UNKNOWN, classes_of_slices
+from training.template import (
+    BELOW,
+    BORDERS,
+    C1,
+    DISCS,
+    FIRST_LEVEL,
+    UNKNOWN,
+    classes_of_slices,
+    with_c1,
+)
 from training.update_card import weights_of
 from training.widen import widened
 from training.worlds import (
@@ -129,6 +138,46 @@ def test_a_case_has_no_rootlets_under_the_cord() -> None:
     cases = [maker.make("T2w") for _ in range(4)]
     assert sum(int((case.levels == 5).sum()) for case in cases) > 50
     assert not any(hidden.make("T2w").levels.any() for _ in range(4))
+
+
+def test_rootlets_of_c1_are_painted_in_some_cases_and_never_labelled() -> None:
+    upper = world()
+    upper.levels[44:] = 0
+    upper.levels[upper.levels == 5] = FIRST_LEVEL
+    upper.tissues[3] = upper.levels > 0
+    raised = with_c1(upper.levels.numpy())
+    assert set(np.flatnonzero((raised == C1).any((1, 2)))) == set(range(48, 62))
+    assert (raised == C1).sum() == (raised == FIRST_LEVEL).sum() == upper.tissues[3].sum()
+    both = upper.tissues.clone()
+    both[3] = torch.from_numpy(raised > 0)
+    changed = 0
+    for seed in range(12):
+        recipe = replace(SMALL, shape=(56, 40, 40))
+        without, there = (
+            CaseMaker([(1, [replace(upper, levels=levels, tissues=tissues)])], recipe, seed).make()
+            for levels, tissues in (
+                (upper.levels, upper.tissues),
+                (torch.from_numpy(raised), both),
+            )
+        )
+        assert C1 not in there.levels
+        assert torch.equal(without.levels, there.levels)
+        changed += not torch.equal(without.image, there.image)
+    assert 3 <= changed <= 11, "rootlets of C1 are there in all cases, or hardly any"
+
+
+def test_rootlets_of_c1_are_shown_on_all_sides_in_front_or_not_at_all() -> None:
+    ring = world()
+    z = torch.arange(80)[:, None, None]
+    near = (torch.hypot(torch.arange(60)[:, None] - 30.0, torch.arange(60) - 30.0) < 12)[None]
+    ring.levels[:] = torch.where(near & (z >= 40), C1, FIRST_LEVEL) * near
+    places = torch.meshgrid(*(torch.arange(float(n)) for n in ring.levels.shape), indexing="ij")
+    seen = set()
+    for seed in range(30):
+        shown = CaseMaker([(1, [ring])], SMALL, seed)._shown(ring, places, ring.levels)
+        assert shown[:39].all(), "rootlets of C2 always"
+        seen.add((bool(shown[45, 25, 30]), bool(shown[45, 35, 30])))
+    assert seen == {(True, True), (False, True), (False, False)}
 
 
 def test_a_segmented_world_takes_the_labels_of_the_scan_to_its_own_grid() -> None:

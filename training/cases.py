@@ -15,10 +15,14 @@ from typing import Any
 import numpy as np
 
 from training.artefacts import Artist
+from training.template import C1, FIRST_LEVEL
 from training.worlds import World
 
 SPINE_MM, SLIDE_MM = 15.0, 9.0
 """Half of what moves as one with the spine, and the spread of how far the rest slides along it."""
+
+C1_SHARES = {"both": 0.3, "ventral": 0.3}
+"""How often rootlets of C1 are painted, on both sides of the cord or in front of it alone."""
 
 
 @dataclass(frozen=True)
@@ -156,8 +160,10 @@ class CaseMaker:
         if world.tissues is not None and self.rng.random() < self.recipe.painted:
             cord = self._moved_cord(world, canal, artist)
             tissues = _sample(world.tissues, canal, "bilinear")
+            tissues[3] *= self._shown(world, canal, levels)
             image = artist.painted(image, tissues, cord, family)
             levels = _visible(levels, tissues[3], cord[0])
+        levels = levels * (levels >= FIRST_LEVEL)
         if self.rng.random() < self.recipe.hidden:
             image = artist.hidden(image)
         if self.recipe.acquired_mm is None:
@@ -244,7 +250,7 @@ class CaseMaker:
         low, high = world.span
         z = rng.uniform(min(low + reach, high), max(high - 0.4 * reach, low))
         if self.recipe is WHOLE:  # the neck, whatever else the world shows
-            present = np.flatnonzero((world.levels > 0).any(2).any(1).numpy())
+            present = np.flatnonzero((world.levels >= FIRST_LEVEL).any(2).any(1).numpy())
             z = (present[0] + present[-1]) / 2 + rng.normal(0, 8 * mm)
         elif world.name == "template" and rng.random() < 0.6:
             z = rng.uniform(320, 490) * mm
@@ -274,6 +280,23 @@ class CaseMaker:
         for part, middle in zip(places[1:], centre, strict=True):
             canal.append(middle + (part - middle) / (width * rng.uniform(0.93, 1.07)))
         return places, canal
+
+    def _shown(self, world: World, canal: Any, levels: Any) -> Any:
+        """Return which voxels may be painted as rootlet (bool, shape (z, y, x)): not all of C1's.
+
+        The rootlets of C1 are thin, its dorsal ones are often missing, and no reference labels
+        them. The draws are from a stream of their own, so all else in a case stays as it is.
+        """
+        from torch.nn.functional import max_pool3d
+
+        kind = self.rng.spawn(1)[0].random()
+        if kind < C1_SHARES["both"]:
+            return levels >= 0
+        near = max_pool3d((levels == C1).float()[None, None], 3, stride=1, padding=1)[0, 0] > 0
+        first = near & (levels < FIRST_LEVEL)
+        if kind < C1_SHARES["both"] + C1_SHARES["ventral"]:
+            first &= canal[1] < _line_at(world, canal[0])[0]
+        return ~first
 
     def _level_shift(self, artist: Artist, mm: float) -> Any:
         """Return how far levels lie from where the vertebrae have them, in voxels of `mm` a mm."""

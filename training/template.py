@@ -13,12 +13,17 @@ from typing import Any
 import numpy as np
 
 VOXEL_MM = 0.5
+C1, FIRST_LEVEL = 1, 2
+"""Level of rootlets that are painted but not to be found, and the first to be found."""
 ABOVE, BELOW, UNKNOWN = 1, 10, 255
 """Classes of the canal above C2 and below T1; and the mark of voxels nobody can tell."""
 BORDERS = (975, 944.5, 904.5, 874, 842.5, 810.5, 778, 743.5, 700)
 """Slices between above | C2 | C3 … T1 | below: the middles of the gaps between the rootlets."""
 VERTEBRA_C2, VERTEBRA_T2 = 923.0, 669.5
 """Slices at the landmarks of these vertebrae."""
+C1_ABOVE_C2 = 18
+"""Slices by which C2's rootlets are raised to stand for those of C1, which the template does not
+have: from 951–966 to 969–984, its spinal level C1 being 970–984."""
 DISCS = (908, 871, 834, 801, 770, 736, 693, 647)
 """Slices of the discs C2/C3 to T2/T3."""
 TISSUES = ("cord", "csf", "gm", "rootlets")
@@ -35,7 +40,7 @@ class Template:
     tissues : ndarray of float32, shape (4, z, y, x)
         Share of each of :data:`TISSUES`, 0 to 1.
     levels : ndarray of uint8, shape (z, y, x)
-        Level of the rootlets, 2 to 9.
+        Level of the rootlets, 2 to 9; 1 for C1, of which only is known that it looks like C2.
     """
 
     image: np.ndarray
@@ -62,11 +67,19 @@ def load_template(data: Path) -> Template:
     small = nib.as_closest_canonical(nib.load(data / "pam50_small" / "PAM50_small_t2.nii.gz"))
     image = resample_from_to(small, parts["cord"], order=1)
     levels = to_zyx(parts["rootlets"].get_fdata(dtype=np.float32)).astype(np.uint8)
+    levels = with_c1(levels)
     fields = [to_zyx(parts[name].get_fdata(dtype=np.float32)) for name in TISSUES]
     fields[-1] = (levels > 0).astype(np.float32)
     return Template(
         scaled(to_zyx(image.get_fdata(dtype=np.float32))), np.clip(np.stack(fields), 0, 1), levels
     )
+
+
+def with_c1(levels: np.ndarray) -> np.ndarray:
+    """Return the levels of rootlets (z, y, x) with copies of C2's, as C1, above them."""
+    raised = np.roll(levels == FIRST_LEVEL, C1_ABOVE_C2, axis=0)
+    raised[:C1_ABOVE_C2] = False
+    return np.where(raised & (levels == 0), np.uint8(C1), levels)
 
 
 def middles(field: np.ndarray) -> np.ndarray:

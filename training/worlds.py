@@ -67,7 +67,7 @@ class World:
     tissues : tensor of float16, shape (4, z, y, x), or None
         Share of cord, CSF, grey matter and rootlets; None if the canal cannot be repainted.
     levels : tensor of uint8, shape (z, y, x)
-        Level of the rootlets.
+        Level of the rootlets, 2 to 9; 1 for those of C1, which are in the tissues as well.
     classes : tensor of uint8, shape (z, y, x)
         What a locator should say: 0 outside the canal, 1 above C2, 2 to 9, 10 below T1;
         ``UNKNOWN`` where nobody can tell.
