@@ -137,6 +137,8 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--precision", choices=("bf16", "f32"), default="bf16")
+    parser.add_argument("--compile", action="store_true", help="compile the network (a minute)")
     arguments = parser.parse_args()
     if arguments.self_training and not (arguments.start and arguments.model == "starter"):
         parser.error("--self-training is for the starter and needs --start.")
@@ -170,7 +172,13 @@ def main() -> None:
     if plan.channels_last:
         network = network.to(memory_format=torch.channels_last_3d)
     training = Training(
-        network, plan.loss, schedule=schedule, out=arguments.out, device=arguments.device
+        network,
+        plan.loss,
+        schedule=schedule,
+        out=arguments.out,
+        device=arguments.device,
+        precision=arguments.precision,
+        compiled=arguments.compile,
     )
     maker = partial(_maker, plan.groups(worlds), plan.recipe, arguments.seed)
     trained = training.run(batches(maker, schedule, training.step))

@@ -150,6 +150,10 @@ class Training:
     out : path
         Folder of the state and the log.
     device : str
+    precision : {"bf16", "f32"}
+        Arithmetic of the network; which is faster depends on the processor.
+    compiled : bool
+        Whether torch compiles the network, which takes a minute and a C++ compiler.
     """
 
     def __init__(
@@ -160,10 +164,14 @@ class Training:
         schedule: Schedule,
         out: Path,
         device: str = "cpu",
+        precision: str = "bf16",
+        compiled: bool = False,
     ) -> None:
         import torch
 
         self.network = network.to(device)
+        self._forward = torch.compile(self.network) if compiled else self.network
+        self._rounded = precision == "bf16"
         self.averaged = copy.deepcopy(self.network)
         self.loss, self.schedule, self.out, self.device = loss, schedule, out, device
         self.optimiser = torch.optim.AdamW(network.parameters(), weight_decay=1e-4)
@@ -193,8 +201,9 @@ class Training:
             group["lr"] = self._rate()
         x = torch.stack([case.image for case in cases])[:, None].to(self.device)
         self.optimiser.zero_grad(set_to_none=True)
-        with torch.autocast(self.device.split(":")[0], dtype=torch.bfloat16):
-            logits = self.network(x)
+        kind = self.device.split(":")[0]
+        with torch.autocast(kind, dtype=torch.bfloat16, enabled=self._rounded):
+            logits = self._forward(x)
         loss = self.loss(logits.float(), cases)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), 5.0)
