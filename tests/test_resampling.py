@@ -9,6 +9,7 @@ from scipy.ndimage import map_coordinates, zoom
 from sct_rootlets_task.network.resampling import (
     Resize,
     averaged,
+    axis_matrix,
     coarse_axis,
     linear_taps,
     new_shape,
@@ -17,7 +18,14 @@ from sct_rootlets_task.network.resampling import (
 )
 from volumes import smooth_noise
 
-SHAPES = [((9, 7, 8), (14, 11, 5)), ((12, 5, 6), (4, 9, 6)), ((3, 4, 5), (6, 8, 10))]
+SHAPES = [
+    ((9, 7, 8), (14, 11, 5)),
+    ((12, 5, 6), (4, 9, 6)),
+    ((3, 4, 5), (6, 8, 10)),
+    ((90, 5, 6), (113, 4, 7)),
+    ((5, 90, 6), (4, 71, 8)),
+    ((6, 5, 90), (7, 6, 113)),
+]
 
 
 @pytest.mark.parametrize(("old", "new"), SHAPES)
@@ -47,6 +55,14 @@ def test_resizing_equals_nnunet(
     result = resize_image(image, Resize(old, new, 3, axis))
     assert result == pytest.approx(expected, rel=1e-5, abs=1e-2)
     assert result.dtype == np.float32
+
+
+@pytest.mark.parametrize("new", [113, 71])
+def test_weights_left_out_of_a_long_axis_are_below_single_precision(new: int) -> None:
+    matrix = axis_matrix(Resize((90, 1, 1), (new, 1, 1), 3), 0)
+    whole = zoom(np.eye(90), (1, new / 90), order=3, mode="nearest", grid_mode=True).T
+    assert np.abs(matrix - whole).max() < np.finfo(np.float32).eps
+    assert np.count_nonzero(matrix, axis=1).max() < 40
 
 
 @pytest.mark.parametrize(("old", "new"), SHAPES)
