@@ -429,6 +429,41 @@ def test_a_training_that_was_cut_off_goes_on_to_the_same_weights(
     assert len((tmp_path / "cut" / trainer.LOG).read_text().splitlines()) == 2
 
 
+@pytest.mark.parametrize(("precision", "kind"), [("bf16", "bfloat16"), ("f32", "float32")])
+def test_the_network_is_trained_in_the_precision_asked_for(
+    tmp_path: Path, precision: str, kind: str
+) -> None:
+    seen = []
+    network = torch.nn.Conv3d(1, 2, 3, padding=1)
+    network.register_forward_hook(lambda _module, _input, output: seen.append(output.dtype))
+    schedule = trainer.Schedule(steps=1, batch=1, rate=1e-2)
+    training = trainer.Training(
+        network, trainer.starter_loss, schedule=schedule, out=tmp_path, precision=precision
+    )
+    training.run(iter([[make(0)]]))
+    assert seen == [getattr(torch, kind)]
+
+
+def test_a_compiled_network_is_trained_through_what_was_compiled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    used = []
+
+    def compiled(network: Any) -> Any:
+        return lambda x: used.append(x.shape) or network(x)
+
+    monkeypatch.setattr(torch, "compile", compiled)
+    network = torch.nn.Conv3d(1, 2, 3, padding=1)
+    before = network.weight.detach().clone()
+    schedule = trainer.Schedule(steps=2, batch=1, rate=1e-2)
+    training = trainer.Training(
+        network, trainer.starter_loss, schedule=schedule, out=tmp_path, compiled=True
+    )
+    training.run(iter([[make(0)], [make(1)]]))
+    assert len(used) == 2
+    assert not torch.equal(before, network.weight)
+
+
 def test_batches_go_on_with_the_cases_of_their_step() -> None:
     schedule = trainer.Schedule(steps=3, batch=1, rate=1.0)
 
