@@ -22,7 +22,7 @@ SPINE_MM, SLIDE_MM = 15.0, 9.0
 """Half of what moves as one with the spine, and the spread of how far the rest slides along it."""
 
 C1_SHARES = {"both": 0.3, "ventral": 0.3}
-"""How often rootlets of C1 are painted, on both sides of the cord or in front of it alone."""
+"""How often rootlets of C1 are painted: ventral and dorsal ones, or ventral ones alone."""
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,7 @@ class Template:
     tissues : ndarray of float32, shape (4, z, y, x)
         Share of each of :data:`TISSUES`, 0 to 1.
     levels : ndarray of uint8, shape (z, y, x)
-        Level of the rootlets, 2 to 9; 1 for C1, of which only is known that it looks like C2.
+        Level of the rootlets, 2 to 9; 1 for copies of C2's that stand for those of C1.
     """
 
     image: np.ndarray
