@@ -10,7 +10,7 @@ import pytest
 pytest.importorskip("torch", reason="the tiny model is written with torch")
 
 from sct_rootlets_task.network.model_folder import ModelFolder, read_model_folder
-from sct_rootlets_task.network.tiled import TiledNetwork
+from sct_rootlets_task.network.tiled import CLEAR, TiledNetwork
 from tiny_model import write_model
 
 pytestmark = pytest.mark.network
@@ -77,6 +77,16 @@ def test_the_labels_are_those_of_all_tiles(folder: ModelFolder, quarrel: float, 
     assert not labels[~near].any()
     assert everything[0] == everything[1] == network.tiles_run[1]
     assert network.tiles_run[0] < everything[0] / 2
+
+
+def test_a_label_ends_where_it_does_with_the_logits_of_everything(folder: ModelFolder) -> None:
+    volume, near = scene()
+    network = TiledNetwork(folder, [Quarrelsome(1.0, 5 * CLEAR)])
+    spacing = (1.3, 1.5, 0.8)
+    assert spacing != SPACING  # so the logits are interpolated
+    expected = network.predict(volume, spacing)
+    assert np.count_nonzero(expected) > 100
+    assert np.array_equal(network.predict(volume, spacing, near)[near], expected[near])
 
 
 def test_doubt_asks_for_more_tiles(folder: ModelFolder) -> None:

@@ -24,6 +24,9 @@ from sct_rootlets_task.voxels import voxels_of
 
 logger = logging.getLogger(__name__)
 
+CLEAR = 4.0
+"""Logits by which the background is ahead where rounding the sums cannot make it a label."""
+
 Progress = Callable[[Iterable[Any], int], Iterable[Any]]
 
 
@@ -151,41 +154,29 @@ class TiledNetwork:
         box : tuple of slice
             Smallest box of the grid that holds the voxels.
         logits : ndarray of float16, shape (class, z, y, x)
-            Mean logits in the box; 0 elsewhere than at the voxels.
+            Mean logits in the box, where a label may be or is next to it; elsewhere 0, which is
+            background.
         """
         tiles = grid.tiles()
-        runs: dict[int, _Run] = {}
-        for number in self._progress(self._needed(data, grid, voxels, runs), len(tiles)):
+        seen = _Seen(voxels)
+        for number in self._progress(self._needed(data, grid, seen), len(tiles)):
             logger.debug("tile %d of %d was run", number, len(tiles))
-        self.tiles_run = (len(runs), len(tiles))
-        weight = np.zeros(len(voxels), dtype=np.float16)
-        sums = [
-            np.zeros((len(values), len(voxels)), dtype=np.float16)
-            for values in next(iter(runs.values())).folds
-        ]
-        for _, run in sorted(runs.items()):
-            weight[run.rows] += run.weights
-            for total, values in zip(sums, run.folds, strict=True):
-                for channel, more in zip(total, values, strict=True):
-                    channel[run.rows] = channel[run.rows] + more
-        mean = _mean_of_folds(sums, weight)
+        self.tiles_run = (len(seen.runs), len(tiles))
         low, high = voxels.min(axis=0), voxels.max(axis=0) + 1
+        rows = seen.beside_labels(low, high)
+        mean = seen.mean(rows)
         dense = np.zeros((len(mean), *(high - low)), dtype=np.float16)
-        z, y, x = (voxels - low).T
+        z, y, x = (voxels[rows] - low).T
         dense[:, z, y, x] = mean
         return _slices(low, high - low), dense
 
-    def _needed(
-        self, data: np.ndarray, grid: TileGrid, voxels: np.ndarray, runs: dict[int, _Run]
-    ) -> Iterator[int]:
-        """Run the tiles that matter at voxels, put them into `runs`, and yield their numbers."""
+    def _needed(self, data: np.ndarray, grid: TileGrid, seen: _Seen) -> Iterator[int]:
+        """Run the tiles that matter at voxels, note what they say, and yield their numbers."""
         patch, tiles = self._recipe.patch, grid.tiles()
-        schedule = Schedule(grid, voxels)
+        schedule = Schedule(grid, seen.voxels)
         weights = self._weights.ravel()
-        weight = np.zeros(len(voxels), dtype=np.float32)
-        total: np.ndarray | None = None
         while (number := schedule.next_tile()) is not None:
-            rows, places = _inside_tile(voxels, tiles[number], patch)
+            rows, places = _inside_tile(seen.voxels, tiles[number], patch)
             run = _Run(rows, weights[places], [])
             part = np.ascontiguousarray(data[_slices(tiles[number], patch)])
             float_weights = run.weights.astype(np.float32)
@@ -193,15 +184,78 @@ class TiledNetwork:
                 logits = self._logits(engine, part)
                 logits = np.take(logits.reshape(len(logits), -1), places, axis=1)
                 run.folds.append(logits * float_weights)
-                if total is None:
-                    total = np.zeros((len(logits), len(voxels)), dtype=np.float32)
-                for channel, more in zip(total, run.folds[-1], strict=True):
-                    channel[rows] += more
-            assert total is not None
-            weight[rows] += float_weights * len(self.engines)
-            schedule.record(number, rows, _margins(total[:, rows]) / weight[rows])
-            runs[number] = run
+            schedule.record(number, rows, _margins(seen.add(number, run)))
             yield number
+
+
+class _Seen:
+    """What the tiles run so far say about the voxels that matter.
+
+    Parameters
+    ----------
+    voxels : ndarray of int32, shape (n, 3)
+        The voxels (z, y, x) of the grid, in the order of their z.
+    """
+
+    def __init__(self, voxels: np.ndarray) -> None:
+        self.voxels = voxels
+        self.runs: dict[int, _Run] = {}
+        self._weight = np.zeros(len(voxels), dtype=np.float32)
+        self._total = np.zeros((0, len(voxels)), dtype=np.float32)
+
+    def add(self, number: int, run: _Run) -> np.ndarray:
+        """Add a tile, and return the mean logits (class, m) at the voxels that lie in it."""
+        self.runs[number] = run
+        if not len(self._total):
+            self._total = np.zeros((len(run.folds[0]), len(self.voxels)), dtype=np.float32)
+        for values in run.folds:
+            for channel, more in zip(self._total, values, strict=True):
+                channel[run.rows] += more
+        self._weight[run.rows] += run.weights.astype(np.float32) * len(run.folds)
+        return self._total[:, run.rows] / self._weight[run.rows]
+
+    def beside_labels(self, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+        """Return which voxels may get a label, and all of their neighbours (their numbers).
+
+        Parameters
+        ----------
+        low, high : ndarray of int, shape (3,)
+            Box of the grid that holds the voxels.
+        """
+        from scipy.ndimage import binary_dilation
+
+        ahead = self._total[0] - self._total[1:].max(axis=0)
+        z, y, x = (self.voxels - low).T
+        doubtful = np.zeros(high - low, dtype=bool)
+        doubtful[z, y, x] = ahead < CLEAR * self._weight
+        return np.flatnonzero(binary_dilation(doubtful, np.ones((3, 3, 3)))[z, y, x])
+
+    def mean(self, rows: np.ndarray) -> np.ndarray:
+        """Return the folds' mean logits of some voxels, added up in nnU-Net's order and precision.
+
+        Parameters
+        ----------
+        rows : ndarray of int, shape (m,)
+            Numbers of the voxels.
+
+        Returns
+        -------
+        ndarray of float16, shape (class, m)
+        """
+        place = np.full(len(self.voxels), -1)
+        place[rows] = np.arange(len(rows))
+        weight = np.zeros(len(rows), dtype=np.float16)
+        sums: list[np.ndarray] = []
+        for _, run in sorted(self.runs.items()):
+            if not sums:
+                sums = [np.zeros((len(v), len(rows)), dtype=np.float16) for v in run.folds]
+            held = np.flatnonzero(place[run.rows] >= 0)
+            here = place[run.rows[held]]
+            weight[here] += run.weights[held]
+            for total, values in zip(sums, run.folds, strict=True):
+                for channel, more in zip(total, values, strict=True):
+                    channel[here] = channel[here] + more[held]
+        return _mean_of_folds(sums, weight)
 
 
 @dataclass(frozen=True)
