@@ -134,7 +134,7 @@ class ByLocator:
         otherwise each voxel takes the level nearest to it.
     shift_mm : float
         How far a border may move to lie between two levels' rootlets instead of in the midst of
-        them.
+        them: a little more than a level, by which what is located may be off.
     first_share : float
         Share of what the locator calls the first level that its rootlets may fill, from below,
         where the canal above it is in view: the rest may hold those of C1. By default that of the
@@ -146,7 +146,7 @@ class ByLocator:
     reach_mm: float = 12.0
     min_volume_mm3: float = 4.0
     majority: float = 0.7
-    shift_mm: float = 10.0
+    shift_mm: float = 20.0
     first_share: float = 0.82
 
 

@@ -289,10 +289,11 @@ def levels_beside_canal(
     """Give each rootlet voxel the level of the canal it lies beside.
 
     The first level ends where rootlets of C1 may begin (``source.first_share``). Then the borders
-    between levels move, together, into gaps between rootlets. Voxels farther from the canal than
-    ``source.reach_mm`` and components smaller than ``source.min_volume_mm3`` are dropped. A
-    component of which at least the share ``source.majority`` lies beside one level
-    takes that level, except for what reaches too far into another one, where two bundles touch:
+    between levels move, together, into gaps between rootlets, see
+    :meth:`~sct_rootlets_task.analysis.canal.LevelField.between_rootlets`. Voxels farther from the
+    canal than ``source.reach_mm`` and components smaller than ``source.min_volume_mm3`` are
+    dropped. A component of which at least the share ``source.majority`` lies beside one level takes
+    that level, except for what reaches too far into another one, where two bundles touch:
     :data:`OVERHANG_MM` where all of it lies beside one level, less the larger the rest is, and
     nothing at the majority. In any other component each voxel keeps its own, so little changes
     where a component just has the majority or just not. Rootlets beside the canal above the first
@@ -336,10 +337,12 @@ def levels_beside_canal(
     tree = cKDTree(to_world(voxels_of(canal.classes), affine))
     distance, _ = tree.query(to_world(candidates, affine), distance_upper_bound=source.reach_mm)
     voxels = candidates[np.isfinite(distance)]
-    of_rank = _level_of_class(classes, expected)[class_order(classes)]
+    order = class_order(classes)
+    of_rank = _level_of_class(classes, expected)[order]
     arcs = canal.field.line.project(to_world(voxels, affine))[:, 0]
     field = canal.field.first_cut_to(source.first_share)
-    field = field.between_rootlets(arcs, source.shift_mm)
+    last = max(rank for rank, number in enumerate(order) if canal_levels(classes)[number])
+    field = field.between_rootlets(arcs, source.shift_mm, last)
     own = connected(voxels)
     ranks = _vote(own, arcs, field, source.majority)
     levels = np.where(_is_large(own, affine, source.min_volume_mm3), of_rank[ranks], 0)
