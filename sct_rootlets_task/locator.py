@@ -27,6 +27,8 @@ CANAL_MM = 25.0
 """No part of the spinal canal is farther from its centre line."""
 APART_MM = 25.0
 """Two pieces of one canal, found with a gap, are not farther apart."""
+APART_LEVELS = 0.5
+"""Levels by which rootlets and vertebrae may differ without a word."""
 SURE_MM = 120.0
 """Length of canal from which its levels can be told well enough to say nothing."""
 LEAST_AREA_MM2 = 60.0
@@ -348,6 +350,46 @@ def levels_beside_canal(
     levels = np.where(_is_large(own, affine, source.min_volume_mm3), of_rank[ranks], 0)
     result[tuple(voxels.T)] = levels
     return result
+
+
+def quarrel(
+    labels: np.ndarray, canal: Canal, affine: np.ndarray, *, classes: Mapping[str, int]
+) -> tuple[str, ...]:
+    """Say so where levels follow the rootlets against the vertebrae, from which levels are located.
+
+    Parameters
+    ----------
+    labels : ndarray of uint8, shape (i, j, k)
+        What :func:`levels_beside_canal` gives.
+    canal : Canal
+        What it was given.
+    affine : ndarray of float, shape (4, 4)
+        Voxel index to RAS+ mm, for both.
+    classes : mapping of str to int
+        Class names of the locator.
+
+    Returns
+    -------
+    tuple of str
+        Why the levels may be wrong; none where the mean difference is below :data:`APART_LEVELS`.
+    """
+    voxels = voxels_of(labels)
+    if canal.field is None or not len(voxels):
+        return ()
+    order = class_order(classes)
+    rank_of = np.zeros(256)
+    for index, level in canal_levels(classes).items():
+        if level:
+            rank_of[level] = order.index(index)
+    located = canal.field.rank_at(canal.field.line.project(to_world(voxels, affine))[:, 0])
+    apart = abs(float(np.mean(rank_of[labels[tuple(voxels.T)]] - located)))
+    if apart < APART_LEVELS:
+        return ()
+    return (
+        f"by the rootlets, levels are {apart:.1f} of a level off from where the vertebrae have "
+        "them; the rootlets were followed. Compare them with the discs: 'sct_rootlets check "
+        "-discs'.",
+    )
 
 
 def search_region(

@@ -26,6 +26,7 @@ from sct_rootlets_task.locator import (
     fit_canal,
     levels_beside_canal,
     located_levels,
+    quarrel,
     search_region,
 )
 from sct_rootlets_task.network.loading import Network, Options, load_network
@@ -201,14 +202,20 @@ class Segmenter:
                 steps.append(Step(name, _changed(before, labels)))
         warnings = list(image.warnings)
         if labels.any():
-            if canal is not None and isinstance(self._source, lv.ByLocator):
-                warnings += canal.doubts
+            warnings += self._doubts(labels, canal, image)
         else:
             warnings.append(
                 f"no rootlets of the levels {self.task.level_names} were found in this image."
             )
         located = self._independent_levels(canal)
         return Segmentation(labels, tuple(steps), seconds, tiles, tuple(warnings), located)
+
+    def _doubts(self, labels: np.ndarray, canal: Canal | None, image: InputImage) -> Iterator[str]:
+        """Yield why levels that come from the locator may be wrong."""
+        if self._locator is None or canal is None or not isinstance(self._source, lv.ByLocator):
+            return
+        yield from canal.doubts
+        yield from quarrel(labels, canal, image.affine, classes=self._locator.folder.classes)
 
     def _canal(self, image: InputImage) -> Canal | None:
         """Return the canal as the locator sees it, in order from head to tail."""

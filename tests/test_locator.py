@@ -16,6 +16,7 @@ from sct_rootlets_task.locator import (
     levels_beside_canal,
     located_levels,
     one_canal,
+    quarrel,
     search_region,
 )
 from volumes import affine_of
@@ -116,6 +117,20 @@ def test_two_bundles_that_touch_are_cut_apart_farther_over_the_more_of_it_is_one
     assert steps.min() >= 0
     assert steps.max() <= 3, "no jump by the whole reach where it becomes a majority"
     assert 4 <= steps.sum() <= OVERHANG_MM + 2
+
+
+def test_levels_that_follow_the_rootlets_far_from_the_vertebrae_come_with_a_warning() -> None:
+    labels = np.zeros(SHAPE, np.uint8)
+    for level, z in ((2, 42), (3, 30), (4, 18)):  # in the middle of what is located
+        labels[14, 10, z - 2 : z + 2] = level
+    agreed, quarrelled = (
+        quarrel(part, fitted(canal()), affine_of("RAS"), classes=CLASSES)
+        for part in (labels, np.where(labels > 0, labels + 1, 0).astype(np.uint8))
+    )
+    assert agreed == ()
+    assert "1.0 of a level" in quarrelled[0]
+    assert "-discs" in quarrelled[0]
+    assert quarrel(0 * labels, fitted(canal()), affine_of("RAS"), classes=CLASSES) == ()
 
 
 def test_single_voxels_of_a_wrong_class_do_not_break_the_order() -> None:
