@@ -101,6 +101,20 @@ def test_levels_told_from_a_short_canal_come_with_a_warning(
     )
 
 
+@pytest.mark.parametrize("lower", [False, True])
+def test_levels_that_rootlets_tell_otherwise_than_the_canal_come_with_a_warning(
+    lower: bool, tmp_path: Path
+) -> None:
+    scene = Scene(tmp_path, by_name=False, located=(1, 2, 3, 4, 5, 6, 10, 10))
+    scene.answer[:] = 0
+    for number in range(5):  # from z = 65 downwards, beside C2 to C6; or one level lower
+        middle = 65 - 10 * (number + lower)
+        scene.answer[11:13, 18:22, middle - 3 : middle + 3] = 1
+    segmentation = scene.segmenter().segment(scene.image(tmp_path, 2.0))
+    assert list(np.unique(segmentation.labels)) == [0, 2, 3, 4, 5, 6]
+    assert any("by the rootlets" in text for text in segmentation.warnings) is lower
+
+
 def test_the_network_is_told_where_the_canal_is(tmp_path: Path) -> None:
     scene = Scene(tmp_path, by_name=True, located=(2, 3, 4))
     scene.segmenter().segment(scene.image(tmp_path))
