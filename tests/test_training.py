@@ -674,7 +674,7 @@ def test_cases_whose_rootlets_drown_in_noise_count_in_their_family_but_not_among
 
     def one(judge: Any, number: int) -> dict[str, Any]:
         steps, along = np.array([number % 2]), np.array([number / 10])
-        names = ("binary Dice", "macro Dice", "midpoint error mm")
+        names = ("binary Dice", "macro Dice", "right level", "midpoint error mm")
         near = ("found within a voxel", "true within a voxel")
         return {
             "family": families[number % len(families)],
@@ -699,6 +699,7 @@ def test_cases_whose_rootlets_drown_in_noise_count_in_their_family_but_not_among
     assert rows["free"]["binary Dice"] == pytest.approx(last / 10 + len(families) / 20)
     assert rows["free, clear"]["binary Dice"] == pytest.approx((last + len(families)) / 10)
     assert rows["all"]["level error of a part, mean"] == pytest.approx(1.5)
+    assert rows["all"]["cases with wrong levels"] == sum(n / 10 < evaluate.MOSTLY for n in range(10))
     assert rows["free, clear"]["canal of a part found"] == pytest.approx(
         (last + len(families)) / 20
     )

@@ -63,6 +63,8 @@ CLEAR = 5.0
 """Least contrast of rootlets and CSF, in standard deviations of the noise, to be seen well."""
 CORD_SEEN = "free, cord seen"
 """Cases of free contrast with a cord at least as unlike the CSF as every rootlet is."""
+MOSTLY = 0.9
+"""Share of the rootlets found that must have the right level for a case to count as right."""
 SHORT_MM = (75.0, 120.0)
 """Lengths along the body of the parts of synthetic cases that the locator is shown as well."""
 LEVELS = tuple(range(2, 10))
@@ -149,9 +151,13 @@ def synthetic(judge: Judge, n: int, processes: int = 1) -> Iterator[Row]:
                     "found within a voxel",
                     "true within a voxel",
                     "macro Dice",
+                    "right level",
                     "midpoint error mm",
                 )
             },
+            "cases with wrong levels": sum(
+                row["right level"] is not None and row["right level"] < MOSTLY for row in chosen
+            ),
             "level error, mean": _mean(steps),
             "along the cord, mean": _mean(along),
             "along the cord, 95 %": float(np.percentile(along, 95)) if along.size else None,
@@ -200,6 +206,7 @@ def _synthetic_case(judge: Judge, number: int) -> Row:
         "midpoint error mm": found[MEAN].midpoint_error_mm,
         "errors": level_errors(judge.locate(image), classes, image.affine),
         "errors of a part": level_errors(judge.locate(part), classes[:, :, window], part.affine),
+        "right level": _mean(labels[levels * labels > 0] == levels[levels * labels > 0]),
         "found within a voxel": _near_share(levels > 0, labels > 0),
         "true within a voxel": _near_share(labels > 0, levels > 0),
     }  # fmt: skip

@@ -46,6 +46,8 @@ def figures(results: dict[str, list[Entry]]) -> Iterator[Entry]:
             "found within a voxel",
             "true within a voxel",
             "macro Dice",
+            "right level",
+            "cases with wrong levels",
             "level error, mean",
             "along the cord, mean",
             "along the cord, 95 %",
