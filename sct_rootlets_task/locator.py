@@ -13,6 +13,7 @@ import numpy as np
 
 from sct_rootlets_task.analysis.canal import LevelField, fit_level_field
 from sct_rootlets_task.analysis.centreline import CentreLine
+from sct_rootlets_task.analysis.consistency import follow_bundles
 from sct_rootlets_task.analysis.geometry import to_world, voxel_volume
 from sct_rootlets_task.errors import LevelSourceError
 from sct_rootlets_task.levels import ByLocator, level_from_class_name
@@ -299,7 +300,8 @@ def levels_beside_canal(
     :data:`OVERHANG_MM` where all of it lies beside one level, less the larger the rest is, and
     nothing at the majority. In any other component each voxel keeps its own, so little changes
     where a component just has the majority or just not. Rootlets beside the canal above the first
-    or below the last level are dropped.
+    or below the last level are dropped. At last pieces between two bundles join the nearer one, see
+    :func:`~sct_rootlets_task.analysis.consistency.follow_bundles`.
 
     Parameters
     ----------
@@ -349,7 +351,7 @@ def levels_beside_canal(
     ranks = _vote(own, arcs, field, source.majority)
     levels = np.where(_is_large(own, affine, source.min_volume_mm3), of_rank[ranks], 0)
     result[tuple(voxels.T)] = levels
-    return result
+    return follow_bundles(result, affine)
 
 
 def quarrel(

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from sct_rootlets_task.analysis.bundles import find_bundles
 from sct_rootlets_task.analysis.consistency import (
     decide_levels,
+    follow_bundles,
     order_levels,
     remove_strays,
     sound_bundles,
@@ -250,6 +251,39 @@ def test_sound_bundles_leave_out_specks_and_strays() -> None:
     counted, strays = sound_bundles(bundles, labels)
     assert len(counted) == len(phantom().bundles)
     assert sorted(b.volume for b in strays) == pytest.approx([1.0, 4.0])
+
+
+def between_two_bundles(high: slice, low: slice | None = slice(30, 42)) -> np.ndarray:
+    """Return C3 at z = 60 to 71, C4 further down, and a piece of C4 between them on one side."""
+    labels = np.zeros((40, 40, 90), np.uint8)
+    for x in (10, 29):
+        labels[x : x + 2, 18:21, 60:72] = 3
+        labels[x : x + 2, 18:21, 30:42] = 4
+    if low is None:
+        labels[10:12, 18:21, 30:42] = 0
+    labels[12, 18:21, high] = 4
+    return labels
+
+
+@pytest.mark.parametrize(
+    ("piece", "level"), [(slice(53, 58), 3), (slice(54, 56), 4), (slice(45, 50), 4)]
+)
+def test_a_piece_follows_the_nearer_bundle(piece: slice, level: int) -> None:
+    labels = between_two_bundles(piece)
+    expected = labels.copy()
+    expected[12, 18:21, piece] = level
+    assert np.array_equal(follow_bundles(labels, np.eye(4)), expected)
+
+
+def test_a_piece_that_is_all_there_is_of_its_level_on_a_side_stays() -> None:
+    labels = between_two_bundles(slice(53, 58), low=None)
+    assert np.array_equal(follow_bundles(labels, np.eye(4)), labels)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_following_bundles_changes_no_intact_labels(seed: int) -> None:
+    made = make_phantom(typical_bundles(seed=seed))
+    assert np.array_equal(follow_bundles(made.labels, made.affine), made.labels)
 
 
 def test_decisions_are_one_level_a_bundle() -> None:

@@ -699,7 +699,9 @@ def test_cases_whose_rootlets_drown_in_noise_count_in_their_family_but_not_among
     assert rows["free"]["binary Dice"] == pytest.approx(last / 10 + len(families) / 20)
     assert rows["free, clear"]["binary Dice"] == pytest.approx((last + len(families)) / 10)
     assert rows["all"]["level error of a part, mean"] == pytest.approx(1.5)
-    assert rows["all"]["cases with wrong levels"] == sum(n / 10 < evaluate.MOSTLY for n in range(10))
+    assert rows["all"]["cases with wrong levels"] == sum(
+        n / 10 < evaluate.MOSTLY for n in range(10)
+    )
     assert rows["free, clear"]["canal of a part found"] == pytest.approx(
         (last + len(families)) / 20
     )

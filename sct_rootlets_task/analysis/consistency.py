@@ -7,6 +7,8 @@ decided is left as the network said; :mod:`sct_rootlets_task.analysis.plausibili
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from sct_rootlets_task.analysis.anatomy import has_priors
@@ -34,6 +36,13 @@ STRAY_ACROSS_MM = 2.0
 STRAY_ALONG_MM = 3.0
 """How far from all larger bundles, across and along the cord, a stray piece lies."""
 
+FOLLOWING_MM = 3.0
+"""A piece that follows a bundle is not farther from it along the cord."""
+
+NEARER_MM = 3.0
+"""So much nearer must another level's bundle be than the piece's own level's."""
+
+_LEAST_SHARE = 0.5
 _NEIGHBOURHOOD_MM = 20.0
 _FEWEST_PIECES = 4
 _LEAST_MARGIN = 0.5
@@ -61,6 +70,56 @@ def unify_bundles(labels: np.ndarray, context: HookContext) -> np.ndarray:
         return labels.copy()
     bundles = find_bundles(labels, context.affine)
     return bundles.paint(bundle.level for bundle in bundles.items)
+
+
+def follow_bundles(labels: np.ndarray, affine: np.ndarray) -> np.ndarray:
+    """Give pieces that follow a bundle of the level above or below that bundle's level.
+
+    A level's rootlets leave the cord closely one after the other, on either side, dorsal and
+    ventral; the gap to the next level is wider. For levels that were told from the place along the
+    cord alone, a piece between two bundles therefore belongs to the nearer one: it takes the level
+    of a bundle of the same side and root that is at most :data:`FOLLOWING_MM` away and
+    :data:`NEARER_MM` nearer than those of its own level, of which there must be one. Bundles of
+    less than half of its volume have no say.
+
+    Parameters
+    ----------
+    labels : ndarray of uint8, shape (i, j, k)
+        Level map.
+    affine : ndarray of float, shape (4, 4)
+        Voxel index to world mm.
+
+    Returns
+    -------
+    ndarray of uint8, same shape
+    """
+    for _ in range(_MOST_ROUNDS):
+        if np.count_nonzero(labels) < 2:
+            break
+        bundles = find_bundles(labels, affine)
+        levels = [_followed_level(bundle, bundles.items) for bundle in bundles.items]
+        if levels == [bundle.level for bundle in bundles.items]:
+            break
+        labels = bundles.paint(levels)
+    return labels.copy()
+
+
+def _followed_level(bundle: Bundle, others: Sequence[Bundle]) -> int:
+    """Return the level of the bundle that one follows, its own if it follows none."""
+    gaps: dict[int, float] = {}
+    for other in others:
+        beside = (other.side, other.part) == (bundle.side, bundle.part) and other is not bundle
+        if beside and other.volume >= _LEAST_SHARE * bundle.volume:
+            gap = max(other.start - bundle.end, bundle.start - other.end, 0.0)
+            gaps[other.level] = min(gap, gaps.get(other.level, np.inf))
+    own = gaps.get(bundle.level)
+    if own is None:
+        return bundle.level
+    for level in (bundle.level - 1, bundle.level + 1):
+        gap = gaps.get(level, np.inf)
+        if gap <= FOLLOWING_MM and gap + NEARER_MM <= own:
+            return level
+    return bundle.level
 
 
 def keep_largest(labels: np.ndarray, context: HookContext) -> np.ndarray:
