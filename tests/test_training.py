@@ -670,7 +670,7 @@ def test_a_hybrid_has_the_template_at_its_landmarks(shared_data: Path, by_points
 def test_cases_whose_rootlets_drown_in_noise_count_in_their_family_but_not_among_the_clear(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    families = FAMILIES
+    families = list(FAMILIES)
 
     def one(judge: Any, number: int) -> dict[str, Any]:
         steps, along = np.array([number % 2]), np.array([number / 10])

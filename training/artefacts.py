@@ -5,15 +5,14 @@ Tensors have the axes (z, y, x); intensities are about 0 (dark) to 1 (bright).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from sct_rootlets_task.network.resampling import Resize, coarse_axis, means_matrix, resize_image
 
-FAMILIES = ("T2w", "UNIT1", "INV1", "INV2", "free")
-"""Kinds of contrast. UNIT1, INV1 and INV2 are those of MP2RAGE."""
+FAMILIES = {"T2w": 0.16, "UNIT1": 0.18, "INV1": 0.2, "INV2": 0.24, "free": 0.22}
+"""Kinds of contrast and how often each is drawn. UNIT1, INV1 and INV2 are those of MP2RAGE."""
 SHORT_MM = (60.0, 130.0)
 """Lengths along the cord of a short field of view: two to six levels."""
 VISIBLE = 0.2
@@ -51,9 +50,9 @@ class Artist:
         self.noise_level = 0.0
         """Standard deviation of the noise that was added."""
 
-    def draw_family(self, shares: Sequence[float]) -> str:
-        """Return a random kind of contrast, by the share of each of :data:`FAMILIES`."""
-        return str(self.rng.choice(FAMILIES, p=shares))
+    def draw_family(self) -> str:
+        """Return a random kind of contrast."""
+        return str(self.rng.choice(list(FAMILIES), p=list(FAMILIES.values())))
 
     def noise(self, lengths_mm: tuple[float, float, float], amount: float) -> Any:
         """Return smooth noise of a standard deviation, with lengths in mm along (z, y, x)."""
@@ -94,7 +93,7 @@ class Artist:
         moved_cord : tensor, shape (2, z, y, x)
             Share of cord and grey matter where they are to be painted.
         family : str
-            One of :data:`FAMILIES`.
+            Key of :data:`FAMILIES`.
         """
         csf, cord, grey, root = self._tones(family)
         self.contrast, self.cord_contrast = abs(root - csf), abs(cord - csf)
@@ -163,7 +162,7 @@ class Artist:
         ----------
         image : tensor, shape (z, y, x)
         family : str
-            One of :data:`FAMILIES`.
+            Key of :data:`FAMILIES`.
         limits_mm : tuple of float
             Least and largest voxel size; a size below that of the case counts as that one.
         """

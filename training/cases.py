@@ -55,8 +55,6 @@ class Recipe:
     acquired_mm : tuple of float, optional
         Least and largest voxel size of the scans that cases are resampled from, as what a network
         sees is; None if a case is the scan itself.
-    families : tuple of float
-        Share of the cases of each of :data:`~training.artefacts.FAMILIES`.
     """
 
     shape: tuple[int, int, int]
@@ -71,7 +69,6 @@ class Recipe:
     scales: tuple[float, float] = (0.88, 1.15)
     stretched_mm: float = 0.0
     acquired_mm: tuple[float, float] | None = None
-    families: tuple[float, ...] = (0.16, 0.18, 0.2, 0.24, 0.22)
 
 
 STARTER = Recipe(
@@ -80,7 +77,6 @@ STARTER = Recipe(
 LOCATOR = Recipe(
     (80, 64, 24), 3.0, (15.0, 3.0), away=0.0, painted=0.55, lost=0.2,
     short=0.35, hidden=0.5, thickest_mm=8.0, scales=(0.78, 1.25), stretched_mm=6.0,
-    families=(0.12, 0.28, 0.2, 0.18, 0.22),
 )  # fmt: skip
 WHOLE = Recipe((232, 128, 60), 0.9, (3.0, 2.0), away=0.0, painted=1.0, lost=0.0)
 """Cases for the evaluation: the whole neck, enough for the locator to judge from."""
@@ -159,7 +155,7 @@ class CaseMaker:
         inside = _inside(world.image.shape, surroundings)
         levels = _sample(world.levels[None], canal, "nearest")[0].byte()
         classes = _sample(world.classes[None], canal, "nearest")[0].byte()
-        family = family or artist.draw_family(recipe.families)
+        family = family or artist.draw_family()
         image = artist.recoloured(image, family)
         if world.tissues is not None and self.rng.random() < self.recipe.painted:
             cord = self._moved_cord(world, canal, artist)

@@ -185,7 +185,7 @@ def _case_in_worker(data: Path, starter: Path, source: ByLocator, number: int) -
 
 def family_of(number: int) -> str:
     """Return the kind of contrast of a case."""
-    return FAMILIES[number % len(FAMILIES)]
+    return list(FAMILIES)[number % len(FAMILIES)]
 
 
 def _synthetic_case(judge: Judge, number: int) -> Row:

@@ -222,7 +222,7 @@ def main() -> None:
     parser.add_argument("network", choices=tuple(NETWORKS))
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--cases", type=int, default=60)
-    parser.add_argument("--family", nargs="*", choices=FAMILIES, default=FAMILIES)
+    parser.add_argument("--family", nargs="*", choices=tuple(FAMILIES), default=tuple(FAMILIES))
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--starter", type=Path, default=BUNDLED / "starter")
     parser.add_argument("--locator", type=Path, default=BUNDLED / "locator")
