@@ -354,7 +354,7 @@ def levels_beside_canal(
     return follow_bundles(result, affine)
 
 
-def quarrel(
+def disagreement(
     labels: np.ndarray, canal: Canal, affine: np.ndarray, *, classes: Mapping[str, int]
 ) -> tuple[str, ...]:
     """Say so where levels follow the rootlets against the vertebrae, from which levels are located.

@@ -23,10 +23,10 @@ from sct_rootlets_task.locator import (
     Canal,
     LocatedLevels,
     canal_levels,
+    disagreement,
     fit_canal,
     levels_beside_canal,
     located_levels,
-    quarrel,
     search_region,
 )
 from sct_rootlets_task.network.loading import Network, Options, load_network
@@ -215,7 +215,7 @@ class Segmenter:
         if self._locator is None or canal is None or not isinstance(self._source, lv.ByLocator):
             return
         yield from canal.doubts
-        yield from quarrel(labels, canal, image.affine, classes=self._locator.folder.classes)
+        yield from disagreement(labels, canal, image.affine, classes=self._locator.folder.classes)
 
     def _canal(self, image: InputImage) -> Canal | None:
         """Return the canal as the locator sees it, in order from head to tail."""

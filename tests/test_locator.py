@@ -11,12 +11,12 @@ from sct_rootlets_task.locator import (
     OVERHANG_MM,
     Canal,
     canal_levels,
+    disagreement,
     fit_canal,
     level_field,
     levels_beside_canal,
     located_levels,
     one_canal,
-    quarrel,
     search_region,
 )
 from volumes import affine_of
@@ -123,14 +123,14 @@ def test_levels_that_follow_the_rootlets_far_from_the_vertebrae_come_with_a_warn
     labels = np.zeros(SHAPE, np.uint8)
     for level, z in ((2, 42), (3, 30), (4, 18)):  # in the middle of what is located
         labels[14, 10, z - 2 : z + 2] = level
-    agreed, quarrelled = (
-        quarrel(part, fitted(canal()), affine_of("RAS"), classes=CLASSES)
+    agreed, differing = (
+        disagreement(part, fitted(canal()), affine_of("RAS"), classes=CLASSES)
         for part in (labels, np.where(labels > 0, labels + 1, 0).astype(np.uint8))
     )
     assert agreed == ()
-    assert "1.0 of a level" in quarrelled[0]
-    assert "-discs" in quarrelled[0]
-    assert quarrel(0 * labels, fitted(canal()), affine_of("RAS"), classes=CLASSES) == ()
+    assert "1.0 of a level" in differing[0]
+    assert "-discs" in differing[0]
+    assert disagreement(0 * labels, fitted(canal()), affine_of("RAS"), classes=CLASSES) == ()
 
 
 def test_single_voxels_of_a_wrong_class_do_not_break_the_order() -> None:
