@@ -345,7 +345,8 @@ def levels_beside_canal(
     of_rank = _level_of_class(classes, expected)[order]
     arcs = canal.field.line.project(to_world(voxels, affine))[:, 0]
     field = canal.field.first_cut_to(source.first_share)
-    last = max(rank for rank, number in enumerate(order) if canal_levels(classes)[number])
+    of_class = canal_levels(classes)
+    last = max(rank for rank, index in enumerate(order) if of_class[index])
     field = field.between_rootlets(arcs, source.shift_mm, last)
     own = connected(voxels)
     ranks = _vote(own, arcs, field, source.majority)
@@ -378,11 +379,10 @@ def disagreement(
     voxels = voxels_of(labels)
     if canal.field is None or not len(voxels):
         return ()
-    order = class_order(classes)
+    of_class = canal_levels(classes)
     rank_of = np.zeros(256)
-    for index, level in canal_levels(classes).items():
-        if level:
-            rank_of[level] = order.index(index)
+    for rank, index in enumerate(class_order(classes)):
+        rank_of[of_class[index]] = rank
     located = canal.field.rank_at(canal.field.line.project(to_world(voxels, affine))[:, 0])
     apart = abs(float(np.mean(rank_of[labels[tuple(voxels.T)]] - located)))
     if apart < APART_LEVELS:

@@ -116,10 +116,10 @@ class LevelField:
         it lies, relative to the mean density.
 
         A level all of which is in view has rootlets, though those of the last one are faint, and
-        few are seen beyond it: so what is located a whole level off is mended where one end shows
-        no rootlets and the other too many. That counts in full where every level shows rootlets,
-        and nothing where half of them or fewer do. Rootlets above the first level cost nothing,
-        since those of C1 may be seen there.
+        few are seen beyond it: so what is located a whole level too high is mended, where the upper
+        end shows no rootlets and the lower end too many. That counts in full where every level
+        shows rootlets, and nothing where half of them or fewer do. Rootlets above the first level
+        cost nothing, since those of C1 may be seen there.
 
         Rootlets that no border can reach do not count, so it does not matter how far above and
         below rootlets were looked for.

@@ -184,7 +184,7 @@ class TiledNetwork:
                 logits = self._logits(engine, part)
                 logits = np.take(logits.reshape(len(logits), -1), places, axis=1)
                 run.folds.append(logits * float_weights)
-            schedule.record(number, rows, _margins(seen.add(number, run)))
+            schedule.record(number, rows, seen.add(number, run))
             yield number
 
 
@@ -204,7 +204,7 @@ class _Seen:
         self._total = np.zeros((0, len(voxels)), dtype=np.float32)
 
     def add(self, number: int, run: _Run) -> np.ndarray:
-        """Add a tile, and return the mean logits (class, m) at the voxels that lie in it."""
+        """Add a tile, and return by how much the best class is ahead at its voxels, shape (m,)."""
         self.runs[number] = run
         if not len(self._total):
             self._total = np.zeros((len(run.folds[0]), len(self.voxels)), dtype=np.float32)
@@ -212,7 +212,7 @@ class _Seen:
             for channel, more in zip(self._total, values, strict=True):
                 channel[run.rows] += more
         self._weight[run.rows] += run.weights.astype(np.float32) * len(run.folds)
-        return self._total[:, run.rows] / self._weight[run.rows]
+        return _margins(self._total[:, run.rows]) / self._weight[run.rows]
 
     def beside_labels(self, low: np.ndarray, high: np.ndarray) -> np.ndarray:
         """Return which voxels may get a label, and all of their neighbours (their numbers).
