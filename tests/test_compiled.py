@@ -87,8 +87,8 @@ def test_a_damaged_file_is_replaced(
         "cut": whole[:middle],
         "empty": b"",
         "a bit": whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :],
-        "checksum": bytes(32) + whole[32:],
-        "not OpenVINO's": compiled.hashlib.sha256(b"other").digest() + b"other",
+        "checksum": whole[:-32] + bytes(32),
+        "not OpenVINO's": b"other" + compiled.hashlib.sha256(b"other").digest(),
     }[damage])  # fmt: skip
     np.testing.assert_array_equal(logits(folder, cache), wanted)
     assert len(builds) == 2
@@ -151,9 +151,42 @@ def test_a_network_that_is_ready_soon_is_not_kept(
 ) -> None:
     monkeypatch.setattr(compiled, "WORTHWHILE_S", math.inf)
     path = tmp_path / "x.compiled"
-    network = compiled.compiled(_identity_graph, {}, core=_core(), path=path)
-    assert network.create_infer_request() is not None
+    result = compiled.compiled(_identity_graph, {}, core=_core(), path=path)
+    assert result.network.create_infer_request() is not None
     assert not path.exists()
+
+
+def test_what_another_process_has_kept_meanwhile_stays(cache: Path) -> None:
+    path = cache / "x.compiled"
+    compiled.compiled(_identity_graph, {}, core=_core(), path=path)
+    before = path.stat()
+    path.rename(path.with_name("aside"))
+
+    def graph_made_while_another_keeps_its_own() -> object:
+        path.with_name("aside").rename(path)
+        return _identity_graph()
+
+    compiled.compiled(graph_made_while_another_keeps_its_own, {}, core=_core(), path=path)
+    assert path.stat().st_ino == before.st_ino
+    assert path.stat().st_mtime_ns == before.st_mtime_ns
+
+
+def test_a_file_used_today_is_not_removed(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compiled, "KEPT", 1)
+    for number in range(3):
+        path = cache / f"{number}.compiled"
+        compiled.compiled(_identity_graph, {}, core=_core(), path=path)
+    assert len(list(cache.iterdir())) == 3
+
+
+def test_a_recalled_network_outlives_its_file(folder: ModelFolder, cache: Path) -> None:
+    wanted = logits(folder, cache)
+    engine = OpenVINOEngine(folder, read_weights(folder)[0], cache=cache, threads=1)
+    (path,) = cache.iterdir()
+    path.unlink()
+    for _ in range(2):
+        np.testing.assert_array_equal(engine.predict(tile_of(folder)), wanted)
+    engine.close()
 
 
 def test_only_the_last_used_are_kept(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,9 +1,12 @@
 """Compiled networks, kept in the user's cache folder so that the next process starts sooner.
 
-Compiling a network of the published size takes seconds, reading it back compiled half of that. A
-file holds the checksum of what follows, and its name everything that the compiled network depends
-on: weights, plans, options, OpenVINO, processor and the code that builds the graph. Whatever is
-wrong with it, the network is compiled anew.
+Compiling a network of the published size takes seconds, reading it back compiled half of that. The
+name of a file holds everything that the compiled network depends on: weights, plans, options,
+OpenVINO, processor and the code that builds the graph; the file ends with the checksum of the rest.
+Whatever is wrong with it, the network is compiled anew.
+
+A file is mapped, not read. OpenVINO copies the weights in the order in which it multiplies, and
+hardly looks at the file again, so that its pages can leave the memory.
 """
 
 from __future__ import annotations
@@ -11,8 +14,10 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import logging
+import mmap
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +32,26 @@ WORTHWHILE_S = 0.5
 """A network that is built and compiled in less time is not kept."""
 KEPT = 4
 """Files in the folder, those used last; one takes about 1.5 times the network's weights."""
+IN_USE_S = 24 * 60 * 60.0
+"""A file used within this time may still be mapped by another process, and is not removed."""
 _SUFFIX = ".compiled"
 _DIGEST_BYTES = hashlib.sha256().digest_size
+
+
+@dataclass(frozen=True, eq=False)
+class Compiled:
+    """A compiled network.
+
+    Parameters
+    ----------
+    network : openvino.CompiledModel
+        The network.
+    memory : object
+        What has to live as long as the network; None if nothing has.
+    """
+
+    network: Any
+    memory: object = None
 
 
 def compiled(
@@ -37,7 +60,7 @@ def compiled(
     *,
     core: Any,
     path: Path | None,
-) -> Any:
+) -> Compiled:
     """Return a compiled network, from the cache where it is there.
 
     Parameters
@@ -51,10 +74,6 @@ def compiled(
     path : path or None
         Where the compiled network is kept, see :func:`path_of`; None keeps nothing. A folder that
         cannot be written to is no error.
-
-    Returns
-    -------
-    openvino.CompiledModel
     """
     if path is not None and (known := _recalled(path, options, core)) is not None:
         return known
@@ -62,7 +81,7 @@ def compiled(
     result = core.compile_model(make_graph(), "CPU", dict(options))
     if path is not None and time.perf_counter() - start >= WORTHWHILE_S:
         _keep(result, path)
-    return result
+    return Compiled(result)
 
 
 def path_of(
@@ -107,41 +126,62 @@ def path_of(
     return folder / (digest.hexdigest()[:32] + _SUFFIX)
 
 
-def _recalled(path: Path, options: Mapping[str, str | int], core: Any) -> Any | None:
+def _recalled(path: Path, options: Mapping[str, str | int], core: Any) -> Compiled | None:
     """Return a kept network, None where there is none, or none that is whole."""
     from openvino import Tensor
 
-    try:
-        content = np.memmap(path, dtype=np.uint8, mode="r")
-    except (OSError, ValueError):  # not there, not to be read, or empty
+    if (content := _mapped(path)) is None:
         return None
-    blob = content[_DIGEST_BYTES:]
-    if hashlib.sha256(blob.data).digest() != content[:_DIGEST_BYTES].tobytes():
+    if not _is_whole(content):
         logger.info("%s is damaged; the network is compiled anew.", path)
         return None
+    blob = np.frombuffer(content, dtype=np.uint8)[:-_DIGEST_BYTES]
     try:
-        result = core.import_model(Tensor(blob), "CPU", dict(options))
+        network = core.import_model(Tensor(blob, shared_memory=True), "CPU", dict(options))
     except RuntimeError as error:
         logger.info("OpenVINO does not take %s (%s); the network is compiled anew.", path, error)
+        with contextlib.suppress(OSError):
+            path.unlink()
         return None
+    if hasattr(mmap, "MADV_DONTNEED"):  # not on Windows
+        content.madvise(mmap.MADV_DONTNEED)
     with contextlib.suppress(OSError):
         path.touch()  # used last
-    return result
+    return Compiled(network, blob)
+
+
+def _mapped(path: Path) -> mmap.mmap | None:
+    """Map a file into memory, None where that cannot be."""
+    try:
+        with path.open("rb") as stream:
+            # OpenVINO takes no memory that it may not write to, though it does not.
+            return mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_COPY)
+    except (OSError, ValueError):  # not there, not to be read, or empty
+        return None
+
+
+def _is_whole(content: mmap.mmap) -> bool:
+    with memoryview(content) as view:
+        digest = hashlib.sha256(view[:-_DIGEST_BYTES]).digest()
+        return digest == view[-_DIGEST_BYTES:]
 
 
 def _keep(network: Any, path: Path) -> None:
-    """Write a compiled network, and remove those not used for the longest time."""
+    """Write a compiled network, and remove those not used for a long time."""
+    if (content := _mapped(path)) is not None and _is_whole(content):
+        return  # another process was faster, and a third one may have mapped it
     blob = network.export_model().getbuffer()
     try:
         with atomic_output(path) as temporary, temporary.open("wb") as stream:
-            stream.write(hashlib.sha256(blob).digest())
             stream.write(blob)
+            stream.write(hashlib.sha256(blob).digest())
     except OutputError as error:
         logger.info("The compiled network is not kept: %s", error)
         return
     for old in sorted(path.parent.glob(f"*{_SUFFIX}"), key=_last_used)[:-KEPT]:
-        with contextlib.suppress(OSError):
-            old.unlink()
+        if time.time() - _last_used(old) > IN_USE_S:
+            with contextlib.suppress(OSError):
+                old.unlink()
 
 
 def _last_used(path: Path) -> float:

@@ -146,8 +146,8 @@ class OpenVINOEngine:
         make_graph = partial(
             build_graph, unet, weights.arrays, patch, fast=fast, precise=precision == "f32"
         )
-        network = compiled(make_graph, options, core=core, path=path)
-        self._request = network.create_infer_request()
+        self._compiled = compiled(make_graph, options, core=core, path=path)
+        self._request = self._compiled.network.create_infer_request()
 
     def predict(self, patch: np.ndarray) -> np.ndarray:
         """Return the logits of a tile, see :class:`Engine`."""
@@ -157,7 +157,7 @@ class OpenVINOEngine:
 
     def close(self) -> None:
         """Give memory and threads back."""
-        del self._request
+        del self._request, self._compiled
 
 
 def import_openvino() -> Any:
