@@ -10,7 +10,7 @@ import pytest
 pytest.importorskip("torch", reason="the tiny model is written with torch")
 
 from sct_rootlets_task.network.model_folder import ModelFolder, read_model_folder
-from sct_rootlets_task.network.tiled import CLEAR, TiledNetwork
+from sct_rootlets_task.network.tiled import CLEAR, TiledNetwork, _Run, _Seen
 from tiny_model import write_model
 
 pytestmark = pytest.mark.network
@@ -105,3 +105,41 @@ def test_nowhere_to_look_means_no_tile(folder: ModelFolder) -> None:
     network = TiledNetwork(folder, [engine])
     assert not network.predict(volume, SPACING, np.zeros_like(near)).any()
     assert engine.calls == network.tiles_run[0] == 0
+
+
+def line_of_voxels(count: int) -> _Seen:
+    return _Seen(np.stack([np.arange(count), *np.zeros((2, count), int)], axis=1))
+
+
+def whole_run(seen: _Seen, ahead: np.ndarray, weight: float) -> _Run:
+    """Return a tile of all voxels that says by how much the background is ahead of one label."""
+    weights = np.full(len(ahead), weight, np.float16)
+    logits = np.stack([ahead / 2, -ahead / 2]) * np.float32(weight)
+    return _Run(np.arange(len(ahead), dtype=np.int32), weights, [logits.astype(np.float32)])
+
+
+def test_logits_are_kept_where_they_can_still_matter() -> None:
+    seen, doubt = line_of_voxels(9), np.full(9, 2.0)
+    ahead = np.full(9, CLEAR + 2.5)
+    ahead[4] = CLEAR + 1.5
+    seen.add(0, whole_run(seen, ahead, 1.0))
+    seen.forget(doubt)
+    assert seen.runs[0].rows.tolist() == [3, 4, 5]
+    assert seen.runs[0].weights.shape == (3,)
+    assert seen.runs[0].folds[0].shape == (2, 3)
+    seen.forget(np.zeros(9))
+    assert not len(seen.runs[0].rows)
+
+
+def test_a_label_where_logits_were_forgotten_is_told_all_the_same() -> None:
+    seen = line_of_voxels(5)
+    seen.add(0, whole_run(seen, np.full(5, 2 * CLEAR), 1.0))
+    seen.forget(np.zeros(5))
+    contrary = np.full(5, 2 * CLEAR)
+    contrary[2] = -10 * CLEAR
+    seen.add(1, whole_run(seen, contrary, 1.0))
+    seen.forget(np.zeros(5))
+    rows = seen.beside_labels()
+    assert rows.tolist() == [1, 2, 3]
+    ahead = np.subtract(*seen.mean(rows))
+    np.testing.assert_allclose(ahead, [2 * CLEAR, -4 * CLEAR, 2 * CLEAR], rtol=1e-3)

@@ -163,7 +163,7 @@ class TiledNetwork:
             logger.debug("tile %d of %d was run", number, len(tiles))
         self.tiles_run = (len(seen.runs), len(tiles))
         low, high = voxels.min(axis=0), voxels.max(axis=0) + 1
-        rows = seen.beside_labels(low, high)
+        rows = seen.beside_labels()
         mean = seen.mean(rows)
         dense = np.zeros((len(mean), *(high - low)), dtype=np.float16)
         z, y, x = (voxels[rows] - low).T
@@ -185,6 +185,7 @@ class TiledNetwork:
                 logits = np.take(logits.reshape(len(logits), -1), places, axis=1)
                 run.folds.append(logits * float_weights)
             schedule.record(number, rows, seen.add(number, run))
+            seen.forget(schedule.doubt)
             yield number
 
 
@@ -200,6 +201,9 @@ class _Seen:
     def __init__(self, voxels: np.ndarray) -> None:
         self.voxels = voxels
         self.runs: dict[int, _Run] = {}
+        self._low = voxels.min(axis=0)
+        self._size = voxels.max(axis=0) + 1 - self._low
+        self._forgotten = np.zeros(len(voxels), dtype=bool)
         self._weight = np.zeros(len(voxels), dtype=np.float32)
         self._total = np.zeros((0, len(voxels)), dtype=np.float32)
 
@@ -214,24 +218,54 @@ class _Seen:
         self._weight[run.rows] += run.weights.astype(np.float32) * len(run.folds)
         return _margins(self._total[:, run.rows]) / self._weight[run.rows]
 
-    def beside_labels(self, low: np.ndarray, high: np.ndarray) -> np.ndarray:
-        """Return which voxels may get a label, and all of their neighbours (their numbers).
+    def forget(self, doubt: np.ndarray) -> None:
+        """Drop the tiles' logits where they cannot matter any more, to save memory.
+
+        That is where the background is and stays ahead by :data:`CLEAR` logits, at a voxel and at
+        all of its neighbours.
 
         Parameters
         ----------
-        low, high : ndarray of int, shape (3,)
-            Box of the grid that holds the voxels.
+        doubt : ndarray of float32, shape (n,)
+            Logits by which the tiles that are missing can change the average of each voxel.
         """
-        from scipy.ndimage import binary_dilation
+        doubtful = self._ahead() < (CLEAR + doubt) * self._weight
+        kept = self._with_neighbours(doubtful)
+        self._forgotten |= ~kept
+        for number, run in self.runs.items():
+            held = kept[run.rows]
+            if not held.all():
+                folds = [values[:, held] for values in run.folds]
+                self.runs[number] = _Run(run.rows[held], run.weights[held], folds)
 
-        ahead = self._total[0] - self._total[1:].max(axis=0)
-        z, y, x = (self.voxels - low).T
-        doubtful = np.zeros(high - low, dtype=bool)
-        doubtful[z, y, x] = ahead < CLEAR * self._weight
-        return np.flatnonzero(binary_dilation(doubtful, np.ones((3, 3, 3)))[z, y, x])
+    def beside_labels(self) -> np.ndarray:
+        """Return which voxels may get a label, and all of their neighbours (their numbers)."""
+        return np.flatnonzero(self._with_neighbours(self._ahead() < CLEAR * self._weight))
+
+    def _ahead(self) -> np.ndarray:
+        """Return by how much the background is ahead, in the sums, shape (n,)."""
+        best = self._total[1]
+        for more in self._total[2:]:
+            best = np.maximum(best, more)
+        return np.asarray(self._total[0] - best)
+
+    def _with_neighbours(self, chosen: np.ndarray) -> np.ndarray:
+        """Return some voxels and those next to them (bool, shape (n,))."""
+        z, y, x = (self.voxels - self._low).T
+        dense = np.zeros(self._size, dtype=bool)
+        dense[z, y, x] = chosen
+        for axis in range(3):
+            along = np.moveaxis(dense, axis, 0)
+            before = along.copy()
+            along[1:] |= before[:-1]
+            along[:-1] |= before[1:]
+        return np.asarray(dense[z, y, x])
 
     def mean(self, rows: np.ndarray) -> np.ndarray:
         """Return the folds' mean logits of some voxels, added up in nnU-Net's order and precision.
+
+        Where logits were forgotten, and missing tiles changed the average by more than they could,
+        the order is that in which the tiles were run.
 
         Parameters
         ----------
@@ -255,7 +289,11 @@ class _Seen:
             for total, values in zip(sums, run.folds, strict=True):
                 for channel, more in zip(total, values, strict=True):
                     channel[here] = channel[here] + more[held]
-        return _mean_of_folds(sums, weight)
+        lost = self._forgotten[rows]
+        weight[lost] = 1
+        mean = _mean_of_folds(sums, weight)
+        mean[:, lost] = self._total[:, rows[lost]] / self._weight[rows[lost]]
+        return mean
 
 
 @dataclass(frozen=True)

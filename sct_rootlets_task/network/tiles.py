@@ -119,6 +119,11 @@ class Schedule:
         self._unsettled = np.ones(len(voxels), dtype=bool)
         self._left = np.ones(len(grid.tiles()), dtype=bool)
 
+    @property
+    def doubt(self) -> np.ndarray:
+        """Logits by which tiles not run yet can change the average of each voxel, shape (n,)."""
+        return (1 - self._seen) * CONTRADICTION
+
     def next_tile(self) -> int | None:
         """Return the number of the tile to run next, None when all voxels are settled."""
         unsettled = np.flatnonzero(self._unsettled)
