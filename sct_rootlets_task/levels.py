@@ -139,6 +139,9 @@ class ByLocator:
         Share of what the locator calls the first level that its rootlets may fill, from below,
         where the canal above it is in view: the rest may hold those of C1. By default that of the
         spinal level C2 of the PAM50 template (z 944.5 to 969.5) in the locator's (to 975).
+    level_weight : float
+        How many times as much as usual it costs the global fit to change a level: levels told from
+        the place along the cord are in order.
     """
 
     locator: str = "locator"
@@ -148,6 +151,7 @@ class ByLocator:
     majority: float = 0.7
     shift_mm: float = 20.0
     first_share: float = 0.82
+    level_weight: float = 3.0
 
 
 LevelSource = ByName | ByMap | ByLocator

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from sct_rootlets_task.analysis.borders import between_rootlets
 from sct_rootlets_task.analysis.canal import LevelField, fit_level_field
 from sct_rootlets_task.analysis.centreline import CentreLine
 from sct_rootlets_task.analysis.consistency import follow_bundles
@@ -30,6 +31,8 @@ APART_MM = 25.0
 """Two pieces of one canal, found with a gap, are not farther apart."""
 APART_LEVELS = 0.5
 """Levels by which rootlets and vertebrae may differ without a word."""
+SURE_NATS = 1.5
+"""Levels are certain when any other way to tell them is so much less likely: 1 to 4.5."""
 SURE_MM = 120.0
 """Length of canal from which its levels can be told well enough to say nothing."""
 LEAST_AREA_MM2 = 60.0
@@ -93,6 +96,22 @@ class LocatedLevels:
     labels: np.ndarray
     levels: tuple[LocatedLevel, ...] = ()
     line: CentreLine | None = None
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class ToldLevels:
+    """The levels that rootlets are told to have.
+
+    Parameters
+    ----------
+    labels : ndarray of uint8, shape (i, j, k)
+        Level of each voxel, 0 for background.
+    warnings : tuple of str
+        Why the levels may be wrong.
+    """
+
+    labels: np.ndarray
     warnings: tuple[str, ...] = ()
 
 
@@ -288,12 +307,12 @@ def levels_beside_canal(
     classes: Mapping[str, int],
     source: ByLocator,
     expected: Iterable[int],
-) -> np.ndarray:
+) -> ToldLevels:
     """Give each rootlet voxel the level of the canal it lies beside.
 
     The first level ends where rootlets of C1 may begin (``source.first_share``). Then the borders
     between levels move, together, into gaps between rootlets, see
-    :meth:`~sct_rootlets_task.analysis.canal.LevelField.between_rootlets`. Voxels farther from the
+    :func:`~sct_rootlets_task.analysis.borders.between_rootlets`. Voxels farther from the
     canal than ``source.reach_mm`` and components smaller than ``source.min_volume_mm3`` are
     dropped. A component of which at least the share ``source.majority`` lies beside one level takes
     that level, except for what reaches too far into another one, where two bundles touch:
@@ -302,6 +321,10 @@ def levels_beside_canal(
     where a component just has the majority or just not. Rootlets beside the canal above the first
     or below the last level are dropped. At last pieces between two bundles join the nearer one, see
     :func:`~sct_rootlets_task.analysis.consistency.follow_bundles`.
+
+    A warning says so where little of the canal is in view, where another place of the borders is
+    nearly as likely (:data:`SURE_NATS`), and where levels are far from those located
+    (:func:`disagreement`).
 
     Parameters
     ----------
@@ -318,11 +341,6 @@ def levels_beside_canal(
     expected : iterable of int
         Levels the task may put out.
 
-    Returns
-    -------
-    ndarray of uint8, shape (i, j, k)
-        Level of each voxel, 0 for background.
-
     Raises
     ------
     LevelSourceError
@@ -337,7 +355,7 @@ def levels_beside_canal(
     result = np.zeros(rootlets.shape, dtype=np.uint8)
     candidates = voxels_of(rootlets)
     if canal.field is None or not len(candidates):
-        return result
+        return ToldLevels(result)
     tree = cKDTree(to_world(voxels_of(canal.classes), affine))
     distance, _ = tree.query(to_world(candidates, affine), distance_upper_bound=source.reach_mm)
     voxels = candidates[np.isfinite(distance)]
@@ -347,12 +365,26 @@ def levels_beside_canal(
     field = canal.field.first_cut_to(source.first_share)
     of_class = canal_levels(classes)
     last = max(rank for rank, index in enumerate(order) if of_class[index])
-    field = field.between_rootlets(arcs, source.shift_mm, last)
+    placed = between_rootlets(field, arcs, shift_mm=source.shift_mm, last=last)
     own = connected(voxels)
-    ranks = _vote(own, arcs, field, source.majority)
+    ranks = _vote(own, arcs, placed.field, source.majority)
     levels = np.where(_is_large(own, affine, source.min_volume_mm3), of_rank[ranks], 0)
     result[tuple(voxels.T)] = levels
-    return follow_bundles(result, affine)
+    labels = follow_bundles(result, affine)
+    if not labels.any():
+        return ToldLevels(labels)
+    differing = disagreement(labels, canal, affine, classes=classes)
+    return ToldLevels(labels, (*canal.doubts, *_ambiguity(placed.margin), *differing))
+
+
+def _ambiguity(margin: float) -> tuple[str, ...]:
+    """Say so where other levels are nearly as likely."""
+    if margin >= SURE_NATS:
+        return ()
+    return (
+        "levels one higher or lower, of all rootlets or of many, are nearly as likely here "
+        f"(1 to {np.exp(margin):.1f}). Compare them with the discs: 'sct_rootlets check -discs'.",
+    )
 
 
 def disagreement(
@@ -363,9 +395,9 @@ def disagreement(
     Parameters
     ----------
     labels : ndarray of uint8, shape (i, j, k)
-        What :func:`levels_beside_canal` gives.
+        Levels of rootlets.
     canal : Canal
-        What it was given.
+        The canal beside them, on the same grid.
     affine : ndarray of float, shape (4, 4)
         Voxel index to RAS+ mm, for both.
     classes : mapping of str to int

@@ -22,8 +22,8 @@ from sct_rootlets_task.images import InputImage
 from sct_rootlets_task.locator import (
     Canal,
     LocatedLevels,
+    ToldLevels,
     canal_levels,
-    disagreement,
     fit_canal,
     levels_beside_canal,
     located_levels,
@@ -194,28 +194,23 @@ class Segmenter:
             classes, tiles = self._classes(image, canal, near)
         seconds["tiles"] = self.network.tile_seconds
         with _timed(seconds, "levels"):
-            labels = self._levels_of(classes, canal, image)
+            told = self._levels_of(classes, canal, image)
+            labels = told.labels
         with _timed(seconds, "post-processing"):
             steps = [Step("classes without an expected level", _changed(classes > 0, labels > 0))]
+            context = self._context(image)
             for name, step in self._steps():
-                before, labels = labels, step(labels, HookContext(image.affine, self.task.levels))
+                before, labels = labels, step(labels, context)
                 steps.append(Step(name, _changed(before, labels)))
         warnings = list(image.warnings)
         if labels.any():
-            warnings += self._doubts(labels, canal, image)
+            warnings += told.warnings
         else:
             warnings.append(
                 f"no rootlets of the levels {self.task.level_names} were found in this image."
             )
         located = self._independent_levels(canal)
         return Segmentation(labels, tuple(steps), seconds, tiles, tuple(warnings), located)
-
-    def _doubts(self, labels: np.ndarray, canal: Canal | None, image: InputImage) -> Iterator[str]:
-        """Yield why levels that come from the locator may be wrong."""
-        if self._locator is None or canal is None or not isinstance(self._source, lv.ByLocator):
-            return
-        yield from canal.doubts
-        yield from disagreement(labels, canal, image.affine, classes=self._locator.folder.classes)
 
     def _canal(self, image: InputImage) -> Canal | None:
         """Return the canal as the locator sees it, in order from head to tail."""
@@ -281,9 +276,9 @@ class Segmenter:
             if level in self.task.levels and volumes[index] >= _SURE_MM3
         ]
 
-    def _levels_of(self, classes: np.ndarray, canal: Canal | None, image: InputImage) -> np.ndarray:
+    def _levels_of(self, classes: np.ndarray, canal: Canal | None, image: InputImage) -> ToldLevels:
         if self._locator is None or canal is None or not isinstance(self._source, lv.ByLocator):
-            return lv.relabel(classes, self._levels)
+            return ToldLevels(lv.relabel(classes, self._levels))
         return levels_beside_canal(
             classes > 0,
             canal,
@@ -292,6 +287,12 @@ class Segmenter:
             source=self._source,
             expected=self.task.levels,
         )
+
+    def _context(self, image: InputImage) -> HookContext:
+        """Return what the post-processing may know besides the labels."""
+        source = self._source
+        weight = source.level_weight if isinstance(source, lv.ByLocator) else 1.0
+        return HookContext(image.affine, self.task.levels, weight)
 
     def _steps(self) -> Iterator[tuple[str, Callable[[np.ndarray, HookContext], np.ndarray]]]:
         """Yield the post-processing in order: hooks of the task, then options of the user."""

@@ -34,10 +34,14 @@ class HookContext:
         Voxel index to world (RAS+) coordinates in mm.
     levels : tuple of int
         Levels the task may put out.
+    level_weight : float
+        How many times as much as those of a network that tells levels voxel by voxel the labels
+        count against what is usual.
     """
 
     affine: np.ndarray
     levels: tuple[int, ...]
+    level_weight: float = 1.0
 
     @property
     def voxel_mm3(self) -> float:

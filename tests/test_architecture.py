@@ -24,7 +24,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("luts", "outputs", "analysis", "analysis.geometry", "analysis.anatomy"),
     ("analysis.centreline", "analysis.phantom"),
     ("analysis.agreement", "analysis.bundles", "analysis.canal"),
-    ("analysis.level_fit", "analysis.references", "analysis.split"),
+    ("analysis.borders", "analysis.level_fit", "analysis.references", "analysis.split"),
     ("analysis.consistency", "analysis.shifting"),
     ("locator",),
     ("analysis.plausibility",),

@@ -5,14 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sct_rootlets_task.analysis.canal import LevelField, Run, fit_level_field
+from sct_rootlets_task.analysis.canal import LevelField, fit_level_field
 from sct_rootlets_task.errors import ImageError
 from volumes import affine_of
 
 SHAPE = (16, 16, 120)
 BORDERS = (90, 60, 30)
-LAST = 2
-"""Rank of the last level: of four stretches, the first and the fourth lie above and below."""
 
 
 def ranks() -> np.ndarray:
@@ -90,105 +88,6 @@ def test_a_first_level_that_may_be_cut_off_keeps_its_length(missing: int) -> Non
 def test_ranks_beyond_the_ends_are_those_of_the_ends() -> None:
     field = fit_level_field(ranks(), affine_of("RAS"))
     assert field.rank_at(np.array([-50.0, 15.0, 300.0])).tolist() == [0, 0, 3]
-
-
-def test_a_border_moves_into_the_gap_between_rootlets() -> None:
-    field = fit_level_field(ranks(), affine_of("RAS"))
-    arcs = np.concatenate([np.linspace(35, 63, 300), np.linspace(69, 88, 200)])
-    moved = field.between_rootlets(arcs, 10.0, LAST)
-    assert 63 < moved.runs[2].start < 69
-
-
-@pytest.mark.parametrize("shift", [-7.0, 7.0])
-def test_borders_move_together_when_all_rootlets_lie_lower_or_higher(shift: float) -> None:
-    field = fit_level_field(ranks(), affine_of("RAS"))
-    middles = np.array([15, 45, 75, 105]) + shift
-    arcs = np.concatenate([np.linspace(m - 10, m + 10, 200) for m in middles])
-    moved = borders_of(field.between_rootlets(arcs, 10.0, LAST))
-    for border, wanted in zip(moved, (30, 60, 90), strict=True):
-        assert abs(border - wanted - shift) < 5
-    ranks_of = field.between_rootlets(arcs, 10.0, LAST).rank_at(arcs).reshape(4, 200)
-    assert all((row == number).all() for number, row in enumerate(ranks_of))
-
-
-@pytest.mark.parametrize("shift_mm", [0.0, 4.0, 10.0])
-def test_no_border_moves_farther_than_allowed(shift_mm: float) -> None:
-    field = fit_level_field(ranks(), affine_of("RAS"))
-    moved = borders_of(field.between_rootlets(np.linspace(20, 100, 900), shift_mm, LAST))
-    assert max(abs(np.array(moved) - borders_of(field))) <= shift_mm
-
-
-def test_a_border_without_rootlets_around_stays() -> None:
-    field = fit_level_field(ranks(), affine_of("RAS"))
-    moved = field.between_rootlets(np.array([21.0, 99.0]), 10.0, LAST)
-    assert borders_of(moved) == pytest.approx(borders_of(field), abs=1)
-
-
-def test_rootlets_that_no_border_can_reach_do_not_matter() -> None:
-    field = fit_level_field(ranks(), affine_of("RAS"))
-    near = np.concatenate([np.linspace(35, 63, 300), np.linspace(69, 88, 200)])
-    far = np.concatenate([np.linspace(0, 15, 300), np.linspace(105, 300, 400)])
-    moved = field.between_rootlets(near, 10.0, LAST)
-    assert borders_of(
-        field.between_rootlets(np.concatenate([near, far]), 10.0, LAST)
-    ) == borders_of(moved)
-    assert borders_of(field.between_rootlets(far, 10.0, LAST)) == borders_of(field)
-
-
-SPACING, EIGHT = 15.0, 8
-"""Length of each of eight levels in mm; the first begins at 30 mm."""
-
-
-def neck(off: float) -> LevelField:
-    """Return eight levels with canal above and below, located so far (mm) below their place."""
-    borders = 30 + SPACING * np.arange(EIGHT + 1) + off
-    edges = [0.0, *borders, 200.0]
-    runs = tuple(Run(rank, edges[rank], edges[rank + 1], 1.0) for rank in range(EIGHT + 2))
-    return LevelField(fit_level_field(ranks(), affine_of("RAS")).line, runs)
-
-
-def bundles(sizes: list[int]) -> np.ndarray:
-    """Return rootlets of so many voxels beside level after level, 10 mm long each."""
-    middles = 30 + SPACING * (np.arange(len(sizes)) + 0.5)
-    return np.concatenate([m + np.linspace(-5, 5, n) for m, n in zip(middles, sizes, strict=True)])
-
-
-def told(field: LevelField, sizes: list[int]) -> list[int]:
-    """Return the rank of each bundle after the borders have moved."""
-    arcs = bundles(sizes)
-    ranks = field.between_rootlets(arcs, 20.0, EIGHT).rank_at(arcs)
-    return [int(np.median(part)) for part in np.split(ranks, np.cumsum(sizes)[:-1]) if len(part)]
-
-
-@pytest.mark.parametrize("off", [-15.0, -7.0, 0.0, 7.0])
-def test_levels_located_off_are_mended_where_every_level_shows_rootlets(
-    off: float,
-) -> None:
-    assert told(neck(off), [100, 200, 120, 110, 130, 150, 140, 60]) == [*range(1, EIGHT + 1)]
-
-
-@pytest.mark.parametrize(
-    "sizes",
-    [
-        [0, 200, 120, 110, 130, 150, 140, 60],
-        [100, 200, 120, 110, 130, 150, 140, 0],
-        [0, 200, 120, 110, 130, 150, 0, 0],
-        [0, 0, 0, 0, 0, 150, 0, 0],
-        [100, 200, 0, 110, 130, 0, 140, 60],
-    ],
-)
-def test_a_level_without_rootlets_does_not_take_those_of_its_neighbour(sizes: list[int]) -> None:
-    expected = [rank for rank, size in enumerate(sizes, 1) if size]
-    for off in (-4.0, 0.0, 4.0):
-        assert told(neck(off), sizes) == expected
-
-
-def test_rootlets_of_c1_make_no_level_of_theirs() -> None:
-    arcs = bundles([100, 200, 120, 110, 130, 150, 140, 30])
-    of_c1 = np.linspace(17, 25, 60)
-    for off in (-4.0, 0.0, 4.0):
-        field = neck(off).between_rootlets(np.concatenate([arcs, of_c1]), 20.0, EIGHT)
-        assert set(field.rank_at(of_c1)) == {0}
 
 
 def test_an_empty_canal_is_refused() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -226,6 +227,17 @@ def test_sides_that_contradict_each_other_are_not_guessed() -> None:
     right = bundles.paint(b.level if b.side == "right" else 0 for b in bundles.items) > 0
     inner = right & (labels > 2)
     assert (result[inner] == labels[inner]).mean() > 0.7
+
+
+def test_levels_that_count_more_are_changed_for_stronger_reasons_only() -> None:
+    truth = find_bundles(phantom().labels, phantom().affine, cord=phantom().cord)
+    lowest = max((b for b in truth.items if b.level == 5), key=lambda b: b.midpoint)
+    moved = truth.paint(b.level + (b is lowest) for b in truth.items)
+    usual, firm = (
+        order_levels(moved, replace(context(), level_weight=weight)) for weight in (1.0, 1000.0)
+    )
+    assert (usual == truth.paint(b.level for b in truth.items)).all()
+    assert (firm == moved).all()
 
 
 @pytest.mark.parametrize("hook", HOOKS)

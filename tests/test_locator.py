@@ -52,7 +52,7 @@ def assign(rootlets: np.ndarray, axcodes: str = "RAS", **source: float) -> np.nd
         classes=CLASSES,
         source=ByLocator(**source),
         expected=range(2, 10),
-    )
+    ).labels
 
 
 def bundle(z: slice, x: int = 14) -> np.ndarray:
@@ -133,6 +133,28 @@ def test_levels_that_follow_the_rootlets_far_from_the_vertebrae_come_with_a_warn
     assert disagreement(0 * labels, fitted(canal()), affine_of("RAS"), classes=CLASSES) == ()
 
 
+def test_levels_that_might_as_well_be_others_come_with_a_warning() -> None:
+    def warnings(rows: list[slice]) -> tuple[str, ...]:
+        rootlets = np.logical_or.reduce([bundle(row) for row in rows])
+        return levels_beside_canal(
+            rootlets,
+            fitted(canal()),
+            affine_of("RAS"),
+            classes=CLASSES,
+            source=ByLocator(),
+            expected=range(2, 10),
+        ).warnings
+
+    clear, doubtful = [slice(39, 45), slice(27, 33), slice(15, 21)], [slice(33, 39), slice(21, 27)]
+    certain, uncertain = (
+        [text for text in warnings(rows) if "nearly as likely" in text]
+        for rows in (clear, doubtful)
+    )
+    assert not certain
+    assert len(uncertain) == 1
+    assert "-discs" in uncertain[0]
+
+
 def test_single_voxels_of_a_wrong_class_do_not_break_the_order() -> None:
     field = canal(DEEP)
     rng = np.random.default_rng(0)
@@ -187,7 +209,7 @@ def test_levels_outside_the_task_are_dropped() -> None:
         source=ByLocator(),
         expected=(2, 4),
     )
-    assert not result.any()
+    assert not result.labels.any()
 
 
 @pytest.mark.parametrize("empty", ["canal", "rootlets"])
@@ -202,7 +224,7 @@ def test_nothing_located_or_nothing_found_gives_an_empty_map(empty: str) -> None
         source=ByLocator(),
         expected=range(2, 10),
     )
-    assert not result.any()
+    assert not result.labels.any()
 
 
 def test_two_grids_are_refused() -> None:
@@ -227,7 +249,7 @@ def test_a_canal_of_a_few_scattered_voxels_breaks_nothing(seed: int) -> None:
     canal = Canal(field, level_field(field, affine, CLASSES))
     found = levels_beside_canal(
         rootlets, canal, affine, classes=CLASSES, source=ByLocator(), expected=range(2, 10)
-    )
+    ).labels
     assert not found[~rootlets].any()
     located = located_levels(field, affine, CLASSES)
     assert set(np.unique(located.labels)) - {0} <= {level.level for level in located.levels}

@@ -6,10 +6,8 @@ each other from head to tail, which leaves only where each ends; that is fitted 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from operator import itemgetter
 
 import numpy as np
 
@@ -22,19 +20,6 @@ BIN_MM = 1.0
 _FARTHEST = 3
 _SOFT_MM = 1.0
 """Length of canal one level off at which a place counts 1/e of the best one."""
-_STEP_MM = 0.1
-_MOVE_STEP_MM = 0.2
-_DENSITY_MM = 1.5
-_GAP_WEIGHT = 2.0
-_COMMON_MM, _ALONE_SD_MM, _NEIGHBOUR_SD_MM = 8.0, 9.0, 3.0
-"""How far borders move: all of them (scale times the root of 3), one, one against the next."""
-_COMMON_STEP_MM = 2.0
-_EMPTY_COST, _LAST_EMPTY_COST = 2.4, 0.8
-"""For a level without rootlets, and for the last one, many of whose are too faint to be found."""
-_BEYOND_COST = 2.4
-"""For half a level's rootlets, or more, below the last level."""
-_HALF_A_LEVEL = 0.5
-"""So many rootlets, in those of a mean level, are enough for a level not to count as empty."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +68,7 @@ class LevelField:
         Beyond the ends of the canal the first and the last stretch go on.
         """
         ranks = np.array([run.rank for run in self.runs])
-        return ranks[np.searchsorted(self._borders(), arcs, side="right")]
+        return ranks[np.searchsorted(self.borders, arcs, side="right")]
 
     def first_cut_to(self, share: float) -> LevelField:
         """Leave to the first level only a share of its length, at its lower end.
@@ -104,63 +89,26 @@ class LevelField:
             self, runs=(replace(above, end=border), replace(first, start=border), *others)
         )
 
-    def between_rootlets(self, arcs: np.ndarray, shift_mm: float, last: int) -> LevelField:
-        """Move the borders into the gaps between rootlets, all of them together.
+    @property
+    def borders(self) -> np.ndarray:
+        """Arc lengths in mm where a stretch ends and the next begins, shape (runs - 1,)."""
+        return np.array([run.start for run in self.runs[1:]])
 
-        The borders that together cost least are taken (dynamic programmes), costs being about
-        negative log-likelihoods. Where levels lie against the vertebrae differs between people, and
-        what is located may be off, but for neighbouring levels by about the same: all of them move
-        by a common distance, of Student's t distribution with 3 degrees of freedom and a scale of
-        4.6 mm; each by some more or less, with a standard deviation of 9 mm; and by another
-        distance than its neighbour, with one of 3 mm. A border costs the density of rootlets where
-        it lies, relative to the mean density.
-
-        A level all of which is in view has rootlets, though those of the last one are faint, and
-        few are seen beyond it: so what is located a whole level too high is mended, where the upper
-        end shows no rootlets and the lower end too many. That counts in full where every level
-        shows rootlets, and nothing where half of them or fewer do. Rootlets above the first level
-        cost nothing, since those of C1 may be seen there.
-
-        Rootlets that no border can reach do not count, so it does not matter how far above and
-        below rootlets were looked for.
+    def with_borders(self, borders: np.ndarray) -> LevelField:
+        """Return the same stretches between other borders, of which none lies above the one before.
 
         Parameters
         ----------
-        arcs : ndarray of float, shape (n,)
-            Arc lengths of the rootlets' voxels in mm.
-        shift_mm : float
-            No border moves farther.
-        last : int
-            Rank of the last level; that of the first is 1, and 0 is what lies above.
+        borders : ndarray of float, shape (runs - 1,)
+            Arc lengths in mm.
         """
-        borders = self._borders()
-        if not len(borders):
-            return self
-        arcs = arcs[(arcs >= borders[0] - shift_mm) & (arcs <= borders[-1] + shift_mm)]
-        if not len(arcs):
-            return self
-        moves = np.arange(-shift_mm, shift_mm + _MOVE_STEP_MM / 2, _MOVE_STEP_MM)
-        places = borders[:, None] + moves[None]
-        ranks = np.array([run.rank for run in self.runs])
-        # Rootlets above each place, in those of a mean level.
-        in_view = max(int(np.count_nonzero((ranks >= 1) & (ranks <= last))), 1)
-        above = np.searchsorted(np.sort(arcs), places) * in_view / len(arcs)
-        sure = _completeness(arcs, borders, in_view)
-        costs = _GAP_WEIGHT * _density(places, arcs)
-        if ranks[-1] > last:
-            costs[-1] += sure * _BEYOND_COST * _filled(in_view - above[-1])
-        empty = sure * np.where(ranks[1:-1] == last, _LAST_EMPTY_COST, _EMPTY_COST)
-        moved = borders + moves[_cheapest(costs, moves, above, empty)]
-        starts = np.maximum.accumulate([self.runs[0].start, *moved])
+        starts = np.maximum.accumulate([self.runs[0].start, *borders])
         ends = [*starts[1:], max(self.runs[-1].end, starts[-1])]
         runs = [
             replace(run, start=float(a), end=float(b))
             for run, a, b in zip(self.runs, starts, ends, strict=True)
         ]
         return replace(self, runs=tuple(runs))
-
-    def _borders(self) -> np.ndarray:
-        return np.array([run.start for run in self.runs[1:]])
 
 
 def fit_level_field(ranks: np.ndarray, affine: np.ndarray) -> LevelField:
@@ -192,7 +140,7 @@ def fit_level_field(ranks: np.ndarray, affine: np.ndarray) -> LevelField:
     own = ranks[tuple(inside.T)]
     pieces = (arcs - arcs.min()) / BIN_MM
     size, classes = int(pieces.max()) + 1, np.arange(own.max() + 1)
-    counts = np.stack([_binned(pieces[own == rank] - 0.5, size) for rank in classes], axis=1)
+    counts = np.stack([binned(pieces[own == rank] - 0.5, size) for rank in classes], axis=1)
     costs = counts @ np.minimum(np.abs(classes[:, None] - classes[None]), _FARTHEST)
     fitted = _in_order(costs)
     edges = np.flatnonzero(np.r_[True, np.diff(fitted) != 0, True])
@@ -205,7 +153,7 @@ def fit_level_field(ranks: np.ndarray, affine: np.ndarray) -> LevelField:
     return LevelField(line, tuple(runs))
 
 
-def _binned(places: np.ndarray, size: int) -> np.ndarray:
+def binned(places: np.ndarray, size: int) -> np.ndarray:
     """Return how many places are at 0, 1, … (float, shape (size,)), each shared by the two next.
 
     Unlike those of a histogram, these counts change little when the places do.
@@ -254,87 +202,3 @@ def _in_order(costs: np.ndarray) -> np.ndarray:
         path[number] = state
         state = int(came_from[number, state])
     return path
-
-
-def _density(places: np.ndarray, arcs: np.ndarray) -> np.ndarray:
-    """Return the density of rootlets at places (any shape), 1 for the mean over their extent."""
-    low, high = arcs.min() - 5 * _DENSITY_MM, arcs.max() + 5 * _DENSITY_MM
-    knots = np.arange(low, high + _STEP_MM, _STEP_MM)
-    counts = _binned((arcs - low) / _STEP_MM, len(knots))
-    reach = np.arange(-5 * _DENSITY_MM, 5 * _DENSITY_MM + _STEP_MM / 2, _STEP_MM)
-    kernel = np.exp(-0.5 * (reach / _DENSITY_MM) ** 2)
-    smooth = np.convolve(counts, kernel / kernel.sum(), mode="same")
-    mean = len(arcs) * _STEP_MM / max(np.ptp(arcs), _STEP_MM)
-    return np.interp(places, knots, smooth / mean, left=0, right=0)
-
-
-def _filled(rootlets: np.ndarray) -> np.ndarray:
-    """Return how far rootlets, in those of a mean level, make a level (0 to 1): half are enough."""
-    return np.asarray(np.clip(rootlets / _HALF_A_LEVEL, 0, 1))
-
-
-def _completeness(arcs: np.ndarray, borders: np.ndarray, levels: int) -> float:
-    """Return 1 where rootlets are found beside every level in view, 0 where beside half or fewer.
-
-    Parameters
-    ----------
-    arcs : ndarray of float, shape (n,)
-        Arc lengths of the rootlets' voxels in mm.
-    borders : ndarray of float, shape (borders,)
-        Where the levels are located, in mm.
-    levels : int
-        Number of levels in view.
-    """
-    counts = np.bincount(np.searchsorted(borders, arcs), minlength=len(borders) + 1)
-    shares = np.sort(_filled(counts * levels / len(arcs)))[::-1]
-    return float(np.clip(2 * shares[:levels].mean() - 1, 0, 1))
-
-
-def _cheapest(
-    costs: np.ndarray, moves: np.ndarray, above: np.ndarray, empty: np.ndarray
-) -> np.ndarray:
-    """Return the move of each border (index, shape (borders,)) of the least total cost.
-
-    Parameters
-    ----------
-    costs : ndarray of float, shape (borders, moves)
-        What each border costs at each of its places.
-    moves : ndarray of float, shape (moves,)
-        In mm.
-    above : ndarray of float, shape (borders, moves)
-        Rootlets above each place, in those of a mean level.
-    empty : ndarray of float, shape (borders - 1,)
-        Cost of no rootlets between a border and the next.
-    """
-    apart = (moves[:, None] - moves[None]) ** 2 / (2 * _NEIGHBOUR_SD_MM**2)
-    links = [
-        apart + price * (1 - _filled(lower[None] - upper[:, None]))
-        for price, (upper, lower) in zip(empty, pairwise(above), strict=True)
-    ]
-    paths = []
-    for common in np.arange(moves[0], moves[-1] + _COMMON_STEP_MM / 2, _COMMON_STEP_MM):
-        alone = costs + (moves - common) ** 2 / (2 * _ALONE_SD_MM**2)
-        cost, path = _path(alone, links)
-        paths.append((cost + 2 * np.log1p((common / _COMMON_MM) ** 2), path))
-    return min(paths, key=itemgetter(0))[1]
-
-
-def _path(costs: np.ndarray, links: Sequence[np.ndarray]) -> tuple[float, np.ndarray]:
-    """Return the least cost of a path through places, and its places (index, shape (steps,)).
-
-    Parameters
-    ----------
-    costs : ndarray of float, shape (steps, places)
-        What each place costs at each step.
-    links : sequence of ndarray of float, shape (places, places)
-        What it costs to go from one place to another, between each step and the next.
-    """
-    total, came_from = costs[0], []
-    for cost, link in zip(costs[1:], links, strict=True):
-        ways = total[:, None] + link
-        came_from.append(ways.argmin(axis=0))
-        total = ways.min(axis=0) + cost
-    path = [int(total.argmin())]
-    for table in reversed(came_from):
-        path.append(int(table[path[-1]]))
-    return float(total.min()), np.array(path[::-1])

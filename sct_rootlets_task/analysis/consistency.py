@@ -20,7 +20,7 @@ from sct_rootlets_task.analysis.bundles import (
 )
 from sct_rootlets_task.analysis.centreline import line_through_rootlets
 from sct_rootlets_task.analysis.geometry import to_world, voxel_volume
-from sct_rootlets_task.analysis.level_fit import MARGIN, fit_levels
+from sct_rootlets_task.analysis.level_fit import MARGIN, fit_levels, vote_costs
 from sct_rootlets_task.postprocess import SPECK_MM3, HookContext
 from sct_rootlets_task.voxels import connected, voxels_of
 
@@ -284,10 +284,12 @@ def _ordered(labels: np.ndarray, context: HookContext) -> np.ndarray:
     bundles = find_bundles(labels, context.affine)
     if len(bundles.items) < _FEWEST_PIECES:
         return labels
-    return bundles.paint(decide_levels(bundles, context.levels))
+    return bundles.paint(decide_levels(bundles, context.levels, context.level_weight))
 
 
-def decide_levels(bundles: Bundles, levels: tuple[int, ...]) -> tuple[int, ...]:
+def decide_levels(
+    bundles: Bundles, levels: tuple[int, ...], level_weight: float = 1.0
+) -> tuple[int, ...]:
     """Return the level of each bundle after the certain changes of the global fit (0: removed).
 
     Parameters
@@ -296,8 +298,12 @@ def decide_levels(bundles: Bundles, levels: tuple[int, ...]) -> tuple[int, ...]:
         The bundles.
     levels : tuple of int
         Levels of the task, ascending.
+    level_weight : float
+        How many times as much as usual another level than its own costs a bundle.
     """
-    fit = fit_levels(bundles.items, levels)
+    votes = vote_costs(bundles.items, levels)
+    votes *= level_weight
+    fit = fit_levels(bundles.items, levels, evidence=votes)
     decided = []
     for bundle in bundles.items:
         column = levels.index(bundle.level) if bundle.level in levels else len(levels)
