@@ -116,6 +116,28 @@ class Segmentation:
     located: np.ndarray | None = None
 
 
+@dataclass(frozen=True, eq=False)
+class Found:
+    """What the networks find in an image.
+
+    Parameters
+    ----------
+    classes : ndarray of uint8, shape (i, j, k)
+        Class of the model at each voxel of the input's grid.
+    canal : Canal or None
+        The spinal canal; None where no locator is run.
+    tiles : tuple of (int, int)
+        Tiles of the network that were run, and tiles there are.
+    seconds : dict of str to float
+        Wall time of each stage.
+    """
+
+    classes: np.ndarray
+    canal: Canal | None
+    tiles: tuple[int, int]
+    seconds: dict[str, float]
+
+
 class Segmenter:
     """A task's model, loaded once, for any number of images.
 
@@ -186,18 +208,14 @@ class Segmenter:
         Segmentation
             Every value of its labels is 0 or one of the task's levels.
         """
-        seconds: dict[str, float] = {}
-        with _timed(seconds, "locator"):
-            canal = self._canal(image)
-            near = self._search_region(canal, image)
-        with _timed(seconds, "network"):
-            classes, tiles = self._classes(image, canal, near)
-        seconds["tiles"] = self.network.tile_seconds
+        found = self.find(image)
+        seconds = found.seconds
         with _timed(seconds, "levels"):
-            told = self._levels_of(classes, canal, image)
+            told = self._levels_of(found, image)
             labels = told.labels
         with _timed(seconds, "post-processing"):
-            steps = [Step("classes without an expected level", _changed(classes > 0, labels > 0))]
+            lost = _changed(found.classes > 0, labels > 0)
+            steps = [Step("classes without an expected level", lost)]
             context = self._context(image)
             for name, step in self._steps():
                 before, labels = labels, step(labels, context)
@@ -209,8 +227,25 @@ class Segmenter:
             warnings.append(
                 f"no rootlets of the levels {self.task.level_names} were found in this image."
             )
-        located = self._independent_levels(canal)
-        return Segmentation(labels, tuple(steps), seconds, tiles, tuple(warnings), located)
+        located = self._independent_levels(found.canal)
+        return Segmentation(labels, tuple(steps), seconds, found.tiles, tuple(warnings), located)
+
+    def find(self, image: InputImage) -> Found:
+        """Run the networks on an image, without telling levels.
+
+        Parameters
+        ----------
+        image : InputImage
+            A checked 3-D image of any orientation.
+        """
+        seconds: dict[str, float] = {}
+        with _timed(seconds, "locator"):
+            canal = self._canal(image)
+            near = self._search_region(canal, image)
+        with _timed(seconds, "network"):
+            classes, tiles = self._classes(image, canal, near)
+        seconds["tiles"] = self.network.tile_seconds
+        return Found(classes, canal, tiles, seconds)
 
     def _canal(self, image: InputImage) -> Canal | None:
         """Return the canal as the locator sees it, in order from head to tail."""
@@ -276,15 +311,16 @@ class Segmenter:
             if level in self.task.levels and volumes[index] >= _SURE_MM3
         ]
 
-    def _levels_of(self, classes: np.ndarray, canal: Canal | None, image: InputImage) -> ToldLevels:
-        if self._locator is None or canal is None or not isinstance(self._source, lv.ByLocator):
-            return ToldLevels(lv.relabel(classes, self._levels))
+    def _levels_of(self, found: Found, image: InputImage) -> ToldLevels:
+        source, canal = self._source, found.canal
+        if self._locator is None or canal is None or not isinstance(source, lv.ByLocator):
+            return ToldLevels(lv.relabel(found.classes, self._levels))
         return levels_beside_canal(
-            classes > 0,
+            found.classes > 0,
             canal,
             image.affine,
             classes=self._locator.folder.classes,
-            source=self._source,
+            source=source,
             expected=self.task.levels,
         )
 

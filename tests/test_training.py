@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import fields, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 
 from fake_network import Loader
+from sct_rootlets_task.analysis import borders
 from sct_rootlets_task.network.loading import Options, load_network
 from sct_rootlets_task.network.model_folder import read_model_folder
-from training import evaluate, limits, train, trainer
+from training import choices, evaluate, limits, train, trainer
 from training.artefacts import FAMILIES, SHORT_MM, VISIBLE, Artist
 from training.average import average
 from training.cases import LOCATOR, SPINE_MM, STARTER, Case, CaseMaker, Recipe, _visible
@@ -683,7 +684,8 @@ def test_cases_whose_rootlets_drown_in_noise_count_in_their_family_but_not_among
             "errors": evaluate.LevelErrors(steps, along, 1.0),
             "errors of a part": evaluate.LevelErrors(steps + 1, along[:0], number / 20),
             **dict.fromkeys((*names, *near), number / 10),
-        }
+            "wrong": number % 3 == 0, "warned": number % 2 == 0,
+        }  # fmt: skip
 
     monkeypatch.setattr(evaluate, "_synthetic_case", one)
     judge = evaluate.Judge(Path(), Path(), evaluate.ByLocator())
@@ -699,9 +701,8 @@ def test_cases_whose_rootlets_drown_in_noise_count_in_their_family_but_not_among
     assert rows["free"]["binary Dice"] == pytest.approx(last / 10 + len(families) / 20)
     assert rows["free, clear"]["binary Dice"] == pytest.approx((last + len(families)) / 10)
     assert rows["all"]["level error of a part, mean"] == pytest.approx(1.5)
-    assert rows["all"]["cases with wrong levels"] == sum(
-        n / 10 < evaluate.MOSTLY for n in range(10)
-    )
+    counts = ("cases with wrong levels", "of these without a warning", "cases with a warning")
+    assert [rows["all"][name] for name in counts] == [4, 2, 5]
     assert rows["free, clear"]["canal of a part found"] == pytest.approx(
         (last + len(families)) / 20
     )
@@ -712,12 +713,44 @@ def test_cases_whose_rootlets_drown_in_noise_count_in_their_family_but_not_among
 def test_a_short_field_of_view_lies_where_levels_are(number: int, first: int, end: int) -> None:
     classes = np.zeros((4, 4, 232), np.uint8)
     classes[2, 2, first:end] = 5
-    window = evaluate._short_window(classes, number)
+    window = evaluate.short_window(classes, number)
     low, high = (limit / evaluate.WHOLE.voxel_mm for limit in evaluate.SHORT_MM)
     assert 0 <= window.start < window.stop <= 232
     assert low - 1 <= window.stop - window.start <= high + 1
-    assert window == evaluate._short_window(classes, number)
+    assert window == evaluate.short_window(classes, number)
     assert (classes[:, :, window] == 5).any()
     if end - first > high:
         assert window.start >= first - 10
         assert window.stop <= end + 10
+
+
+def test_each_choice_changes_something_there_is() -> None:
+    known = {field.name for field in fields(evaluate.ByLocator)}
+    assert known >= choices.SOURCE
+    changed = [name for change in choices.CHOICES.values() for name in change]
+    assert all(name in choices.SOURCE or hasattr(borders, name) for name in changed)
+    assert next(iter(choices.CHOICES.values())) == {}
+
+
+def test_a_choice_does_not_outlive_its_case() -> None:
+    before = borders.LONGEST_MM
+    with choices._constants({"LONGEST_MM": 3.0}):
+        assert borders.LONGEST_MM == 3.0
+    assert before == borders.LONGEST_MM
+
+
+def test_the_figures_of_choices_are_over_the_cases_with_rootlets() -> None:
+    cases = [
+        [{"choice": name, "right": right, "warned": warned} for name in ("one", "other")]
+        for right, warned in ((1.0, False), (0.0, True), (0.5, False), (None, True))
+    ]
+    one, other = choices.summary(cases)
+    assert list(one.values()) == ["one", 3, 50.0, 2, 1, 1]
+    assert list(other.values())[1:] == list(one.values())[1:]
+
+
+def test_the_cases_of_choices_are_others_than_those_of_the_evaluation() -> None:
+    chosen = choices.seeds(350)
+    assert len(set(chosen)) == 350
+    assert choices.seeds(70)[-1] == (9600, 9)
+    assert evaluate.SEED not in {seed for seed, _ in chosen}

@@ -155,9 +155,9 @@ def synthetic(judge: Judge, n: int, processes: int = 1) -> Iterator[Row]:
                     "midpoint error mm",
                 )
             },
-            "cases with wrong levels": sum(
-                row["right level"] is not None and row["right level"] < MOSTLY for row in chosen
-            ),
+            "cases with wrong levels": sum(row["wrong"] for row in chosen),
+            "of these without a warning": sum(row["wrong"] > row["warned"] for row in chosen),
+            "cases with a warning": sum(row["warned"] for row in chosen),
             "level error, mean": _mean(steps),
             "along the cord, mean": _mean(along),
             "along the cord, 95 %": float(np.percentile(along, 95)) if along.size else None,
@@ -194,10 +194,12 @@ def _synthetic_case(judge: Judge, number: int) -> Row:
     case = CaseMaker(starter_groups(worlds_of(judge.data)), WHOLE, (SEED, number)).make(family)
     levels = case.levels.numpy().transpose(2, 1, 0)
     image = in_memory(case.image.numpy().transpose(2, 1, 0), WHOLE.voxel_mm)
-    labels = judge.segment(image)
+    segmentation = judge.segmenter.segment(image)
+    labels = segmentation.labels
+    right = _mean(labels[levels * labels > 0] == levels[levels * labels > 0])
     found = {a.level: a for a in compare(labels, levels, image.affine)}
     classes = case.classes.numpy().T
-    window = _short_window(classes, number)
+    window = short_window(classes, number)
     part = in_memory(image.data[:, :, window], WHOLE.voxel_mm)
     return {
         "family": family, "contrast to noise": case.contrast_to_noise,
@@ -206,13 +208,14 @@ def _synthetic_case(judge: Judge, number: int) -> Row:
         "midpoint error mm": found[MEAN].midpoint_error_mm,
         "errors": level_errors(judge.locate(image), classes, image.affine),
         "errors of a part": level_errors(judge.locate(part), classes[:, :, window], part.affine),
-        "right level": _mean(labels[levels * labels > 0] == levels[levels * labels > 0]),
+        "right level": right, "wrong": right is not None and right < MOSTLY,
+        "warned": bool(segmentation.warnings),
         "found within a voxel": _near_share(levels > 0, labels > 0),
         "true within a voxel": _near_share(labels > 0, levels > 0),
     }  # fmt: skip
 
 
-def _short_window(classes: np.ndarray, number: int) -> slice:
+def short_window(classes: np.ndarray, number: int) -> slice:
     """Return slices of a short field of view within the levels' canal, give or take 10 slices.
 
     Parameters

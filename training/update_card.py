@@ -48,6 +48,8 @@ def figures(results: dict[str, list[Entry]]) -> Iterator[Entry]:
             "macro Dice",
             "right level",
             "cases with wrong levels",
+            "of these without a warning",
+            "cases with a warning",
             "level error, mean",
             "along the cord, mean",
             "along the cord, 95 %",
