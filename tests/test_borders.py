@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -135,8 +137,25 @@ def test_the_rootlets_of_two_levels_are_not_those_of_one(monkeypatch: pytest.Mon
         return set(placed.field.rank_at(arcs[-200:]))
 
     assert levels_of_t1() == {EIGHT - 1, EIGHT}
-    monkeypatch.setattr(borders, "LONGEST_MM", np.inf)
+    monkeypatch.setattr(borders, "_LONG_COST", 0.0)
     assert levels_of_t1() == {EIGHT}, "what it is for"
+
+
+def test_a_first_level_without_an_end_in_view_has_no_rootlets_of_two(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    edges = [40.0, 73.0, 88.0, 103.0, 118.0, 125.0]  # the first one holds two bundles
+    runs = tuple(Run(rank, a, b, 1.0) for rank, (a, b) in enumerate(pairwise(edges), 3))
+    arcs = bundles([0, 100, 100, 100, 100, 100])
+    middles = np.mean(arcs.reshape(5, -1), axis=1)
+
+    def ranks() -> list[int]:
+        placed = between_rootlets(LevelField(LINE, runs), arcs, shift_mm=20.0, last=EIGHT)
+        return [int(rank) for rank in placed.field.rank_at(middles)]
+
+    assert ranks() == [3, 4, 5, 6, 7]
+    monkeypatch.setattr(borders, "_LONG_COST", 0.0)
+    assert ranks() == [3, 3, 4, 5, 6], "what it is for"
 
 
 def test_the_farther_off_levels_are_located_the_less_certain_they_are() -> None:

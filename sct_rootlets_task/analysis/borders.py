@@ -76,7 +76,7 @@ def between_rootlets(
     level cost nothing, since those of C1 may be seen there.
 
     Rootlets that no border can reach do not count, so it does not matter how far above and below
-    rootlets were looked for.
+    rootlets were looked for; but for those of a first or last level whose own end is not in view.
 
     Parameters
     ----------
@@ -92,11 +92,12 @@ def between_rootlets(
     borders = field.borders
     if not len(borders):
         return Placement(field)
-    arcs = arcs[(arcs >= borders[0] - shift_mm) & (arcs <= borders[-1] + shift_mm)]
+    ranks = np.array([run.rank for run in field.runs])
+    above, below = (shift_mm + LONGEST_MM * (1 <= ranks[end] <= last) for end in (0, -1))
+    arcs = arcs[(arcs >= borders[0] - above) & (arcs <= borders[-1] + below)]
     if not len(arcs):
         return Placement(field)
     moves = np.arange(-shift_mm, shift_mm + _MOVE_STEP_MM / 2, _MOVE_STEP_MM)
-    ranks = np.array([run.rank for run in field.runs])
     rootlets = _Rootlets.of(arcs, ranks, last)
     ways = sorted(_ways(rootlets, borders, ranks, moves, last), key=itemgetter(0))
     moved = [np.maximum.accumulate(borders + move) for _, move in ways]
