@@ -45,7 +45,7 @@ browser:
 
 $(VENV)/.demo: setup.cfg constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(PIP) --editable '.[qc]'
+	$(PIP) --no-compile --editable '.[qc]'
 	touch $@
 
 $(VENV)/.test: setup.cfg constraints.txt

@@ -511,6 +511,27 @@ def test_a_sidecar_tells_the_model_and_that_it_stood_in_for_another(tmp_path: Pa
     assert sidecar["Notice"] in sheet_of(page)
 
 
+def test_what_the_run_doubted_stands_among_the_flags(tmp_path: Path) -> None:
+    image, segmentation = write_case(tmp_path)
+    of_image = load_scene(image, segmentation).source.warnings
+    doubt = "levels one higher or lower are nearly as likely here."
+    content = {"Warnings": [*of_image, doubt, 7]}
+    (tmp_path / "sub-01_T2w_rootlets.json").write_text(json.dumps(content))
+    page = add_entry(tmp_path / "qc", image, segmentation)
+    (row,) = rows_of(tmp_path / "qc")
+    assert row["data-flags"] == "doubt"
+    assert row["data-warnings"] == "1", "'Flagged only' shows it"
+    assert sheet_of(page).count(doubt) == 1
+
+
+@pytest.mark.parametrize("texts", [None, "words", {"a": 1}])
+def test_a_sidecar_of_another_program_is_no_doubt(tmp_path: Path, texts: object) -> None:
+    image, segmentation = write_case(tmp_path)
+    (tmp_path / "sub-01_T2w_rootlets.json").write_text(json.dumps({"Warnings": texts}))
+    add_entry(tmp_path / "qc", image, segmentation)
+    assert rows_of(tmp_path / "qc")[0]["data-flags"] == ""
+
+
 def test_names_are_data_and_never_markup(tmp_path: Path) -> None:
     image, segmentation = write_case(tmp_path)
     flag = {"code": HOSTILE, "text": HOSTILE, "source": HOSTILE, "value": HOSTILE, "level": 3}

@@ -193,8 +193,18 @@ def _data(scene: Scene, name: str, segmentation: Path, details: Details) -> dict
         "found": [{"level": v, "name": label_name(v)} for v in scene.levels],
         "missing": [{"level": v, "name": label_name(v)} for v in missing],
         "levels": level_rows(scene, details.levels),
-        "flags": [flag_of(flag) for flag in details.flags],
+        "flags": [flag_of(flag) for flag in (*_doubts(sidecar, source.warnings), *details.flags)],
     }
+
+
+def _doubts(sidecar: Mapping[str, Any], known: Sequence[str]) -> list[dict[str, str]]:
+    """Return the warnings of the run that are not about the image alone, as flags."""
+    texts = sidecar.get("Warnings")
+    return [
+        {"code": "doubt", "text": text, "severity": "warning"}
+        for text in (texts if isinstance(texts, list) else ())
+        if isinstance(text, str) and text not in known
+    ]
 
 
 def _sidecar_of(segmentation: Path) -> dict[str, Any]:
