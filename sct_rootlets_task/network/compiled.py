@@ -168,8 +168,10 @@ def _is_whole(content: mmap.mmap) -> bool:
 
 def _keep(network: Any, path: Path) -> None:
     """Write a compiled network, and remove those not used for a long time."""
-    if (content := _mapped(path)) is not None and _is_whole(content):
-        return  # another process was faster, and a third one may have mapped it
+    if (content := _mapped(path)) is not None:
+        with content:
+            if _is_whole(content):
+                return  # another process was faster, and a third one may have mapped it
     blob = network.export_model().getbuffer()
     try:
         with atomic_output(path) as temporary, temporary.open("wb") as stream:
