@@ -96,6 +96,17 @@ def test_a_damaged_file_is_replaced(
     assert len(builds) == 2, "what was made anew is recalled"
 
 
+def test_a_damaged_file_is_gone_even_where_the_network_is_ready_soon(
+    folder: ModelFolder, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logits(folder, cache)
+    (path,) = cache.iterdir()
+    path.write_bytes(path.read_bytes()[1:])
+    monkeypatch.setattr(compiled, "WORTHWHILE_S", math.inf)
+    logits(folder, cache)
+    assert not path.exists()
+
+
 def test_everything_that_matters_is_in_the_name(tmp_path: Path) -> None:
     import openvino
 

@@ -133,21 +133,27 @@ def _recalled(path: Path, options: Mapping[str, str | int], core: Any) -> Compil
     if (content := _mapped(path)) is None:
         return None
     if not _is_whole(content):
-        logger.info("%s is damaged; the network is compiled anew.", path)
+        content.close()
+        _give_up(path, "is damaged")
         return None
     blob = np.frombuffer(content, dtype=np.uint8)[:-_DIGEST_BYTES]
     try:
         network = core.import_model(Tensor(blob, shared_memory=True), "CPU", dict(options))
     except RuntimeError as error:
-        logger.info("OpenVINO does not take %s (%s); the network is compiled anew.", path, error)
-        with contextlib.suppress(OSError):
-            path.unlink()
+        _give_up(path, f"is not taken by OpenVINO ({error})")
         return None
     if hasattr(mmap, "MADV_DONTNEED"):  # not on Windows
         content.madvise(mmap.MADV_DONTNEED)
     with contextlib.suppress(OSError):
         path.touch()  # used last
     return Compiled(network, blob)
+
+
+def _give_up(path: Path, why: str) -> None:
+    """Remove a file that no process can use, even if no better one is kept."""
+    logger.info("%s %s; the network is compiled anew.", path, why)
+    with contextlib.suppress(OSError):
+        path.unlink()
 
 
 def _mapped(path: Path) -> mmap.mmap | None:
