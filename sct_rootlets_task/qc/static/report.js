@@ -95,7 +95,8 @@ const QC = (() => {
       : "";
     const shown = visible().length;
     const part = shown < rows.length ? `${shown} of ` : "";
-    element("tally").textContent = `${part}${rows.length} images · ${rated} rated${lost}`;
+    const images = rows.length === 1 ? "1 image" : `${rows.length} images`;
+    element("tally").textContent = `${part}${images} · ${rated} rated${lost}`;
   }
 
   /* The list */
