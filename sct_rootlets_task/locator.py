@@ -323,7 +323,7 @@ def levels_beside_canal(
     :func:`~sct_rootlets_task.analysis.consistency.follow_bundles`.
 
     A warning says so where little of the canal is in view, where another place of the borders is
-    nearly as likely (:data:`SURE_NATS`), and where levels are far from those located
+    not much less likely (:data:`SURE_NATS`), and where levels are far from those located
     (:func:`disagreement`).
 
     Parameters
@@ -378,12 +378,12 @@ def levels_beside_canal(
 
 
 def _ambiguity(margin: float) -> tuple[str, ...]:
-    """Say so where other levels are nearly as likely."""
+    """Say so where other levels may be right as well."""
     if margin >= SURE_NATS:
         return ()
     return (
-        "levels one higher or lower, of all rootlets or of many, are nearly as likely here "
-        f"(1 to {np.exp(margin):.1f}). Compare them with the discs: 'sct_rootlets check -discs'.",
+        "levels one higher or lower, of all rootlets or of many, may be right as well (odds of 1 "
+        f"to {np.exp(margin):.1f}). Compare them with the discs: 'sct_rootlets check -discs'.",
     )
 
 

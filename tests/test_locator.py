@@ -147,7 +147,7 @@ def test_levels_that_might_as_well_be_others_come_with_a_warning() -> None:
 
     clear, doubtful = [slice(39, 45), slice(27, 33), slice(15, 21)], [slice(33, 39), slice(21, 27)]
     certain, uncertain = (
-        [text for text in warnings(rows) if "nearly as likely" in text]
+        [text for text in warnings(rows) if "may be right as well" in text]
         for rows in (clear, doubtful)
     )
     assert not certain

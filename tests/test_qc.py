@@ -514,7 +514,7 @@ def test_a_sidecar_tells_the_model_and_that_it_stood_in_for_another(tmp_path: Pa
 def test_what_the_run_doubted_stands_among_the_flags(tmp_path: Path) -> None:
     image, segmentation = write_case(tmp_path)
     of_image = load_scene(image, segmentation).source.warnings
-    doubt = "levels one higher or lower are nearly as likely here."
+    doubt = "levels one higher or lower may be right as well."
     content = {"Warnings": [*of_image, doubt, 7]}
     (tmp_path / "sub-01_T2w_rootlets.json").write_text(json.dumps(content))
     page = add_entry(tmp_path / "qc", image, segmentation)

@@ -9,6 +9,7 @@ import pytest
 
 pytest.importorskip("torch", reason="the tiny model is written with torch")
 
+from sct_rootlets_task.network import tiled
 from sct_rootlets_task.network.model_folder import ModelFolder, read_model_folder
 from sct_rootlets_task.network.tiled import CLEAR, TiledNetwork, _Run, _Seen
 from tiny_model import write_model
@@ -63,9 +64,13 @@ def scene() -> tuple[np.ndarray, np.ndarray]:
     return volume, near
 
 
+@pytest.mark.parametrize("held", [0, tiled.HELD_BYTES])
 @pytest.mark.parametrize("quarrel", [0.0, 3.0, 7.0])
 @pytest.mark.parametrize("folds", [1, 2])
-def test_the_labels_are_those_of_all_tiles(folder: ModelFolder, quarrel: float, folds: int) -> None:
+def test_the_labels_are_those_of_all_tiles(
+    folder: ModelFolder, quarrel: float, folds: int, held: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tiled, "HELD_BYTES", held)
     volume, near = scene()
     engines = [Quarrelsome(quarrel, 4.0 + fold) for fold in range(folds)]
     network = TiledNetwork(folder, engines)
@@ -118,6 +123,20 @@ def whole_run(seen: _Seen, ahead: np.ndarray, weight: float) -> _Run:
     return _Run(np.arange(len(ahead), dtype=np.int32), weights, [logits.astype(np.float32)])
 
 
+@pytest.fixture
+def little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forget what can be forgotten, however little it is."""
+    monkeypatch.setattr(tiled, "HELD_BYTES", 0)
+
+
+def test_nothing_is_forgotten_while_it_is_little() -> None:
+    seen = line_of_voxels(9)
+    seen.add(0, whole_run(seen, np.full(9, 2 * CLEAR), 1.0))
+    seen.forget(np.zeros(9))
+    assert len(seen.runs[0].rows) == 9
+
+
+@pytest.mark.usefixtures("little_memory")
 def test_logits_are_kept_where_they_can_still_matter() -> None:
     seen, doubt = line_of_voxels(9), np.full(9, 2.0)
     ahead = np.full(9, CLEAR + 2.5)
@@ -131,6 +150,7 @@ def test_logits_are_kept_where_they_can_still_matter() -> None:
     assert not len(seen.runs[0].rows)
 
 
+@pytest.mark.usefixtures("little_memory")
 def test_a_label_where_logits_were_forgotten_is_told_all_the_same() -> None:
     seen = line_of_voxels(5)
     seen.add(0, whole_run(seen, np.full(5, 2 * CLEAR), 1.0))

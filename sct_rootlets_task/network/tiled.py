@@ -26,6 +26,8 @@ logger = logging.getLogger(__name__)
 
 CLEAR = 4.0
 """Logits by which the background is ahead where rounding the sums cannot make it a label."""
+HELD_BYTES = 2**25
+"""Memory for the tiles' logits from which on those that cannot matter are looked for."""
 
 Progress = Callable[[Iterable[Any], int], Iterable[Any]]
 
@@ -219,16 +221,18 @@ class _Seen:
         return _margins(self._total[:, run.rows]) / self._weight[run.rows]
 
     def forget(self, doubt: np.ndarray) -> None:
-        """Drop the tiles' logits where they cannot matter any more, to save memory.
+        """Drop the tiles' logits where they cannot matter any more, if they are many.
 
         That is where the background is and stays ahead by :data:`CLEAR` logits, at a voxel and at
-        all of its neighbours.
+        all of its neighbours. Nothing is dropped below :data:`HELD_BYTES`, to save time.
 
         Parameters
         ----------
         doubt : ndarray of float32, shape (n,)
             Logits by which the tiles that are missing can change the average of each voxel.
         """
+        if sum(run.bytes for run in self.runs.values()) < HELD_BYTES:
+            return
         doubtful = self._ahead() < (CLEAR + doubt) * self._weight
         kept = self._with_neighbours(doubtful)
         self._forgotten |= ~kept
@@ -313,6 +317,11 @@ class _Run:
     rows: np.ndarray
     weights: np.ndarray
     folds: list[np.ndarray]
+
+    @property
+    def bytes(self) -> int:
+        """Memory that it takes."""
+        return sum(array.nbytes for array in (self.rows, self.weights, *self.folds))
 
 
 def _inside_tile(
