@@ -168,7 +168,7 @@ def test_the_farther_off_levels_are_located_the_less_certain_they_are() -> None:
     assert margins[-1] < 0.5
 
 
-def test_rootlets_without_gaps_leave_little_certain() -> None:
+def test_rootlets_without_gaps_leave_less_certain() -> None:
     gaps, none = bundles([100] * EIGHT), np.linspace(32, 148, 100 * EIGHT)
     sure, unsure = (
         between_rootlets(neck(0.0), arcs, shift_mm=20.0, last=EIGHT).margin for arcs in (gaps, none)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sct_rootlets_task.analysis.canal import LevelField, fit_level_field
+from sct_rootlets_task.analysis.canal import fit_level_field
 from sct_rootlets_task.errors import ImageError
 from volumes import affine_of
 
@@ -21,10 +21,6 @@ def ranks() -> np.ndarray:
     return field
 
 
-def borders_of(field: LevelField) -> list[float]:
-    return [run.start for run in field.runs[1:]]
-
-
 @pytest.mark.parametrize("axcodes", ["RAS", "LPS"])
 def test_borders_are_found_where_the_classes_change(axcodes: str) -> None:
     field = (
@@ -33,7 +29,7 @@ def test_borders_are_found_where_the_classes_change(axcodes: str) -> None:
         else fit_level_field(ranks()[::-1, ::-1], affine_of(axcodes))
     )
     assert [run.rank for run in field.runs] == [0, 1, 2, 3]
-    assert np.allclose(borders_of(field), [29.5, 59.5, 89.5], atol=0.1)  # of voxels' middles
+    assert np.allclose(field.borders, [29.5, 59.5, 89.5], atol=0.1)  # of voxels' middles
 
 
 def test_a_level_that_is_not_there_is_left_out() -> None:
@@ -48,7 +44,7 @@ def test_wrong_voxels_move_no_border_and_lower_the_agreement(share: float) -> No
     wrong = (values >= 0) & (rng.random(SHAPE) < share)
     values[wrong] = rng.integers(0, 4, wrong.sum())
     field = fit_level_field(values, affine_of("RAS"))
-    assert np.allclose(borders_of(field), [30, 60, 90], atol=2)
+    assert np.allclose(field.borders, [30, 60, 90], atol=2)
     assert all(run.agreement == pytest.approx(1 - 0.75 * share, abs=0.08) for run in field.runs)
 
 
@@ -72,7 +68,7 @@ def test_a_few_voxels_fewer_hardly_move_a_border(count: int) -> None:
 def test_the_first_level_keeps_the_lower_share_of_its_length(share: float, border: float) -> None:
     field = fit_level_field(ranks(), affine_of("RAS"))
     cut = field.first_cut_to(share)
-    assert borders_of(cut) == pytest.approx([border, 59.5, 89.5], abs=0.1)
+    assert cut.borders == pytest.approx([border, 59.5, 89.5], abs=0.1)
     assert cut.runs[0].end == cut.runs[1].start
     assert cut.runs[2:] == field.runs[2:]
 

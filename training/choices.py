@@ -26,13 +26,13 @@ from sct_rootlets_task.locator import ToldLevels, levels_beside_canal
 from sct_rootlets_task.network.model_folder import read_model_folder
 from sct_rootlets_task.postprocess import HookContext
 from sct_rootlets_task.tasks import BUNDLED, find_task
-from training.artefacts import FAMILIES
 from training.cases import WHOLE, CaseMaker, starter_groups
 from training.evaluate import (
     LEVELS,
     MOSTLY,
     Judge,
     as_table,
+    family_of,
     in_memory,
     short_window,
     use_one_thread,
@@ -112,8 +112,7 @@ def tell(data: Path, short: bool, seed: tuple[int, int]) -> list[Row]:
         Of the case.
     """
     judge, number = _judge(data), seed[1]
-    family = list(FAMILIES)[number % len(FAMILIES)]
-    case = CaseMaker(starter_groups(worlds_of(data)), WHOLE, seed).make(family)
+    case = CaseMaker(starter_groups(worlds_of(data)), WHOLE, seed).make(family_of(number))
     truth = case.levels.numpy().transpose(2, 1, 0)
     voxels = case.image.numpy().transpose(2, 1, 0)
     if short:

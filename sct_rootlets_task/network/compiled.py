@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 WORTHWHILE_S = 0.5
 """A network that is built and compiled in less time is not kept."""
 KEPT = 4
-"""Files in the folder, those used last; one takes about 1.5 times the network's weights."""
+"""Files that stay in the folder, those used last; one takes 1.5 times the network's weights."""
 IN_USE_S = 24 * 60 * 60.0
 """A file used within this time may still be mapped by another process, and is not removed."""
 _SUFFIX = ".compiled"
