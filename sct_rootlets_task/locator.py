@@ -382,7 +382,7 @@ def _ambiguity(margin: float) -> tuple[str, ...]:
     if margin >= SURE_NATS:
         return ()
     return (
-        "levels one higher or lower, of all rootlets or of many, may be right as well (odds of 1 "
+        "levels one higher or lower, all of them or half, may be right as well (odds of 1 "
         f"to {np.exp(margin):.1f}). Compare them with the discs: 'sct_rootlets check -discs'.",
     )
 

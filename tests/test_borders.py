@@ -176,6 +176,14 @@ def test_rootlets_without_gaps_leave_less_certain() -> None:
     assert sure > unsure
 
 
+def test_a_level_of_few_rootlets_counts_as_much_as_any_other() -> None:
+    sizes = [200, 200, *[20] * 6]
+    lower = np.arange(sum(sizes)) >= 400
+    arcs = bundles(sizes) + 9 * lower  # by more than half a level: one more or one less
+    assert between_rootlets(neck(0.0), arcs, shift_mm=20.0, last=EIGHT).margin < 1
+    assert between_rootlets(neck(0.0), arcs[~lower], shift_mm=20.0, last=EIGHT).margin > 2
+
+
 def test_without_a_choice_all_is_certain() -> None:
     field = four_stretches()
     assert between_rootlets(field, np.array([]), shift_mm=10, last=LAST).margin == np.inf

@@ -16,7 +16,8 @@ import numpy as np
 from sct_rootlets_task.analysis.canal import LevelField, binned
 
 ANOTHER_WAY = 0.5
-"""Levels by which rootlets are told differently in the mean, for a way to be another one."""
+"""Levels by which the rootlets of half the levels are told differently, in the mean of each, for a
+way to be another one."""
 LONGEST_MM = 17.0
 """Rootlets of one level reach over no more of the cord, a tenth of them left out. The number, like
 the costs below, was chosen on synthetic cases: ``training/choices.py``."""
@@ -48,8 +49,9 @@ class Placement:
     field : LevelField
         The levels along the canal.
     margin : float
-        How much more another way would cost, in nats: the best of those that tell rootlets
-        :data:`ANOTHER_WAY` of a level differently, or more, in the mean. 0 for as good a way,
+        How much more another way would cost, in nats: the best of those that tell the rootlets of
+        half the levels, or more, :data:`ANOTHER_WAY` of a level differently, or more, in the mean.
+        A level counts as much as any other, however few rootlets it shows. 0 for as good a way,
         infinite if there is none.
     """
 
@@ -106,9 +108,15 @@ def between_rootlets(
     another = [
         cost - ways[0][0]
         for (cost, _), levels in zip(ways, told, strict=True)
-        if abs(np.mean(levels - told[0])) >= ANOTHER_WAY
+        if _differ(told[0], levels)
     ]
     return Placement(field.with_borders(moved[0]), min(another, default=np.inf))
+
+
+def _differ(some: np.ndarray, others: np.ndarray) -> bool:
+    """Tell whether half the levels' rootlets are told differently (ranks of rootlets, (n,))."""
+    apart = [abs(np.mean(others[some == rank] - rank)) for rank in np.unique(some)]
+    return bool(np.mean(np.array(apart) >= ANOTHER_WAY) >= 0.5)
 
 
 @dataclass(frozen=True, eq=False)
