@@ -114,7 +114,10 @@ def between_rootlets(
 
 
 def _differ(some: np.ndarray, others: np.ndarray) -> bool:
-    """Tell whether half the levels' rootlets are told differently (ranks of rootlets, (n,))."""
+    """Tell whether half the levels' rootlets are told differently (ranks of rootlets, (n,)).
+
+    What lies above the first level, or below the last, counts as a level where it has rootlets.
+    """
     apart = [abs(np.mean(others[some == rank] - rank)) for rank in np.unique(some)]
     return bool(np.mean(np.array(apart) >= ANOTHER_WAY) >= 0.5)
 
