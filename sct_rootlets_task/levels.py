@@ -125,6 +125,9 @@ class ByLocator:
     grain_mm : float or None
         Voxel size to which images are averaged for the locator, that of the images it learnt from;
         None leaves them as they are.
+    continued_mm : float
+        How far the image is continued past its first and last slice along the body for the model,
+        not for the locator: rootlets at the end of the field of view are found more surely.
     reach_mm : float
         Rootlet voxels farther from the located canal than this are no rootlets.
     min_volume_mm3 : float
@@ -146,6 +149,7 @@ class ByLocator:
 
     locator: str = "locator"
     grain_mm: float | None = LOCATOR_GRAIN_MM
+    continued_mm: float = 16.0
     reach_mm: float = 12.0
     min_volume_mm3: float = 4.0
     majority: float = 0.7

@@ -174,7 +174,12 @@ class Segmenter:
         if not isinstance(self._source, lv.ByLocator):
             self._levels = lv.class_levels(self._source, folder.classes, task.levels)
         self._main = OrientedNetwork(
-            folder, load(folder, self.settings.network), folder.orientation or task.orientation
+            folder,
+            load(folder, self.settings.network),
+            folder.orientation or task.orientation,
+            continued_mm=(
+                self._source.continued_mm if isinstance(self._source, lv.ByLocator) else 0.0
+            ),
         )
         self._locator = self._load_locator(load)
 
@@ -265,7 +270,7 @@ class Segmenter:
         """Return the class of each voxel, and how many tiles were run of how many."""
         if isinstance(self._source, lv.ByLocator) and near is not None and not near.any():
             return np.zeros(image.data.shape, dtype=np.uint8), (0, 0)
-        classes = self._main.classes(image, near)
+        classes = self._main.classes(image, near, everywhere=self.settings.tiles == "all")
         if near is not None and canal is not None and self._found_too_little(classes, canal, image):
             logger.info("Few of the located levels were found there; all tiles are run.")
             classes = self._main.classes(image)
@@ -282,12 +287,11 @@ class Segmenter:
         return len(found) < len(self._located(canal, image)) / 2
 
     def _search_region(self, canal: Canal | None, image: InputImage) -> np.ndarray | None:
-        """Return a mask that covers the rootlets; None for everywhere."""
+        """Return a mask that covers the rootlets; None where they may be anywhere."""
         if canal is None or self._locator is None:
             return None
         by_locator = isinstance(self._source, lv.ByLocator)
-        is_sure = by_locator or len(self._located(canal, image)) >= _SURE_LEVELS
-        if self.settings.tiles == "all" or not is_sure:
+        if not by_locator and len(self._located(canal, image)) < _SURE_LEVELS:
             return None
         return search_region(
             canal.classes,

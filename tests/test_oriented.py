@@ -53,3 +53,68 @@ def test_a_prediction_of_another_shape_is_refused() -> None:
     network = OrientedNetwork(None, Brightness(missing=1), "LPI")
     with pytest.raises(ModelError, match="shape"):
         network.classes(image("RAS", (1, 1, 1)))
+
+
+def slices(axcodes: str, along: list[float]) -> InputImage:
+    """An image of 2 × 2 voxels of 1 mm in cross-section, its slices so bright from foot to head."""
+    canonical = np.ones((2, 2, 1), np.float32) * np.array(along, np.float32)
+    whole = nib.Nifti1Image(canonical, np.eye(4))
+    there = nib.orientations.ornt_transform(
+        nib.io_orientation(np.eye(4)), nib.orientations.axcodes2ornt(axcodes)
+    )
+    turned = whole.as_reoriented(there)
+    return InputImage("x.nii.gz", np.asarray(turned.dataobj), turned.affine, turned.header)
+
+
+@dataclass
+class Witness:
+    """A network that finds everything, and remembers the slices and the mask it was given."""
+
+    orientation: str
+    along: list[float] = field(default_factory=list)
+    near: list[bool] | None = None
+
+    def predict(self, volume: np.ndarray, spacing: Any, near: Any = None) -> np.ndarray:
+        axis = 2 - next(i for i, letter in enumerate(self.orientation) if letter in "IS")
+        others = tuple(a for a in range(3) if a != axis)
+        self.along = volume.max(axis=others).tolist()
+        self.near = None if near is None else near.any(axis=others).tolist()
+        return np.ones(volume.shape, np.uint8)
+
+
+@pytest.mark.parametrize("orientation", ["LPI", "IRP", "RPS"])
+@pytest.mark.parametrize("axcodes", ["RAS", "PIR"])
+def test_the_network_sees_the_first_and_last_slice_again(axcodes: str, orientation: str) -> None:
+    witness = Witness(orientation)
+    network = OrientedNetwork(None, witness, orientation, continued_mm=2.0)
+    given = slices(axcodes, [5, 6, 7])
+    assert network.classes(given).tolist() == np.ones(given.data.shape).tolist()
+    seen = [5, 5, 5, 6, 7, 7, 7]
+    assert witness.along == (seen if "I" in orientation else seen[::-1])
+
+
+def test_slices_of_zeros_are_no_end_and_hold_nothing() -> None:
+    witness = Witness("LPI")
+    given = slices("RAS", [0, 0, 5, 6, 0])
+    result = OrientedNetwork(None, witness, "LPI", continued_mm=1.0).classes(given)
+    assert witness.along == [5, 5, 6, 6]
+    assert result[0, 0].tolist() == [0, 0, 1, 1, 0]
+
+
+def test_only_the_end_near_which_something_may_be_is_continued() -> None:
+    witness = Witness("LPI")
+    network = OrientedNetwork(None, witness, "LPI", continued_mm=2.0)
+    given = slices("RAS", [1, 2, 3, 4, 5, 6])
+    near = np.zeros(given.data.shape, bool)
+    near[..., 1:4] = True
+    network.classes(given, near)
+    assert witness.along == [1, 1, 1, 2, 3, 4, 5, 6]
+    assert witness.near == [False, False, False, True, True, True, False, False]
+    network.classes(given, near, everywhere=True)
+    assert (len(witness.along), witness.near) == (8, None)
+
+
+def test_without_a_word_the_image_is_given_as_it_is() -> None:
+    witness = Witness("LPI")
+    OrientedNetwork(None, witness, "LPI").classes(slices("RAS", [0, 2, 3]))
+    assert witness.along == [0, 2, 3]
