@@ -31,12 +31,23 @@ class Scripted(FakeNetwork):
         super().__init__(folder)
         self.answer = answer
         self.asked: list[np.ndarray | None] = []
+        self.continued: list[tuple[int, int]] = []
 
     def predict(
         self, volume: np.ndarray, spacing: Sequence[float], near: np.ndarray | None = None
     ) -> np.ndarray:
         self.asked.append(near)
-        return self.answer.transpose(2, 1, 0)
+        answer = self.answer.transpose(2, 1, 0)
+        more = max(len(volume) - len(answer), 0)  # none where the image was averaged before
+        before = _repeated(volume) if more else 0
+        after = more - before
+        self.continued.append((before, after))
+        return np.pad(answer, ((before, after), (0, 0), (0, 0)))
+
+
+def _repeated(volume: np.ndarray) -> int:
+    """Return how many times the first slice comes again."""
+    return int(np.argmin((volume == volume[:1]).all(axis=(1, 2)))) - 1
 
 
 class Scene:
@@ -113,6 +124,23 @@ def test_levels_that_rootlets_tell_otherwise_than_the_canal_come_with_a_warning(
     segmentation = scene.segmenter().segment(scene.image(tmp_path, 2.0))
     assert list(np.unique(segmentation.labels)) == [0, 2, 3, 4, 5, 6]
     assert any("by the rootlets" in text for text in segmentation.warnings) is lower
+
+
+@pytest.mark.parametrize("tiles", ["auto", "all"])
+def test_the_starter_sees_more_than_the_image_where_levels_reach_its_end(
+    tiles: str, tmp_path: Path
+) -> None:
+    scene = Scene(tmp_path, by_name=False, located=(2, 3, 4))  # from z = 30 down to 0, of 90
+    labels = scene.segmenter(tiles=tiles).segment(scene.image(tmp_path)).labels
+    assert scene.networks["main"].continued == [(16, 0)]
+    assert scene.networks["locator"].continued == [(0, 0)]
+    assert np.array_equal(labels > 0, scene.answer > 0)
+
+
+def test_a_published_model_sees_the_image_as_it_is(tmp_path: Path) -> None:
+    scene = Scene(tmp_path, by_name=True)
+    scene.segmenter().segment(scene.image(tmp_path))
+    assert set(scene.networks["main"].continued) == {(0, 0)}
 
 
 def test_the_network_is_told_where_the_canal_is(tmp_path: Path) -> None:

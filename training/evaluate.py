@@ -8,9 +8,10 @@
 Parts: ``synthetic`` (cases of seeds that training never uses), ``template`` (the PAM50 average),
 ``real`` (levels on the five shared images; with ``--left-out``, the level error of locators that
 never saw a subject), ``elsewhere`` (images with no, or few, of the levels), ``robustness`` (one
-image reoriented, resampled, inverted, biased, cropped), ``ablation`` (each ``--variant``, as it is
-and with parts of the pipeline switched off) and ``cost``. Without ``--starter`` and ``--locator``
-the weights in the package are judged. Results also go to a JSON file.
+image reoriented, resampled, inverted, biased, cropped), ``ends`` (rootlets beside the cut where
+scans are cut off), ``ablation`` (each ``--variant``, as it is and with parts of the pipeline
+switched off) and ``cost``. Without ``--starter`` and ``--locator`` the weights in the package are
+judged. Results also go to a JSON file.
 """
 
 from __future__ import annotations
@@ -236,10 +237,14 @@ def short_window(classes: np.ndarray, number: int) -> slice:
 
 def _near_share(some: np.ndarray, others: np.ndarray) -> float | None:
     """Return the share of some voxels with one of the others among their 26 neighbours or there."""
+    return float(_grown(others)[some].mean()) if some.any() else None
+
+
+def _grown(mask: np.ndarray) -> np.ndarray:
+    """Return a mask with the 26 neighbours of its voxels."""
     from scipy.ndimage import binary_dilation
 
-    near = binary_dilation(others, np.ones((3, 3, 3)))
-    return float(near[some].mean()) if some.any() else None
+    return np.asarray(binary_dilation(mask, np.ones((3, 3, 3))))
 
 
 @cache
@@ -329,6 +334,52 @@ def robustness(judge: Judge, subject: str = "errsm24", *, only: str = "") -> Ite
         }  # fmt: skip
 
 
+CONTINUED: dict[str, dict[str, Any]] = {"goes on": {}, "ends there": {"continued_mm": 0.0}}
+"""What the network is shown past the end of an image, by fields of the level source."""
+END_MM, KEPT_MM, CUT_EVERY_MM = 4, 70, 16
+"""For :func:`ends`; the scans have slices of 1 mm."""
+
+
+def ends(judge: Judge) -> Iterator[Row]:
+    """Yield which rootlets are found beside the ends of scans that are cut off there.
+
+    The scans are cut through the part with rootlets, every few mm, and what lies on one side is
+    kept. What the whole scan shows beside the cut is what should be found.
+    """
+    whole = [_cropped(judge.real(subject)) for subject in WITH_LANDMARKS]
+    expected = [judge.segmenter.find(image).classes > 0 for image in whole]
+    for shown, changes in CONTINUED.items():
+        segmenter = Judge(judge.data, judge.starter, replace(judge.source, **changes)).segmenter
+        for kept in ("below", "above"):
+            counts = np.array(
+                [
+                    (truth.sum(), found.sum(), (truth & found).sum(), (truth & _grown(found)).sum())
+                    for image, rootlets in zip(whole, expected, strict=True)
+                    for truth, found in _beside_cuts(image, rootlets, segmenter, kept)
+                ]
+            )
+            truth, found, both, near = (int(n) for n in counts.sum(axis=0))
+            yield {
+                "past the end the image": shown, "kept": f"what is {kept} the cut",
+                "cuts": len(counts), "Dice with the whole scan": 2 * both / (truth + found),
+                "found within a voxel": near / truth,
+            }  # fmt: skip
+
+
+def _beside_cuts(
+    image: InputImage, rootlets: np.ndarray, segmenter: Segmenter, kept: str
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield the rootlets beside each cut, as given and as found in what is kept."""
+    heights = np.flatnonzero(rootlets.any(axis=(0, 1)))
+    for cut in range(int(heights[0]) + 16, int(heights[-1]) - 15, CUT_EVERY_MM):
+        if kept == "below":
+            low, high, beside = max(cut - KEPT_MM, 0), cut, slice(-END_MM, None)
+        else:
+            low, high, beside = cut, cut + KEPT_MM, slice(END_MM)
+        found = segmenter.find(_cropped(image, below=low, above=high)).classes > 0
+        yield rootlets[:, :, low:high][:, :, beside], found[:, :, beside]
+
+
 SWITCHES: dict[str, dict[str, Any]] = {
     "as it is": {},
     "borders as located": {"shift_mm": 0.0},
@@ -367,7 +418,7 @@ def cost(judge: Judge) -> Iterator[Row]:
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parts = ("synthetic", "template", "real", "elsewhere", "robustness", "ablation", "cost")
+    parts = ["synthetic", "template", "real", "elsewhere", "robustness", "ends", "ablation", "cost"]
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--part", nargs="*", choices=parts, default=parts)
     parser.add_argument("--cases", type=int, default=200)
@@ -392,6 +443,7 @@ def main() -> None:
         "real": lambda: real(judge, left_out),
         "elsewhere": lambda: elsewhere(judge),
         "robustness": lambda: robustness(judge),
+        "ends": lambda: ends(judge),
         "ablation": lambda: ablation(judge.data, variants, arguments.ablation_cases, several),
         "cost": lambda: cost(judge),
     }

@@ -83,6 +83,10 @@ def figures(results: dict[str, list[Entry]]) -> Iterator[Entry]:
     for row in results.get("robustness", ()):
         data = f"{REAL} (sub-errsm24)"
         yield _figure("midpoints move, at most", row["most mm"], "mm", row["change"], data)
+    for row in results.get("ends", ()):
+        if row["past the end the image"] == "goes on":
+            data = f"{REAL} (three), within 4 mm of where they are cut off, against the whole scans"
+            yield _figure("Dice", row["Dice with the whole scan"], "", row["kept"], data)
 
 
 def _figure(metric: str, value: Any, unit: str, group: str, data: str) -> Entry:
