@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import functools
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from sct_rootlets_task.analysis import plausibility
 from sct_rootlets_task.analysis.anatomy import midpoint_below_pmj
 from sct_rootlets_task.analysis.phantom import Phantom, PhantomBundle, make_phantom, typical_bundles
 from sct_rootlets_task.analysis.plausibility import CODES, Report, check, check_image
@@ -128,6 +130,12 @@ def test_a_level_too_high_is_flagged_with_value_and_range() -> None:
     assert flag.expected[1] == pytest.approx(10.9)
     assert flag.unit == "mm"
     assert "267 scans" in flag.source
+
+
+@pytest.mark.parametrize(("height", "flags"), [(10.94, 0), (10.96, 1)])
+def test_no_length_is_flagged_that_reads_as_within_its_range(height: float, flags: int) -> None:
+    level = replace(check_of(phantom().labels).levels[0], height=height)  # C2: up to 10.9 mm
+    assert len(list(plausibility._check_height(level))) == flags
 
 
 def test_levels_too_far_apart_are_flagged() -> None:

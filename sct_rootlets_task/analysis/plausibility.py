@@ -606,7 +606,7 @@ def _check_sides(summary: LevelSummary) -> Iterator[Flag]:
 
 def _check_height(summary: LevelSummary) -> Iterator[Flag]:
     low, high = height_range(summary.level)
-    if not low <= summary.height <= high:
+    if _is_outside(summary.height, low, high):
         text = (
             f"{summary.name} is {summary.height:.1f} mm high; {low:.1f}–{high:.1f} mm are expected."
         )
@@ -622,6 +622,11 @@ def _check_height(summary: LevelSummary) -> Iterator[Flag]:
         )
 
 
+def _is_outside(value: float, low: float, high: float) -> bool:
+    """Tell whether a length lies outside a range, all to the tenth of a mm that texts show."""
+    return not round(low, 1) <= round(value, 1) <= round(high, 1)
+
+
 def _check_neighbours(scene: _Scene) -> Iterator[Flag]:
     for upper, lower in pairwise(scene.summaries):
         if upper.spacing is None or upper.gap is None or not has_priors((upper.level, lower.level)):
@@ -629,7 +634,7 @@ def _check_neighbours(scene: _Scene) -> Iterator[Flag]:
         mean, sd = spacing(upper.level, lower.level)
         low, high = mean - SPACING_SDS * sd, mean + SPACING_SDS * sd
         pair = f"{upper.name} and {lower.name}"
-        if not low <= upper.spacing <= high:
+        if _is_outside(upper.spacing, low, high):
             text = (
                 f"The midpoints of {pair} are {upper.spacing:.1f} mm apart; {low:.1f}–{high:.1f} "
                 "mm are expected."
