@@ -73,14 +73,12 @@ class OrientedNetwork:
             near = way.forward(near).transpose(2, 1, 0)
         along = 2 - next(i for i, letter in enumerate(self.orientation) if letter in "IS")
         ends = _Ends.of(volume, along, round(self.continued_mm / spacing[along]), near)
-        if everywhere or near is None:
-            predicted = self._predict(ends.continued(volume), spacing)
-        else:
-            predicted = self._predict(ends.continued(volume), spacing, ends.padded(near))
+        asked = None if everywhere or near is None else ends.padded(near)
+        predicted = self._predict(ends.continued(volume), spacing, asked)
         return np.ascontiguousarray(way.backward(ends.cropped(predicted).transpose(2, 1, 0)))
 
     def _predict(
-        self, volume: np.ndarray, spacing: Sequence[float], near: np.ndarray | None = None
+        self, volume: np.ndarray, spacing: Sequence[float], near: np.ndarray | None
     ) -> np.ndarray:
         """Return the class of each voxel (z, y, x) of a volume."""
         if self.grain_mm is None:

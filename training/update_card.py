@@ -34,6 +34,23 @@ LEFT_OUT = {
     "left-out level error": "level error of the locator, mean",
     "along the cord": "level error along the cord, mean",
 }
+OF_CASES = (
+    "binary Dice",
+    "found within a voxel",
+    "true within a voxel",
+    "macro Dice",
+    "right level",
+    "cases with wrong levels",
+    "of these without a warning",
+    "cases with a warning",
+    "level error, mean",
+    "along the cord, mean",
+    "along the cord, 95 %",
+    "canal found",
+    "level error of a part, mean",
+    "canal of a part found",
+)
+"""Columns of the synthetic cases' table that the card has."""
 Entry = dict[str, Any]
 
 
@@ -41,22 +58,7 @@ def figures(results: dict[str, list[Entry]]) -> Iterator[Entry]:
     """Yield the card's entries of an evaluation."""
     for row in results.get("synthetic", ()):
         group = f"{row['family']}, {row['cases']} cases"
-        for name in (
-            "binary Dice",
-            "found within a voxel",
-            "true within a voxel",
-            "macro Dice",
-            "right level",
-            "cases with wrong levels",
-            "of these without a warning",
-            "cases with a warning",
-            "level error, mean",
-            "along the cord, mean",
-            "along the cord, 95 %",
-            "canal found",
-            "level error of a part, mean",
-            "canal of a part found",
-        ):
+        for name in OF_CASES:
             unit = "level" if "error" in name or "along" in name else ""
             metric = name.replace("along the cord", "level error along the cord")
             yield _figure(metric, row[name], unit, group, SYNTHETIC)
