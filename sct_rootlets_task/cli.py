@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from sct_rootlets_task import __version__
-from sct_rootlets_task.errors import INTERRUPTED, RootletsError
+from sct_rootlets_task.arguments import CommandParser, add_verbosity, start_logging
+from sct_rootlets_task.console import run_command
 from sct_rootlets_task.verbs import (
     check,
     evaluate,
@@ -27,7 +28,7 @@ VERBS = (check, levels, relabel, split, locate, evaluate, qc, picture, models, s
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of ``sct_rootlets``, a sub-command a verb."""
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="sct_rootlets",
         description=(
             "Tools around the rootlets task. To segment images use: sct_deepseg rootlets -i FILE"
@@ -45,7 +46,18 @@ def build_parser() -> argparse.ArgumentParser:
         )
         verb.add_arguments(command)
         command.set_defaults(run=verb.run)
+        for leaf in _leaves(command):
+            add_verbosity(leaf)
     return parser
+
+
+def _leaves(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
+    """Yield the parsers that have no sub-commands of their own."""
+    inner = [a.choices for a in parser._actions if isinstance(a, argparse._SubParsersAction)]
+    if not inner:
+        yield parser
+    for commands in inner:
+        yield from commands.values()
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -56,17 +68,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     int
         0 when all went well, 1 when a run failed, 2 for a wrong command.
     """
-    try:
-        arguments = build_parser().parse_args(argv)
+    words = list(sys.argv[1:] if argv is None else argv)
+
+    def body() -> int:
+        arguments = build_parser().parse_args(words)
+        arguments.words = words
+        start_logging(arguments.v)
         return int(arguments.run(arguments))
-    except SystemExit as stop:  # argparse ends this way, for -h as for errors
-        return int(stop.code or 0)
-    except RootletsError as error:
-        print(f"sct_rootlets: error: {error}", file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        print("sct_rootlets: interrupted", file=sys.stderr)
-        return INTERRUPTED
+
+    return run_command("sct_rootlets", words, body)
 
 
 if __name__ == "__main__":

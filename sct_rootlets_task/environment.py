@@ -44,6 +44,7 @@ VARIABLES: Mapping[str, str] = {
 """What each variable does, for the documentation."""
 
 _NO = ("0", "no", "off", "false")
+_MOST_DIGITS = 6
 
 
 def denies(name: str, environ: Mapping[str, str] | None = None) -> bool:
@@ -65,3 +66,18 @@ def read(name: str, environ: Mapping[str, str] | None = None) -> str:
         Environment to read; that of the process by default.
     """
     return (os.environ if environ is None else environ).get(name, "").strip()
+
+
+def read_count(name: str, environ: Mapping[str, str] | None = None) -> int | None:
+    """Return the value of a variable as a whole number of at least 1; None if it is no such number.
+
+    Parameters are those of :func:`read`.
+
+    Examples
+    --------
+    >>> read_count("SLURM_CPUS_PER_TASK", {"SLURM_CPUS_PER_TASK": "4"})
+    4
+    """
+    word = read(name, environ)
+    is_count = word.isascii() and word.isdecimal() and len(word) <= _MOST_DIGITS
+    return int(word) or None if is_count else None

@@ -17,8 +17,8 @@ from sct_rootlets_task.errors import LevelSourceError
 _REGIONS = (("C", 8), ("T", 12), ("L", 5), ("S", 5))
 _FIRST = {"C": 1, "T": 9, "L": 21, "S": 26}
 _LAST_LEVEL = 30
-_NUMBERED_CLASS = re.compile(r"(?:lvl|level)[ _-]?(\d+)", re.IGNORECASE)
-_NAMED_CLASS = re.compile(r"([CTLS])(\d+)", re.IGNORECASE)
+_NUMBERED_CLASS = re.compile(r"(?:lvl|level)[ _-]?(\d{1,3})", re.IGNORECASE)
+_NAMED_CLASS = re.compile(r"([CTLS])(\d{1,3})", re.IGNORECASE)
 
 
 def level_name(level: int) -> str:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from sct_rootlets_task.errors import UsageError
-from sct_rootlets_task.files import atomic_output
 from sct_rootlets_task.images import stem
 from sct_rootlets_task.levels import level_name
 
@@ -37,35 +36,37 @@ def level_colour(level: int) -> tuple[int, int, int]:
     return _CYCLE[(level - 2) % len(_CYCLE)]
 
 
-def write_lut(segmentation: Path, viewer: str, levels: Iterable[int]) -> Path:
-    """Write a colour table beside a segmentation.
+def lut_path(segmentation: Path, viewer: str) -> Path:
+    """Return the name of the color table beside a segmentation.
 
     Parameters
     ----------
     segmentation : Path
         The label map; the table takes its name.
     viewer : {"fsleyes", "itksnap", "slicer"}
-        Whose format to write.
+        Whose table it is.
+
+    Raises
+    ------
+    UsageError
+        If there is no such viewer.
+    """
+    if viewer not in _FORMATS:
+        raise UsageError(f"-lut expects one of {', '.join(VIEWERS)}, found {viewer!r}.")
+    return segmentation.with_name(f"{stem(segmentation)}{_FORMATS[viewer][0]}")
+
+
+def lut_text(viewer: str, levels: Iterable[int]) -> str:
+    """Return a color table in a viewer's format (ASCII).
+
+    Parameters
+    ----------
+    viewer : {"fsleyes", "itksnap", "slicer"}
+        Whose format it is.
     levels : iterable of int
         Levels to list.
-
-    Returns
-    -------
-    Path
-        The file written: ``.lut``, ``_itksnap.txt`` or ``.ctbl``.
     """
-    formats = {
-        "fsleyes": (".lut", _fsleyes),
-        "itksnap": ("_itksnap.txt", _itksnap),
-        "slicer": (".ctbl", _slicer),
-    }
-    if viewer not in formats:
-        raise UsageError(f"-lut expects one of {', '.join(VIEWERS)}, found {viewer!r}.")
-    ending, text = formats[viewer]
-    path = segmentation.with_name(f"{stem(segmentation)}{ending}")
-    with atomic_output(path) as temporary:
-        temporary.write_text(text(list(levels)), encoding="ascii")
-    return path
+    return _FORMATS[viewer][1](list(levels))
 
 
 def _fsleyes(levels: list[int]) -> str:
@@ -89,3 +90,11 @@ def _slicer(levels: list[int]) -> str:
         return f"{level} {level_name(level)} {' '.join(map(str, level_colour(level)))} 255\n"
 
     return "0 background 0 0 0 0\n" + "".join(map(row, levels))
+
+
+_FORMATS: Mapping[str, tuple[str, Callable[[list[int]], str]]] = {
+    "fsleyes": (".lut", _fsleyes),
+    "itksnap": ("_itksnap.txt", _itksnap),
+    "slicer": (".ctbl", _slicer),
+}
+"""Ending of the file, and what makes its text."""

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sct_rootlets_task.errors import UsageError
+from sct_rootlets_task.errors import OutputError, UsageError
 from sct_rootlets_task.images import EXTENSIONS, stem
+from sct_rootlets_task.luts import lut_path
+from sct_rootlets_task.ownership import is_ours, sidecar_of
 
 FILES: Mapping[str, str] = {
     "<image>_rootlets.nii.gz": (
@@ -45,6 +48,11 @@ SIDECAR: Mapping[str, str] = {
     ),
     "Notice": "Only when the model is not the task's published one: what was used instead.",
     "Sources": "Name of the image.",
+    "Output.Name": "Name of the label map.",
+    "Output.SHA256": (
+        "Checksum of its file. Another one means that the label map was changed since, or that a "
+        "run was stopped between the two."
+    ),
     "Task": "Task of the registry.",
     "Model.Name": "Release tag, custom, or the name of the folder.",
     "Model.BuiltIn": "Whether it is a network that ships with the package.",
@@ -84,19 +92,48 @@ SIDECAR: Mapping[str, str] = {
 }
 """Keys of the sidecar; a dot leads into a key's own keys."""
 
+_LONGEST_NAME = 255
+
+
+@dataclass(frozen=True)
+class Output:
+    """A file that a command is about to write.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    option : str
+        Option that chooses its name, for messages.
+    columns : collection of str
+        Of a table, its columns: by them an older one is known.
+    """
+
+    path: Path
+    option: str = "-o"
+    columns: Collection[str] = ()
+
 
 @dataclass(frozen=True)
 class Job:
-    """One image and the files its segmentation, and a picture if wanted, are written to."""
+    """One image and the files its segmentation, and what else is wanted, are written to."""
 
     image: Path
     output: Path
     preview: Path | None = None
+    luts: tuple[Path, ...] = ()
 
     @property
     def sidecar(self) -> Path:
         """JSON file beside the segmentation."""
-        return self.output.with_name(f"{stem(self.output)}.json")
+        return sidecar_of(self.output)
+
+    @property
+    def outputs(self) -> tuple[Output, ...]:
+        """Every file that is written."""
+        previews = (Output(self.preview, "-preview"),) if self.preview else ()
+        tables = (Output(path) for path in self.luts)
+        return (Output(self.output), Output(self.sidecar), *tables, *previews)
 
 
 def plan_outputs(
@@ -104,8 +141,10 @@ def plan_outputs(
     output: str | None,
     suffix: str,
     *,
-    overwrite: bool = True,
+    overwrite: int | None = None,
     preview: str | None = None,
+    viewers: Sequence[str] = (),
+    inputs: Iterable[Path] = (),
 ) -> tuple[Job, ...]:
     """Give each image its own output.
 
@@ -122,44 +161,134 @@ def plan_outputs(
         Argument of ``-o``.
     suffix : str
         The task's suffix, for example ``_rootlets``.
-    overwrite : bool
-        Whether a file may be there already.
+    overwrite : {0, 1}, optional
+        What may be replaced, see :func:`check_outputs`.
     preview : str, optional
         Argument of ``-preview``.
+    viewers : sequence of str
+        Viewers a color table is written for.
+    inputs : iterable of Path
+        Further inputs.
 
     Raises
     ------
     UsageError
-        If two images would share an output, an output or its sidecar would replace an image or its
-        sidecar, or it exists and must not be overwritten.
+        If two images would share an output, or as :func:`check_outputs` does.
+    OutputError
+        If a folder cannot be written to.
     """
     alone = len(images) == 1
     jobs = tuple(
-        _job(image, output=output, preview=preview, suffix=suffix, alone=alone) for image in images
+        _job(image, output=output, preview=preview, suffix=suffix, alone=alone, viewers=viewers)
+        for image in images
     )
     _refuse_shared(jobs)
-    inputs = {_same(image) for image in images}
-    records = {_same(image.with_name(f"{stem(image)}.json")) for image in images}
-    for job in jobs:
-        if _same(job.output) in inputs or _same(job.sidecar) in records:
-            raise UsageError(
-                f"The output {job.output}, or its JSON sidecar, would replace an input image or "
-                "its sidecar. Choose another name with -o."
-            )
-        if not overwrite:
-            _refuse_existing(job)
+    outputs = [one for job in jobs for one in job.outputs]
+    check_outputs(outputs, [*images, *inputs], overwrite=overwrite)
     return jobs
 
 
-def _job(image: Path, *, output: str | None, preview: str | None, suffix: str, alone: bool) -> Job:
+def check_outputs(
+    outputs: Iterable[Output], inputs: Iterable[Path], *, overwrite: int | None = None
+) -> None:
+    """Make sure, before anything is run, that writing some files loses nothing.
+
+    Parameters
+    ----------
+    outputs : iterable of Output
+        Files that are about to be written.
+    inputs : iterable of Path
+        Files that are read. Neither they nor their JSON sidecars are ever replaced.
+    overwrite : {0, 1}, optional
+        1 replaces any other file that is in the way, 0 none; by default those are replaced that
+        this package has written.
+
+    Raises
+    ------
+    UsageError
+        If a file would be lost, two outputs are one file, or a name cannot be that of a file.
+    OutputError
+        If a folder cannot be written to.
+    """
+    kept = [path for given in inputs for path in (given, sidecar_of(given))]
+    kept_places = {_real(path) for path in kept}
+    taken: dict[tuple[str, str], Output] = {}
+    for output in outputs:
+        _require_file(output)
+        if _real(output.path) in kept_places or any(_is_same(output.path, path) for path in kept):
+            raise UsageError(
+                f"The output {output.path} would replace an input image or its sidecar. Choose "
+                f"another name with {output.option}."
+            )
+        other = taken.setdefault(_place_of(output.path), output)
+        if other is not output:
+            raise UsageError(
+                f"{other.option} and {output.option} would both be written to {output.path}. Give "
+                "each a name of its own."
+            )
+        _require_free(output, overwrite)
+
+
+def _require_file(output: Output) -> None:
+    """Refuse what cannot become a file: folders, devices, names too long, closed folders."""
+    path = output.path
+    if len(os.fsencode(path.name)) > _LONGEST_NAME:
+        raise UsageError(
+            f"The output name {path.name!r} is longer than {_LONGEST_NAME} bytes, which disks do "
+            f"not take. Choose a shorter one with {output.option}."
+        )
+    if os.path.lexists(path) and not path.is_symlink() and not path.is_file():
+        raise UsageError(
+            f"Expected the name of a file to write, found {path}, which is a folder or a device. "
+            f"Choose another name with {output.option}."
+        )
+    folder = next(parent for parent in path.absolute().parents if os.path.lexists(parent))
+    if not folder.is_dir():
+        raise UsageError(
+            f"The output {path} would lie in {folder}, which is no folder. Choose another name "
+            f"with {output.option}."
+        )
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise OutputError(
+            f"Cannot write to the folder {folder}. Choose another place with {output.option}, or "
+            "ask for the right to write there."
+        )
+
+
+def _require_free(output: Output, overwrite: int | None) -> None:
+    path = output.path
+    if overwrite == 1 or not os.path.lexists(path):
+        return
+    if overwrite == 0:
+        raise UsageError(
+            f"The output {path} exists and -overwrite 0 was given. Move it, choose another "
+            f"name with {output.option}, or give -overwrite 1."
+        )
+    if not is_ours(path, output.columns):
+        raise UsageError(
+            f"The output {path} exists and was not written by this package. Choose another name "
+            f"with {output.option}, or replace it with -overwrite 1."
+        )
+
+
+def _job(
+    image: Path,
+    *,
+    output: str | None,
+    preview: str | None,
+    suffix: str,
+    alone: bool,
+    viewers: Sequence[str],
+) -> Job:
     name = f"{stem(image)}{suffix}"
     segmentation = image.parent / f"{name}{EXTENSIONS[0]}"
     if output is not None:
         segmentation = _place("-o", output, name=name, endings=EXTENSIONS, alone=alone)
+    luts = tuple(lut_path(segmentation, viewer) for viewer in dict.fromkeys(viewers))
     if preview is None:
-        return Job(image, segmentation)
+        return Job(image, segmentation, luts=luts)
     picture = _place("-preview", preview, name=name, endings=(".png",), alone=alone)
-    return Job(image, segmentation, picture)
+    return Job(image, segmentation, picture, luts)
 
 
 def _place(option: str, wanted: str, *, name: str, endings: tuple[str, ...], alone: bool) -> Path:
@@ -178,27 +307,31 @@ def _place(option: str, wanted: str, *, name: str, endings: tuple[str, ...], alo
     return Path(wanted if has_ending else f"{wanted}{endings[0]}")
 
 
-def _refuse_existing(job: Job) -> None:
-    for path, option in ((job.output, "-o"), (job.preview, "-preview")):
-        if path is not None and path.exists():
-            raise UsageError(
-                f"The output {path} exists and -overwrite 0 was given. Move it, choose another "
-                f"name with {option}, or give -overwrite 1."
-            )
-
-
 def _refuse_shared(jobs: Sequence[Job]) -> None:
-    taken: dict[Path, Job] = {}
+    taken: dict[tuple[str, str], Job] = {}
     for job in jobs:
-        for path in filter(None, (job.output, job.sidecar, job.preview)):
-            other = taken.setdefault(_same(path), job)
+        for output in job.outputs:
+            other = taken.setdefault(_place_of(output.path), job)
             if other is not job:
                 raise UsageError(
-                    f"{other.image} and {job.image} would both be written to {path}. Run them "
-                    "apart, or leave -o out to write beside each image."
+                    f"{other.image} and {job.image} would both be written to {output.path}. Run "
+                    "them apart, or leave -o out to write beside each image."
                 )
 
 
-def _same(path: Path) -> Path:
-    """Return a form of a path that two names of one file share."""
-    return path.resolve()
+def _place_of(path: Path) -> tuple[str, str]:
+    """Return what two names of one place share; a link is a place of its own."""
+    return _real(path.parent), path.name
+
+
+def _real(path: Path) -> str:
+    """Return a path without links, also where these run in a circle."""
+    return os.path.realpath(path)
+
+
+def _is_same(first: Path, second: Path) -> bool:
+    """Tell whether two names are of one existing file, hard links included."""
+    try:
+        return first.samefile(second)
+    except OSError:
+        return False

@@ -7,8 +7,34 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from sct_rootlets_task import environment
+from sct_rootlets_task.errors import UsageError
 
 _APPLICATION = "sct_rootlets_task"
+
+
+def expand_user(text: str | os.PathLike[str]) -> Path:
+    """Return the path that a user means: a leading ``~`` stands for a home folder.
+
+    A name that really begins so, or follows no user's, is left as it is, but made absolute, so that
+    nothing else expands it.
+
+    Parameters
+    ----------
+    text : str or path
+        What the user wrote.
+
+    Raises
+    ------
+    UsageError
+        If it is empty or holds a zero byte, which no path can.
+    """
+    name = os.fspath(text)
+    if not name or "\0" in name:
+        raise UsageError(f"Expected a path, found {name!r}. Give the name of a file or a folder.")
+    if not name.startswith("~"):
+        return Path(name)
+    expanded = os.path.expanduser(name)  # noqa: PTH111
+    return Path(name).absolute() if expanded == name or os.path.lexists(name) else Path(expanded)
 
 
 def model_root(
@@ -30,7 +56,7 @@ def model_root(
     """
     named = override or environment.read(environment.MODELS, environ)
     if named:
-        return Path(named).expanduser().absolute()
+        return expand_user(named).absolute()
     import platformdirs
 
     return platformdirs.user_data_path(_APPLICATION, appauthor=False) / "models"
@@ -48,7 +74,7 @@ def cache_root(environ: Mapping[str, str] | None = None) -> Path | None:
         return None
     named = environment.read(environment.CACHE, environ)
     if named:
-        return Path(named).expanduser().absolute()
+        return expand_user(named).absolute()
     import platformdirs
 
     return platformdirs.user_cache_path(_APPLICATION, appauthor=False)

@@ -10,6 +10,8 @@ from pathlib import Path
 from sct_rootlets_task import environment
 from sct_rootlets_task.errors import UsageError
 
+MOST_THREADS = 1024
+"""More threads than this are taken for a slip."""
 _THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
     "OPENBLAS_NUM_THREADS",
@@ -38,10 +40,8 @@ def available_cores(environ: Mapping[str, str] | None = None) -> int:
     quota = _cgroup_cores()
     if quota:
         limits.append(quota)
-    slurm = environment.read(environment.SLURM_CORES, environ)
-    if slurm.isdigit() and int(slurm):
-        limits.append(int(slurm))
-    return min(limits)
+    slurm = environment.read_count(environment.SLURM_CORES, environ)
+    return min([*limits, slurm] if slurm else limits)
 
 
 def default_threads(environ: Mapping[str, str] | None = None) -> int:
@@ -52,14 +52,18 @@ def default_threads(environ: Mapping[str, str] | None = None) -> int:
     Raises
     ------
     UsageError
-        If the variable is no number of at least 1.
+        If the variable is no number from 1 to :data:`MOST_THREADS`.
     """
     wanted = environment.read(environment.THREADS, environ)
     if not wanted:
         return available_cores(environ)
-    if not wanted.isdecimal() or int(wanted) < 1:
-        raise UsageError(f"{environment.THREADS} expects a number of at least 1, found {wanted!r}.")
-    return int(wanted)
+    threads = environment.read_count(environment.THREADS, environ)
+    if threads is None or threads > MOST_THREADS:
+        raise UsageError(
+            f"{environment.THREADS} expects a number of at least 1 and at most {MOST_THREADS}, "
+            f"found {wanted[:40]!r}."
+        )
+    return threads
 
 
 def _cgroup_cores() -> int | None:

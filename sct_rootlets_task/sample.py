@@ -404,7 +404,7 @@ def _write(path: Path, array: np.ndarray, affine: np.ndarray) -> None:
     image.set_sform(affine, code=1)
     image.set_qform(affine, code=1)
     image.header.set_xyzt_units("mm")
-    image.header["descrip"] = b"synthetic T2w neck, no real scan"
+    image.header["descrip"] = b"synthetic T2w neck by sct_rootlets, no real scan"
     with atomic_output(path) as temporary:
         nib.save(image, temporary)
 

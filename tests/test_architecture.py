@@ -12,7 +12,7 @@ import sct_rootlets_task
 PACKAGE = Path(sct_rootlets_task.__file__).parent
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("", "errors", "environment"),
-    ("runtime", "levels", "files", "orientation", "paths", "voxels", "network", "qc"),
+    ("console", "runtime", "levels", "files", "orientation", "paths", "voxels", "network", "qc"),
     (
         "network.checkpoint",
         "network.compiled",
@@ -21,7 +21,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "network.winograd",
     ),
     ("images", "postprocess"),
-    ("luts", "outputs", "analysis", "analysis.geometry", "analysis.anatomy"),
+    ("arguments", "luts", "ownership"),
+    ("outputs", "results", "analysis", "analysis.geometry", "analysis.anatomy"),
     ("analysis.centreline", "analysis.phantom"),
     ("analysis.agreement", "analysis.bundles", "analysis.canal"),
     ("analysis.borders", "analysis.level_fit", "analysis.references", "analysis.split"),

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from sct_rootlets_task.errors import UsageError
-from sct_rootlets_task.luts import VIEWERS, level_colour, write_lut
+from sct_rootlets_task.luts import VIEWERS, level_colour, lut_path, lut_text
 
 LEVELS = range(2, 10)
 
@@ -17,22 +17,19 @@ def test_the_levels_of_the_task_have_distinct_colours() -> None:
 
 
 @pytest.mark.parametrize("viewer", VIEWERS)
-def test_each_level_has_a_row_with_its_value_and_name(tmp_path: Path, viewer: str) -> None:
-    path = write_lut(tmp_path / "seg.nii.gz", viewer, LEVELS)
-    rows = [line.split() for line in path.read_text().splitlines()]
+def test_each_level_has_a_row_with_its_value_and_name(viewer: str) -> None:
+    rows = [line.split() for line in lut_text(viewer, LEVELS).splitlines()]
     rows = [row for row in rows if row[0] != "0"]
     assert [int(row[0]) for row in rows] == list(LEVELS)
     assert all("T1" not in " ".join(row) for row in rows[:-1])
     assert "T1" in " ".join(rows[-1])
 
 
-def test_fsleyes_colours_are_fractions(tmp_path: Path) -> None:
-    path = write_lut(tmp_path / "seg.nii.gz", "fsleyes", LEVELS)
-    for line in path.read_text().splitlines():
+def test_fsleyes_colours_are_fractions() -> None:
+    for line in lut_text("fsleyes", LEVELS).splitlines():
         assert all(0 <= float(value) <= 1 for value in line.split()[1:4])
 
 
-def test_an_unknown_viewer_is_refused(tmp_path: Path) -> None:
+def test_an_unknown_viewer_is_refused() -> None:
     with pytest.raises(UsageError, match="itksnap"):
-        write_lut(tmp_path / "seg.nii.gz", "paint", LEVELS)
-    assert not list(tmp_path.iterdir())
+        lut_path(Path("seg.nii.gz"), "paint")

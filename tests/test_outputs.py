@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import nibabel as nib
 import pytest
 
 from sct_rootlets_task.errors import UsageError
 from sct_rootlets_task.outputs import plan_outputs
+from volumes import write_image
 
 
-def plan(images: list[Path], output: str | None = None, **options: bool) -> list[Path]:
+def our_header() -> nib.Nifti1Header:
+    header = nib.Nifti1Header()
+    header["descrip"] = b"relabeled by sct_rootlets"
+    return header
+
+
+def plan(images: list[Path], output: str | None = None, **options: Any) -> list[Path]:
     return [job.output for job in plan_outputs(images, output, "_rootlets", **options)]
 
 
@@ -70,11 +79,10 @@ def test_outputs_that_would_lose_something_are_refused(
 
 
 def test_an_existing_output_is_kept_when_asked(tmp_path: Path) -> None:
-    existing = tmp_path / "x_rootlets.nii.gz"
-    existing.write_bytes(b"")
+    existing = write_image(tmp_path / "x_rootlets.nii.gz", header=our_header())
     assert plan([tmp_path / "x.nii"]) == [existing]
     with pytest.raises(UsageError, match="-overwrite 0"):
-        plan([tmp_path / "x.nii"], overwrite=False)
+        plan([tmp_path / "x.nii"], overwrite=0)
 
 
 @pytest.mark.parametrize(("output", "sidecar"), [("o.nii.gz", "o.json"), ("o.nii", "o.json")])
@@ -118,4 +126,4 @@ def test_an_existing_picture_is_kept_when_asked(tmp_path: Path) -> None:
     (tmp_path / "p.png").write_bytes(b"")
     preview = str(tmp_path / "p.png")
     with pytest.raises(UsageError, match=r"p\.png exists .* with -preview"):
-        plan_outputs([Path("x.nii")], None, "_rootlets", overwrite=False, preview=preview)
+        plan_outputs([Path("x.nii")], None, "_rootlets", overwrite=0, preview=preview)

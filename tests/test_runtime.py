@@ -89,9 +89,9 @@ def test_a_variable_says_how_many_threads(value: str, threads: int) -> None:
     assert runtime.default_threads({"SCT_ROOTLETS_THREADS": value}) == threads
 
 
-@pytest.mark.parametrize("value", ["0", "-1", "two", "1.5"])
+@pytest.mark.parametrize("value", ["0", "-1", "two", "1.5", "²", "٣", "1025", "9" * 5000])
 def test_a_variable_that_is_no_number_of_threads_is_refused(value: str) -> None:
-    with pytest.raises(UsageError, match=f"at least 1, found '{value}'"):
+    with pytest.raises(UsageError, match=f"at least 1 and at most 1024, found '{value[:40]}'"):
         runtime.default_threads({"SCT_ROOTLETS_THREADS": value})
 
 

@@ -13,6 +13,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
+from sct_rootlets_task.arguments import (
+    OVERWRITE,
+    CommandParser,
+    path_argument,
+    whole_number,
+)
+from sct_rootlets_task.runtime import MOST_THREADS
 from sct_rootlets_task.tasks import TASKS, Task
 
 MODERN, LEGACY = "modern", "legacy"
@@ -77,6 +84,7 @@ OPTIONS: tuple[Option, ...] = (
         "all of them.",
         nargs="+",
         metavar="FILE",
+        type=path_argument,
     ),
     _option(
         "-o",
@@ -84,6 +92,7 @@ OPTIONS: tuple[Option, ...] = (
         "Output file; a folder when several images are given, or when it exists as a folder or "
         "ends in '/'. Default: beside each image, its name plus the task's suffix.",
         metavar="PATH",
+        type=path_argument,
     ),
     _option(
         "-c",
@@ -101,12 +110,7 @@ OPTIONS: tuple[Option, ...] = (
         forms=(LEGACY,),
         metavar="TASK",
     ),
-    _switch(
-        "-overwrite",
-        _IO,
-        "Whether an existing output is replaced. It is replaced only once the new one is complete.",
-        default=1,
-    ),
+    Option(("-overwrite",), _IO, BOTH, OVERWRITE),
     _option(
         "-lut",
         _IO,
@@ -158,6 +162,7 @@ OPTIONS: tuple[Option, ...] = (
         "Folder in which models are installed and looked for. Default: $SCT_ROOTLETS_MODELS, else "
         "the user's data folder.",
         metavar="FOLDER",
+        type=path_argument,
     ),
     _switch(
         "-largest",
@@ -228,10 +233,16 @@ OPTIONS: tuple[Option, ...] = (
         _PARAMETERS,
         "CPU threads to use. Default: $SCT_ROOTLETS_THREADS, else the cores this job may use "
         "(affinity, container quota, Slurm).",
-        type=int,
+        type=whole_number(1, MOST_THREADS),
         metavar="N",
     ),
-    _option("-qc", _QC, "Folder of the quality-control report to add to.", metavar="FOLDER"),
+    _option(
+        "-qc",
+        _QC,
+        "Folder of the quality-control report to add to.",
+        metavar="FOLDER",
+        type=path_argument,
+    ),
     _option("-qc-dataset", _QC, "Name of the data set, for the report.", metavar="STR"),
     _option("-qc-subject", _QC, "Name of the subject, for the report.", metavar="STR"),
     _option(
@@ -240,6 +251,7 @@ OPTIONS: tuple[Option, ...] = (
         "Segmentation (for example a dilated cord) that the report's pictures are cropped to.",
         forms=(MODERN,),
         metavar="FILE",
+        type=path_argument,
     ),
     _option(
         "-preview",
@@ -247,6 +259,7 @@ OPTIONS: tuple[Option, ...] = (
         "Also draw a picture of the result over its image: coronal and sagittal views and a slice "
         "of each level; a folder when several images are given.",
         metavar="PNG",
+        type=path_argument,
     ),
     Option(("-qc-plane",), _QC, BOTH, {"choices": ("Axial", "Sagittal")}, hidden=True),
     _option(
@@ -269,7 +282,7 @@ OPTIONS: tuple[Option, ...] = (
 )
 
 
-class Parser(argparse.ArgumentParser):
+class Parser(CommandParser):
     """Argument parser that ends like SCT's, with the usage and the error on stderr and code 2.
 
     Parameters

@@ -13,23 +13,23 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sct_rootlets_task import __version__
-from sct_rootlets_task.errors import FAILED, INTERRUPTED, RootletsError, UsageError
+from sct_rootlets_task.arguments import start_logging
+from sct_rootlets_task.console import explain, printable, run_command, show
+from sct_rootlets_task.errors import FAILED, OutputError, UsageError
 from sct_rootlets_task.hosts import grammar
 from sct_rootlets_task.tasks import TASKS, Task
 
 if TYPE_CHECKING:
     from sct_rootlets_task.analysis.plausibility import Report
-    from sct_rootlets_task.models import InstalledModel
+    from sct_rootlets_task.images import InputImage
     from sct_rootlets_task.outputs import Job
-    from sct_rootlets_task.pipeline import NetworkLoader, Segmenter, Settings
+    from sct_rootlets_task.pipeline import NetworkLoader, Segmentation, Segmenter, Settings
 
 logger = logging.getLogger("sct_rootlets_task")
-
-CODE_URL = f"pkg:pypi/sct-rootlets-task@{__version__}"
 
 
 def main(
@@ -57,16 +57,7 @@ def main(
     arguments = list(sys.argv[1:] if argv is None else argv)
     if not _is_ours(arguments, tasks) and _sct_is_there():
         return _hand_to_sct(arguments)
-    try:
-        return _run(arguments, tasks, load)
-    except SystemExit as stop:  # argparse ends this way, for -h as for errors
-        return int(stop.code or 0)
-    except RootletsError as error:
-        print(f"sct_deepseg: error: {error}", file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        print("sct_deepseg: interrupted", file=sys.stderr)
-        return INTERRUPTED
+    return run_command("sct_deepseg", arguments, partial(_run, arguments, tasks, load))
 
 
 def is_legacy(arguments: Sequence[str]) -> bool:
@@ -102,10 +93,9 @@ def _hand_to_sct(arguments: Sequence[str]) -> int:
     try:
         from spinalcordtoolbox.compat.launcher import main as launch
     except ImportError as error:
-        print(
+        show(
             "sct_deepseg: error: this command is one of Spinal Cord Toolbox's, which is installed "
-            f"here but cannot be loaded ({error}). Repair its installation.",
-            file=sys.stderr,
+            f"here but cannot be loaded ({error}). Repair its installation."
         )
         return FAILED
     before = sys.argv
@@ -170,7 +160,7 @@ def _install(tasks: Sequence[Task], parsed: argparse.Namespace) -> int:
     from sct_rootlets_task.models import install
     from sct_rootlets_task.paths import model_root
 
-    _start_logging(parsed.v)
+    start_logging(parsed.v)
     root = model_root(parsed.model_dir)
     for task in tasks:
         release = task.release(parsed.model)
@@ -200,15 +190,23 @@ def _segment(
     from sct_rootlets_task.outputs import plan_outputs
     from sct_rootlets_task.runtime import default_threads, limit_threads
 
-    _start_logging(parsed.v)
+    start_logging(parsed.v)
     threads = parsed.threads if parsed.threads is not None else default_threads()
     settings = _settings(task, parsed, threads)
     images = [Path(name) for name in parsed.i]
-    for image in [*images, *([Path(parsed.qc_seg)] if parsed.qc_seg else [])]:
-        if not image.is_file():
+    masks = [Path(parsed.qc_seg)] if parsed.qc_seg else []
+    for image in [*images, *masks]:
+        if not _is_file(image):
             raise UsageError(f"This file does not exist: {image}. Check the path.")
-    overwrite = bool(parsed.overwrite)
-    jobs = plan_outputs(images, parsed.o, task.suffix, overwrite=overwrite, preview=parsed.preview)
+    jobs = plan_outputs(
+        images,
+        parsed.o,
+        task.suffix,
+        overwrite=parsed.overwrite,
+        preview=parsed.preview,
+        viewers=parsed.lut or (),
+        inputs=masks,
+    )
     _require_packages(parsed)
     limit_threads(threads)
     start = time.perf_counter()
@@ -216,6 +214,14 @@ def _segment(
     failures = _segment_all(_Run(segmenter, notice, parsed, arguments, threads), jobs)
     _summarise(jobs, failures, time.perf_counter() - start)
     return 1 if failures else 0
+
+
+def _is_file(path: Path) -> bool:
+    """Tell whether there is such a file; a name that no disk takes is none."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
 
 
 def _require_packages(parsed: argparse.Namespace) -> None:
@@ -239,8 +245,6 @@ def _settings(task: Task, parsed: argparse.Namespace, threads: int) -> Settings:
             "-thr does not apply: the result is a map of levels, not of probabilities, and a "
             "threshold would turn every level into 1. Leave it out."
         )
-    if parsed.threads is not None and parsed.threads < 1:
-        raise UsageError(f"-threads expects a number of at least 1, found {parsed.threads}.")
     return Settings(
         network=Options(
             engine=parsed.engine,
@@ -271,7 +275,7 @@ def _load(
 
     resolved = resolve(task, parsed.model, model_root(parsed.model_dir), progress=parsed.v > 0)
     if resolved.notice:
-        print(f"\n{resolved.notice}\n", file=sys.stderr)
+        show(f"\n{resolved.notice}\n")
     segmenter = Segmenter(task, resolved.model, settings, load=load or load_network)
     network = segmenter.network
     logger.info(
@@ -296,31 +300,48 @@ def _segment_all(run: _Run, jobs: Sequence[Job]) -> list[Job]:
         except Exception as error:  # whatever is wrong with one image, the others go on
             logger.debug("While segmenting %s:", job.image, exc_info=True)
             failures.append(job)
-            tqdm.write(f"sct_deepseg: error: {_reason(job, error)}", file=sys.stderr)
+            tqdm.write(printable(f"sct_deepseg: error: {_reason(job, error)}"), file=sys.stderr)
     return failures
 
 
 def _reason(job: Job, error: Exception) -> str:
     """Return the error's text, with the image's name where it lacks it."""
-    text = str(error) or type(error).__name__
+    text = explain(error, f"segmenting {job.image}")
     return text if str(job.image) in text else f"{job.image}: {text}"
 
 
 def _segment_one(run: _Run, job: Job) -> None:
-    from sct_rootlets_task.files import write_json
-    from sct_rootlets_task.hosts.sidecar import check_plausibility, describe
-    from sct_rootlets_task.images import load_image, save_labels
-    from sct_rootlets_task.luts import write_lut
-    from sct_rootlets_task.picture import draw
+    from sct_rootlets_task.hosts.sidecar import check_plausibility
+    from sct_rootlets_task.images import load_image
 
     image = load_image(job.image)
     segmentation = run.segmenter.segment(image)
     for warning in segmentation.warnings:
         logger.warning("%s: %s", job.image, warning)
+    report = check_plausibility(segmentation, image, run.segmenter.task)
+    level_voxels = _write(run, job, image, segmentation, report)
+    try:
+        _show_elsewhere(run, job, report)
+    except Exception as error:
+        raise OutputError(
+            f"{explain(error, f'drawing {job.output}')} The label map {job.output} is complete; "
+            "what shows it is not."
+        ) from error
+    if run.parsed.v:
+        _report(job, level_voxels, report)
+
+
+def _write(
+    run: _Run, job: Job, image: InputImage, segmentation: Segmentation, report: Report | None
+) -> Mapping[str, int]:
+    """Write the label map with what belongs to it, and return the voxels of each level."""
+    from sct_rootlets_task.hosts.sidecar import describe
+    from sct_rootlets_task.images import labels_image
+    from sct_rootlets_task.luts import lut_text
+    from sct_rootlets_task.ownership import generated_by, shortened
+    from sct_rootlets_task.results import write_results
+
     task, model = run.segmenter.task, run.segmenter.model
-    description = f"{task.name} {task.level_names.replace('–', '-')} by {model.name}"
-    save_labels(segmentation.labels, image, job.output, f"{description}, value=level (C1=1)")
-    report = check_plausibility(segmentation, image, task)
     details = describe(
         run.segmenter,
         segmentation,
@@ -329,16 +350,27 @@ def _segment_one(run: _Run, job: Job) -> None:
         notice=run.notice,
         threads=run.threads,
     )
-    sidecar = {"GeneratedBy": [_generated_by(model, run.arguments)], **details}
-    write_json(job.sidecar, sidecar)
-    for viewer in run.parsed.lut or ():
-        write_lut(job.output, viewer, task.levels)
+    record = {
+        "GeneratedBy": generated_by(shortened("sct_deepseg", run.arguments), model.urls),
+        **details,
+    }
+    text = f"{task.name} {task.level_names.replace('–', '-')} by {model.name}"
+    labels = labels_image(segmentation.labels, image, f"{text}, value=level (C1=1)")
+    viewers = dict.fromkeys(run.parsed.lut or ())
+    tables = (lut_text(viewer, task.levels) for viewer in viewers)
+    write_results({job.output: labels}, record, texts=dict(zip(job.luts, tables, strict=True)))
+    voxels: Mapping[str, int] = details["LevelVoxels"]
+    return voxels
+
+
+def _show_elsewhere(run: _Run, job: Job, report: Report | None) -> None:
+    """Draw the picture and add to the report, where they are wanted."""
+    from sct_rootlets_task.picture import draw
+
     if job.preview:
         draw(job.image, job.output, job.preview)
     if run.parsed.qc:
         _add_to_report(run, job, report)
-    if run.parsed.v:
-        _report(job, details["LevelVoxels"], report)
 
 
 def _add_to_report(run: _Run, job: Job, report: Report | None) -> None:
@@ -359,17 +391,6 @@ def _add_to_report(run: _Run, job: Job, report: Report | None) -> None:
         levels=[asdict(level) for level in report.levels] if report else (),
     )
     add_entry(Path(parsed.qc), job.image, job.output, details)
-
-
-def _generated_by(model: InstalledModel, arguments: Sequence[str]) -> dict[str, object]:
-    """Return the entry that SCT writes, with the paths of the command shortened as SCT does."""
-    words = [Path(word).name if "/" in word else word for word in arguments]
-    return {
-        "Name": f"sct_rootlets_task: sct_deepseg {' '.join(words)}",
-        "Version": __version__,
-        "CodeURL": CODE_URL,
-        "ModelURL": list(model.urls),
-    }
 
 
 def _report(job: Job, level_voxels: Mapping[str, int], report: Report | None) -> None:
@@ -393,17 +414,8 @@ def _summarise(jobs: Sequence[Job], failures: Sequence[Job], seconds: float) -> 
     done = len(jobs) - len(failures)
     logger.info("%d of %d image(s) segmented in %.1f s", done, len(jobs), seconds)
     if failures and len(jobs) > 1:
-        print(f"\nFailed: {len(failures)} of {len(jobs)} images:", file=sys.stderr)
-        for job in failures:
-            print(f"  {job.image}", file=sys.stderr)
-
-
-def _start_logging(verbosity: int) -> None:
-    level = {0: logging.WARNING, 1: logging.INFO, 2: logging.DEBUG}[verbosity]
-    handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
-    logger.handlers = [handler]
-    logger.setLevel(level)
+        failed = "\n".join(f"  {job.image}" for job in failures)
+        show(f"\nFailed: {len(failures)} of {len(jobs)} images:\n{failed}")
 
 
 if __name__ == "__main__":

@@ -6,27 +6,44 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from sct_rootlets_task.arguments import add_overwrite, path_argument
+from sct_rootlets_task.console import flush_result
+
 NAME = "check"
 HELP = "Check the levels of a segmentation: missing, swapped, shifted, too close, too small."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the verb."""
-    parser.add_argument("-i", required=True, metavar="SEG", help="Level map.")
-    parser.add_argument("-s", metavar="CORD", help="Cord mask on the same grid.")
-    parser.add_argument("-pmj", metavar="PMJ", help="Label image of the pontomedullary junction.")
+    parser.add_argument("-i", required=True, type=path_argument, metavar="SEG", help="Level map.")
+    parser.add_argument(
+        "-s", type=path_argument, metavar="CORD", help="Cord mask on the same grid."
+    )
+    parser.add_argument(
+        "-pmj",
+        type=path_argument,
+        metavar="PMJ",
+        help="Label image of the pontomedullary junction.",
+    )
     parser.add_argument(
         "-discs",
+        type=path_argument,
         metavar="DISCS",
         help="Label image of the discs, or of vertebral levels along the cord (SCT's numbers).",
     )
     parser.add_argument(
-        "-locator", metavar="IMAGE", help="Image, for the locator's independent opinion."
+        "-locator",
+        type=path_argument,
+        metavar="IMAGE",
+        help="Image, for the locator's independent opinion.",
     )
     parser.add_argument(
         "-task", default="rootlets", metavar="TASK", help="Task whose levels are expected."
     )
-    parser.add_argument("-o", metavar="JSON", help="Also write the report as JSON.")
+    parser.add_argument(
+        "-o", type=path_argument, metavar="JSON", help="Also write the report as JSON."
+    )
+    add_overwrite(parser)
     parser.add_argument(
         "-strict", action="store_true", help="End with exit code 1 when there is a warning."
     )
@@ -38,8 +55,9 @@ def run(arguments: argparse.Namespace) -> int:
     from sct_rootlets_task.analysis.references import references_from_images
     from sct_rootlets_task.files import write_json
     from sct_rootlets_task.tasks import find_task
-    from sct_rootlets_task.verbs.files import read_image, read_labels
+    from sct_rootlets_task.verbs.files import check_outputs, made_by, read_image, read_labels
 
+    check_outputs(arguments, ["o"])
     image = read_labels(arguments.i)
     located = _located(arguments.locator) if arguments.locator else None
     references = references_from_images(
@@ -56,7 +74,8 @@ def run(arguments: argparse.Namespace) -> int:
     if not report.flags:
         print("Nothing out of the ordinary.")
     if arguments.o:
-        write_json(Path(arguments.o), report.to_dict())
+        write_json(Path(arguments.o), {"GeneratedBy": made_by(arguments), **report.to_dict()})
+    flush_result()
     return 1 if arguments.strict and report.warnings else 0
 
 

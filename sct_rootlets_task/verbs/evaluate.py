@@ -5,24 +5,33 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from sct_rootlets_task.arguments import add_overwrite, path_argument
+from sct_rootlets_task.console import flush_result
+
 NAME = "evaluate"
 HELP = "Compare a segmentation with a reference: Dice, volumes, surface distances, midpoints."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the verb."""
-    parser.add_argument("-i", required=True, metavar="SEG", help="Level map to judge.")
-    parser.add_argument("-gt", required=True, metavar="REF", help="Reference on the same grid.")
-    parser.add_argument("-o", metavar="JSON", help="Also write the figures as JSON.")
-    parser.add_argument("-csv", metavar="CSV", help="Also write the figures as a table.")
+    files: tuple[tuple[str, str, bool, str], ...] = (
+        ("-i", "SEG", True, "Level map to judge."),
+        ("-gt", "REF", True, "Reference on the same grid."),
+        ("-o", "JSON", False, "Also write the figures as JSON."),
+        ("-csv", "CSV", False, "Also write the figures as a table."),
+    )
+    for name, kind, required, text in files:
+        parser.add_argument(name, required=required, type=path_argument, metavar=kind, help=text)
+    add_overwrite(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the figures, a line a level."""
     from sct_rootlets_task.analysis.agreement import COLUMNS, compare_images
     from sct_rootlets_task.files import write_csv, write_json
-    from sct_rootlets_task.verbs.files import read_labels
+    from sct_rootlets_task.verbs.files import check_outputs, made_by, read_labels
 
+    check_outputs(arguments, ["o", "csv"], {"csv": list(COLUMNS)})
     found = compare_images(read_labels(arguments.i), read_labels(arguments.gt))
     rows = [item.to_dict() for item in found]
     print(f"{'level':>5}  Dice  volume  HD95 mm  surface mm  midpoint mm  found")
@@ -34,10 +43,12 @@ def run(arguments: argparse.Namespace) -> int:
             f"  {_figure(row['midpoint_error_mm'], 1):>11}  {row['detection']}"
         )
     if arguments.o:
-        write_json(Path(arguments.o), {"segmentation": arguments.i, "reference": arguments.gt,
-                                       "levels": rows})  # fmt: skip
+        names = {"segmentation": arguments.i, "reference": arguments.gt}
+        content = {"GeneratedBy": made_by(arguments), **names, "levels": rows}
+        write_json(Path(arguments.o), content)
     if arguments.csv:
         write_csv(Path(arguments.csv), rows, list(COLUMNS))
+    flush_result()
     return 0
 
 

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import argparse
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from sct_rootlets_task.images import InputImage
+
+_INPUTS = ("i", "s", "gt", "pmj", "discs", "locator", "qc_seg")
+"""Options of all verbs that name a file to read."""
 
 
 def read_labels(path: str) -> Any:
@@ -42,9 +50,84 @@ def read_image(path: str | None) -> Any:
     return nib.Nifti1Image(image.data, image.affine, image.header)
 
 
-def write_labels(labels: np.ndarray, like: str, path: Path, description: str) -> None:
-    """Write a level map on the grid of the image `like` and say so."""
-    from sct_rootlets_task.images import load_labels, save_labels
+def check_outputs(
+    arguments: argparse.Namespace,
+    names: Sequence[str],
+    columns: Mapping[str, Collection[str]] | None = None,
+) -> None:
+    """Make sure, before anything is read, that what a verb writes loses nothing.
 
-    save_labels(labels, load_labels(Path(like)), path, description)
-    print(f"Created file: {path}")
+    Parameters
+    ----------
+    arguments : Namespace
+        Arguments of the verb.
+    names : sequence of str
+        Options that name a file to write.
+    columns : mapping of str to collection of str, optional
+        Columns of those that are tables.
+
+    Raises
+    ------
+    UsageError, OutputError
+        As :func:`sct_rootlets_task.outputs.check_outputs` does.
+    """
+    from sct_rootlets_task import outputs
+    from sct_rootlets_task.images import EXTENSIONS
+    from sct_rootlets_task.ownership import sidecar_of
+
+    found = []
+    for name in names:
+        if (path := getattr(arguments, name)) is not None:
+            option = f"-{name}"
+            found.append(outputs.Output(Path(path), option, (columns or {}).get(name, ())))
+            if path.lower().endswith(EXTENSIONS):
+                found.append(outputs.Output(sidecar_of(Path(path)), option))
+    inputs = [Path(path) for name in _INPUTS if (path := getattr(arguments, name, None))]
+    outputs.check_outputs(found, inputs, overwrite=arguments.overwrite)
+
+
+def write_labels(
+    labels: Mapping[Path, np.ndarray],
+    image: InputImage,
+    *,
+    description: str,
+    arguments: argparse.Namespace,
+    warnings: Sequence[str] = (),
+    tables: Mapping[Path, str] | None = None,
+) -> None:
+    """Write label maps with their sidecars, and tables: all or nothing; and say so.
+
+    Parameters
+    ----------
+    labels : mapping of Path to ndarray of uint8, shape (i, j, k)
+        Label maps by the files to write.
+    image : InputImage
+        Image whose grid they have.
+    description : str
+        What they are; it names the package.
+    arguments : Namespace
+        The command, for the sidecars.
+    warnings : sequence of str
+        What a user should look at, for the sidecars.
+    tables : mapping of Path to str, optional
+        Texts of further files.
+    """
+    from sct_rootlets_task.images import labels_image
+    from sct_rootlets_task.results import write_results
+
+    record = {
+        "GeneratedBy": made_by(arguments),
+        "Sources": [image.path.name],
+        "Warnings": list(warnings),
+    }
+    images = {path: labels_image(one, image, description) for path, one in labels.items()}
+    write_results(images, record, texts=tables or {})
+    for path in (*(tables or {}), *labels):
+        print(f"Created file: {path}")
+
+
+def made_by(arguments: argparse.Namespace) -> list[dict[str, object]]:
+    """Return what the JSON files of a verb say about their making."""
+    from sct_rootlets_task.ownership import generated_by, shortened
+
+    return generated_by(shortened("sct_rootlets", arguments.words))

@@ -5,17 +5,24 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from sct_rootlets_task.arguments import add_overwrite, path_argument
+
 NAME = "levels"
 HELP = "Spinal levels without gaps from rootlets: a level map of the cord, and a table."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the verb."""
-    parser.add_argument("-i", required=True, metavar="SEG", help="Level map of the rootlets.")
-    parser.add_argument("-s", metavar="CORD", help="Cord mask on the same grid.")
-    parser.add_argument("-pmj", metavar="PMJ", help="Label image of the pontomedullary junction.")
-    parser.add_argument("-o", metavar="OUT", help="Level map of the cord to write; needs -s.")
-    parser.add_argument("-csv", metavar="CSV", help="Table to write.")
+    files: tuple[tuple[str, str, bool, str], ...] = (
+        ("-i", "SEG", True, "Level map of the rootlets."),
+        ("-s", "CORD", False, "Cord mask on the same grid."),
+        ("-pmj", "PMJ", False, "Label image of the pontomedullary junction."),
+        ("-o", "OUT", False, "Level map of the cord to write; needs -s."),
+        ("-csv", "CSV", False, "Table to write."),
+    )
+    for name, kind, required, text in files:
+        parser.add_argument(name, required=required, type=path_argument, metavar=kind, help=text)
+    add_overwrite(parser)
     parser.add_argument(
         "-method",
         choices=("caudal", "midpoint", "rootlets"),
@@ -27,14 +34,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Write the map and the table."""
-    from sct_rootlets_task.analysis.spinal_levels import spinal_levels_image
+    from sct_rootlets_task.analysis.spinal_levels import COLUMNS, spinal_levels_image
     from sct_rootlets_task.errors import UsageError
-    from sct_rootlets_task.verbs.files import read_image, read_labels, write_labels
+    from sct_rootlets_task.files import csv_text
+    from sct_rootlets_task.images import load_labels
+    from sct_rootlets_task.verbs.files import (
+        check_outputs,
+        read_image,
+        read_labels,
+        write_labels,
+    )
 
     if arguments.o and not arguments.s:
         raise UsageError("-o writes the levels on the cord and needs its mask. Give -s CORD too.")
     if not (arguments.o or arguments.csv):
         raise UsageError("Expected something to write. Give -o OUT, -csv CSV or both.")
+    check_outputs(arguments, ["o", "csv"], {"csv": list(COLUMNS)})
     found, _ = spinal_levels_image(
         read_labels(arguments.i),
         cord=read_image(arguments.s),
@@ -44,11 +59,13 @@ def run(arguments: argparse.Namespace) -> int:
     )
     if not arguments.s:
         print("No cord mask was given: the centre line is estimated from the rootlets.")
-    if arguments.csv:
-        found.write_csv(Path(arguments.csv))
-        print(f"Created file: {arguments.csv}")
-    if arguments.o and found.labels is not None:
-        description = f"spinal levels ({found.method}) by sct_rootlets"
-        write_labels(found.labels, arguments.i, Path(arguments.o), description)
+    table, labels = csv_text(found.rows, list(found.rows[0])), found.labels
+    write_labels(
+        {Path(arguments.o): labels} if arguments.o and labels is not None else {},
+        load_labels(Path(arguments.i)),
+        description=f"spinal levels ({found.method}) by sct_rootlets",
+        arguments=arguments,
+        tables={Path(arguments.csv): table} if arguments.csv else {},
+    )
     print(f"Distances are counted from: {found.origin}")
     return 0

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from sct_rootlets_task.arguments import add_overwrite, path_argument
+from sct_rootlets_task.console import show
 
 if TYPE_CHECKING:
     from sct_rootlets_task.locator import LocatedLevels
@@ -16,29 +18,43 @@ HELP = "Find the spinal canal and its levels with the built-in locator, without 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the verb."""
-    parser.add_argument("-i", required=True, metavar="IMAGE", help="Image of the neck.")
+    parser.add_argument(
+        "-i", required=True, type=path_argument, metavar="IMAGE", help="Image of the neck."
+    )
     parser.add_argument(
         "-o",
+        type=path_argument,
         metavar="LEVELS",
         help="Label map of the canal's levels (default: beside the image, ending in _levels).",
     )
-    parser.add_argument("-csv", metavar="CSV", help="Also write a table, one level a row.")
     parser.add_argument(
-        "-line", metavar="CSV", help="Also write the centre line: world mm, arc length, level."
+        "-csv", type=path_argument, metavar="CSV", help="Also write a table, one level a row."
     )
+    parser.add_argument(
+        "-line",
+        type=path_argument,
+        metavar="CSV",
+        help="Also write the centre line: world mm, arc length, level.",
+    )
+    add_overwrite(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Write the label map and print the table."""
-    from sct_rootlets_task.files import write_csv
-    from sct_rootlets_task.images import load_image, save_labels
+    from sct_rootlets_task.files import csv_text
+    from sct_rootlets_task.images import load_image
     from sct_rootlets_task.levels import level_name
     from sct_rootlets_task.locator import COLUMNS, LINE_COLUMNS
     from sct_rootlets_task.outputs import plan_outputs
     from sct_rootlets_task.pipeline import locate
+    from sct_rootlets_task.verbs.files import check_outputs, write_labels
 
     path = Path(arguments.i)
-    out = plan_outputs([path], arguments.o, "_levels")[0].output
+    job = plan_outputs([path], arguments.o, "_levels", overwrite=arguments.overwrite)[0]
+    arguments.o = str(job.output)
+    check_outputs(
+        arguments, ["o", "csv", "line"], {"csv": list(COLUMNS), "line": list(LINE_COLUMNS)}
+    )
     image = load_image(path)
     found = locate(image)
     rows = [
@@ -58,13 +74,20 @@ def run(arguments: argparse.Namespace) -> int:
     if not rows:
         print("No level was found in this image.")
     for warning in (*image.warnings, *found.warnings):
-        print(f"WARNING: {path}: {warning}", file=sys.stderr)
-    save_labels(found.labels, image, out, "spinal levels of the canal")
-    print(f"Created file: {out}")
-    if arguments.csv:
-        write_csv(Path(arguments.csv), rows, list(COLUMNS))
-    if arguments.line:
-        write_csv(Path(arguments.line), _line(found), list(LINE_COLUMNS))
+        show(f"WARNING: {path}: {warning}")
+    tables = {"csv": (rows, COLUMNS), "line": (_line(found), LINE_COLUMNS)}
+    write_labels(
+        {job.output: found.labels},
+        image,
+        description="spinal levels of the canal by sct_rootlets",
+        arguments=arguments,
+        warnings=(*image.warnings, *found.warnings),
+        tables={
+            Path(path): csv_text(content, list(columns))
+            for name, (content, columns) in tables.items()
+            if (path := getattr(arguments, name))
+        },
+    )
     return 0
 
 

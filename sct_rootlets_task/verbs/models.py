@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from typing import TYPE_CHECKING
 
+from sct_rootlets_task.arguments import path_argument
+from sct_rootlets_task.console import flush_result, show
 from sct_rootlets_task.errors import ModelNotInstalledError
 
 if TYPE_CHECKING:
@@ -24,7 +25,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         ("verify", "Check an installed model's files against their recorded checksums."),
     ):
         command = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
-        command.add_argument("-model-dir", metavar="FOLDER", help="Folder of the models.")
+        command.add_argument(
+            "-model-dir", type=path_argument, metavar="FOLDER", help="Folder of the models."
+        )
         if name != "list":
             command.add_argument("-task", default="rootlets", metavar="TASK", help="Task.")
             command.add_argument("-model", metavar="TAG", help="Release; default: the task's.")
@@ -33,7 +36,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Run one of the three commands."""
     actions = {"list": _list, "path": _path, "verify": _verify}
-    return actions[arguments.command](arguments)
+    code = actions[arguments.command](arguments)
+    flush_result()
+    return code
 
 
 def _list(arguments: argparse.Namespace) -> int:
@@ -74,7 +79,7 @@ def _verify(arguments: argparse.Namespace) -> int:
         return 0
     problems = verify(model.path)
     for problem in problems:
-        print(problem, file=sys.stderr)
+        show(problem)
     if not problems:
         print(f"Model {model.name} is intact: {model.path}")
     return 1 if problems else 0

@@ -5,21 +5,29 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from sct_rootlets_task.arguments import add_overwrite, path_argument
+
 NAME = "picture"
 HELP = "Draw a segmentation over its image into one PNG: coronal and sagittal views, axial slices."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the verb."""
-    parser.add_argument("-i", required=True, metavar="IMAGE", help="Image.")
-    parser.add_argument("-s", required=True, metavar="SEG", help="Level map on the image's grid.")
-    parser.add_argument("-o", required=True, metavar="PNG", help="Picture to write.")
+    for name, kind, text in (
+        ("-i", "IMAGE", "Image."),
+        ("-s", "SEG", "Level map on the image's grid."),
+        ("-o", "PNG", "Picture to write."),
+    ):
+        parser.add_argument(name, required=True, type=path_argument, metavar=kind, help=text)
+    add_overwrite(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Draw the picture."""
     from sct_rootlets_task.picture import draw
+    from sct_rootlets_task.verbs.files import check_outputs
 
+    check_outputs(arguments, ["o"])
     path = draw(Path(arguments.i), Path(arguments.s), Path(arguments.o))
     print(f"Created file: {path}")
     return 0

@@ -10,17 +10,20 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from sct_rootlets_task.analysis.plausibility import Report
 
+from sct_rootlets_task.arguments import path_argument
+
 NAME = "qc"
 HELP = "Add any segmentation, a manual one too, to a QC report that opens in a browser from disk."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the verb."""
-    parser.add_argument("-i", required=True, metavar="IMAGE", help="Image.")
-    parser.add_argument("-s", required=True, metavar="SEG", help="Level map on the image's grid.")
-    parser.add_argument(
-        "-o", required=True, metavar="DIR", help="Folder of the report; it may hold other images."
-    )
+    for name, kind, text in (
+        ("-i", "IMAGE", "Image."),
+        ("-s", "SEG", "Level map on the image's grid."),
+        ("-o", "DIR", "Folder of the report; it may hold other images."),
+    ):
+        parser.add_argument(name, required=True, type=path_argument, metavar=kind, help=text)
     parser.add_argument(
         "-dataset", metavar="STR", help="Dataset to show; by default the image's path tells."
     )
@@ -29,6 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "-qc-seg",
+        type=path_argument,
         metavar="MASK",
         help="Mask on the image's grid, such as the cord, that the views are centred on.",
     )

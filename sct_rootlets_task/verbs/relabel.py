@@ -8,16 +8,20 @@ from typing import Any
 
 import numpy as np
 
+from sct_rootlets_task.arguments import add_overwrite, path_argument, whole_number
+
 NAME = "relabel"
 HELP = "Renumber the levels of a segmentation, for example one that is off by one level."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the verb."""
-    parser.add_argument("-i", required=True, metavar="SEG", help="Level map.")
-    parser.add_argument("-o", required=True, metavar="OUT", help="Level map to write.")
+    for name, kind, text in (("-i", "SEG", "Level map."), ("-o", "OUT", "Level map to write.")):
+        parser.add_argument(name, required=True, type=path_argument, metavar=kind, help=text)
     how = parser.add_mutually_exclusive_group(required=True)
-    how.add_argument("-shift", type=int, metavar="N", help="Add N to every level.")
+    how.add_argument(
+        "-shift", type=whole_number(-30, 30), metavar="N", help="Add N to every level."
+    )
     how.add_argument(
         "-anchor",
         metavar="LEVEL:Z",
@@ -28,24 +32,38 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     how.add_argument(
         "-discs",
+        type=path_argument,
         metavar="DISCS",
         help="Take the levels from labels of the discs, or of vertebral levels along the cord "
         "(SCT's numbers).",
     )
     how.add_argument(
-        "-locator", metavar="IMAGE", help="Take the levels from the locator's view of the image."
+        "-locator",
+        type=path_argument,
+        metavar="IMAGE",
+        help="Take the levels from the locator's view of the image.",
     )
-    parser.add_argument("-s", metavar="CORD", help="Cord mask, a help to -discs.")
+    parser.add_argument(
+        "-s", type=path_argument, metavar="CORD", help="Cord mask, a help to -discs."
+    )
+    add_overwrite(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Write the renumbered level map."""
-    from sct_rootlets_task.verbs.files import read_labels, write_labels
+    from sct_rootlets_task.images import load_labels
+    from sct_rootlets_task.verbs.files import check_outputs, read_labels, write_labels
 
+    check_outputs(arguments, ["o"])
     image = read_labels(arguments.i)
     labels = np.asarray(image.dataobj)
     renumbered = _renumber(labels, image, arguments)
-    write_labels(renumbered, arguments.i, Path(arguments.o), "relabelled by sct_rootlets")
+    write_labels(
+        {Path(arguments.o): renumbered},
+        load_labels(Path(arguments.i)),
+        description="relabeled by sct_rootlets",
+        arguments=arguments,
+    )
     return 0
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from sct_rootlets_task.arguments import add_overwrite, path_argument, whole_number
 from sct_rootlets_task.errors import UsageError
 
 NAME = "sample"
@@ -13,14 +14,23 @@ HELP = "Write a synthetic T2w-like cervical volume to try the tools on."
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the verb."""
-    parser.add_argument("output", metavar="OUT.nii.gz", help="File to write.")
-    parser.add_argument("-cord", metavar="CORD", help="Also write its cord mask to this file.")
-    parser.add_argument("-seed", type=int, default=0, metavar="N", help="Variant to make.")
+    parser.add_argument("output", type=path_argument, metavar="OUT.nii.gz", help="File to write.")
+    parser.add_argument(
+        "-cord",
+        type=path_argument,
+        metavar="CORD",
+        help="Also write its cord mask to this file.",
+    )
+    parser.add_argument(
+        "-seed", type=whole_number(0, 2**31), default=0, metavar="N", help="Variant to make."
+    )
+    add_overwrite(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Write the sample."""
     from sct_rootlets_task.images import EXTENSIONS
+    from sct_rootlets_task.outputs import Output, check_outputs
     from sct_rootlets_task.sample import write_sample
 
     for name in filter(None, (arguments.output, arguments.cord)):
@@ -29,6 +39,8 @@ def run(arguments: argparse.Namespace) -> int:
                 f"Expected an output ending in {' or '.join(EXTENSIONS)}, found {name}."
             )
     cord = Path(arguments.cord) if arguments.cord else None
+    outputs = [Output(Path(arguments.output)), *([Output(cord, "-cord")] if cord else [])]
+    check_outputs(outputs, [], overwrite=arguments.overwrite)
     path = write_sample(Path(arguments.output), seed=arguments.seed, cord=cord)
     for file in filter(None, (path, cord)):
         print(f"Created file: {file}")

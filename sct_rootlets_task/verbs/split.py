@@ -7,26 +7,40 @@ from pathlib import Path
 
 import numpy as np
 
+from sct_rootlets_task.arguments import add_overwrite, path_argument
+
 NAME = "split"
 HELP = "Split a segmentation into left and right, dorsal and ventral rootlets."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the verb."""
-    parser.add_argument("-i", required=True, metavar="SEG", help="Level map.")
-    parser.add_argument("-s", required=True, metavar="CORD", help="Cord mask on the same grid.")
-    parser.add_argument(
-        "-o", required=True, metavar="PREFIX", help="Start of the names of the four files."
-    )
+    for name, kind, text in (
+        ("-i", "SEG", "Level map."),
+        ("-s", "CORD", "Cord mask on the same grid."),
+        ("-o", "PREFIX", "Start of the names of the four files."),
+    ):
+        parser.add_argument(name, required=True, type=path_argument, metavar=kind, help=text)
+    add_overwrite(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Write the four parts."""
-    from sct_rootlets_task.analysis.split import split_image
+    from sct_rootlets_task.analysis.split import PARTS, split_image
+    from sct_rootlets_task.images import load_labels
+    from sct_rootlets_task.outputs import Output, check_outputs
+    from sct_rootlets_task.ownership import sidecar_of
     from sct_rootlets_task.verbs.files import read_image, read_labels, write_labels
 
+    paths = {name: Path(f"{arguments.o}_{name}.nii.gz") for name in PARTS}
+    outputs = [Output(one) for path in paths.values() for one in (path, sidecar_of(path))]
+    inputs = [Path(arguments.i), Path(arguments.s)]
+    check_outputs(outputs, inputs, overwrite=arguments.overwrite)
     parts = split_image(read_labels(arguments.i), read_image(arguments.s))
-    for name, part in parts.items():
-        path = Path(f"{arguments.o}_{name}.nii.gz")
-        write_labels(np.asarray(part.dataobj), arguments.i, path, f"{name} rootlets")
+    write_labels(
+        {path: np.asarray(parts[name].dataobj) for name, path in paths.items()},
+        load_labels(inputs[0]),
+        description="rootlets of one side and root by sct_rootlets",
+        arguments=arguments,
+    )
     return 0
