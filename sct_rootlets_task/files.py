@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import hashlib
 import io
 import json
 import os
@@ -29,6 +30,7 @@ _ABANDONED_S = 24 * 60 * 60.0
 """Age after which a temporary file is removed where the disk knows no locks."""
 _TURN_S = 10.0
 """Longest wait for another job that is moving files in the same folder."""
+_CHUNK = 1 << 20
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 """What a cell begins with that a spreadsheet would run as a formula."""
 
@@ -123,6 +125,15 @@ def json_bytes(content: Any) -> bytes:
     text = json.dumps(content, indent=4, ensure_ascii=False)
     # A byte that is no UTF-8 is a lone surrogate in a name; its escape is valid JSON.
     return f"{text}\n".encode("utf-8", "backslashreplace")
+
+
+def hash_file(path: Path) -> str:
+    """Return the SHA-256 of a file in hexadecimal digits."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while chunk := stream.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:

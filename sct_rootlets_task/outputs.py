@@ -215,7 +215,9 @@ def check_outputs(
     taken: dict[tuple[str, str], Output] = {}
     for output in outputs:
         _require_file(output)
-        if _real(output.path) in kept_places or any(_is_same(output.path, path) for path in kept):
+        if _real(output.path) in kept_places or any(
+            is_same_file(output.path, path) for path in kept
+        ):
             raise UsageError(
                 f"The output {output.path} would replace an input image or its sidecar. Choose "
                 f"another name with {output.option}."
@@ -329,8 +331,8 @@ def _real(path: Path) -> str:
     return os.path.realpath(path)
 
 
-def _is_same(first: Path, second: Path) -> bool:
-    """Tell whether two names are of one existing file, hard links included."""
+def is_same_file(first: Path, second: Path) -> bool:
+    """Tell whether two names are of one existing file, links included."""
     try:
         return first.samefile(second)
     except OSError:

@@ -10,6 +10,7 @@ import numpy as np
 
 from sct_rootlets_task.files import atomic_output
 from sct_rootlets_task.luts import level_colour
+from sct_rootlets_task.ownership import NAME
 from sct_rootlets_task.qc import render
 from sct_rootlets_task.qc.scene import Scene, label_name, load_scene
 
@@ -56,8 +57,17 @@ def draw(image: Path, segmentation: Path, output: Path) -> Path:
         sheet.paste(view, (left, _HEAD))
         left += view.width + _GAP
     with atomic_output(output) as temporary:
-        sheet.save(temporary, format="PNG", optimize=True)
+        sheet.save(temporary, format="PNG", optimize=True, pnginfo=_mark())
     return output
+
+
+def _mark() -> Any:
+    """Return the text by which a picture is known as one of this package."""
+    from PIL.PngImagePlugin import PngInfo
+
+    mark = PngInfo()
+    mark.add_text("Software", NAME)
+    return mark
 
 
 def _lengthwise(layers: render.Layers, title: str, sides: str) -> Any:

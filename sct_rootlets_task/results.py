@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sct_rootlets_task.files import atomic_outputs, json_bytes
+from sct_rootlets_task.files import atomic_outputs, hash_file, json_bytes
 from sct_rootlets_task.ownership import sidecar_of
-
-_CHUNK = 1 << 20
 
 
 def write_results(
@@ -47,13 +44,5 @@ def write_results(
         pairs = zip(places[:count], places[count:], strict=True)
         for (path, image), (sidecar, label_map) in zip(images.items(), pairs, strict=True):
             nib.save(image, label_map)
-            output = {"Name": path.name, "SHA256": _checksum(label_map)}
+            output = {"Name": path.name, "SHA256": hash_file(label_map)}
             sidecar.write_bytes(json_bytes({**record, "Output": output}))
-
-
-def _checksum(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while chunk := stream.read(_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()

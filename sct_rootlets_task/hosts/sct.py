@@ -169,7 +169,7 @@ class Plugin:
             segmenter.network.precision,
             threads,
         )
-        names = Names(images[0], task.suffix)
+        names = Names(images, task.suffix)
         found = [self._one(segmenter, resolved, image, names, threads) for image in images]
         return found, [task.suffix] * len(found)
 

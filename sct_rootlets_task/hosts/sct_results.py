@@ -20,8 +20,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from sct_rootlets_task.files import write_json
+from sct_rootlets_task.errors import OutputError
+from sct_rootlets_task.files import hash_file, write_json
 from sct_rootlets_task.images import EXTENSIONS, stem
+from sct_rootlets_task.outputs import is_same_file
+from sct_rootlets_task.ownership import sidecar_of
 
 logger = logging.getLogger(__name__)
 
@@ -38,14 +41,15 @@ class Names:
 
     Parameters
     ----------
-    first : Path
-        First image of the command.
+    images : sequence of Path
+        Images of the command.
     suffix : str
         The task's suffix.
     """
 
-    def __init__(self, first: Path, suffix: str) -> None:
-        self._default = f"{stem(first)}{suffix}.nii.gz"
+    def __init__(self, images: Sequence[Path], suffix: str) -> None:
+        self._images = tuple(images)
+        self._default = f"{stem(images[0])}{suffix}.nii.gz"
         self._suffix = suffix
         self._owners: dict[Path, Path] = {}
 
@@ -55,8 +59,18 @@ class Names:
         That is where SCT wants it, unless the result of another image is there. Then it goes
         beside its own image as usual, or, when ``-o`` named the file, to that name with the
         image's own added.
+
+        Raises
+        ------
+        OutputError
+            If it would replace an image of the command.
         """
         path = wanted
+        if any(is_same_file(wanted, image) for image in self._images):
+            raise OutputError(
+                f"The output {wanted} would replace an input image. Nothing was saved; choose "
+                "another name with -o."
+            )
         if self._owners.get(path, image) != image and wanted.name == self._default:
             path = image.parent / f"{stem(image)}{self._suffix}.nii.gz"
         number = 1
@@ -135,17 +149,15 @@ class Results:
         pairs = [(saved, _written_by_sct(saved)) for saved in self.saved]
         for saved, record in pairs:
             if record is not None:
-                write_json(_sidecar(saved.path), {**record, **saved.details})
+                output = {"Name": saved.path.name, "SHA256": hash_file(saved.path)}
+                content = {**record, **saved.details, "Output": output}
+                write_json(sidecar_of(saved.path), content)
         self.saved.clear()
-
-
-def _sidecar(path: Path) -> Path:
-    return path.with_name(f"{stem(path)}.json")
 
 
 def _written_by_sct(saved: Saved) -> dict[str, Any] | None:
     """Return what SCT wrote of a result; None when it did not, or is from another run."""
-    sidecar = _sidecar(saved.wanted)
+    sidecar = sidecar_of(saved.wanted)
     try:
         if sidecar.stat().st_mtime_ns < saved.wanted.stat().st_mtime_ns:
             return None
