@@ -9,8 +9,10 @@ from typing import Any
 
 from sct_rootlets_task.console import printable
 from sct_rootlets_task.errors import UsageError
+from sct_rootlets_task.images import EXTENSIONS
 from sct_rootlets_task.paths import expand_user
 
+_OTHER_ENDINGS = (".csv", ".tsv", ".json", ".png", ".jpg", ".txt", ".lut", ".gz", ".mgz", ".nrrd")
 VERBOSITIES = (logging.WARNING, logging.INFO, logging.DEBUG)
 """What ``-v`` 0, 1 and 2 let through."""
 
@@ -35,6 +37,24 @@ def path_argument(text: str) -> str:
     except UsageError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
     return f"{path}/" if text.endswith(("/", "\\")) and path != "/" else path
+
+
+def label_map_argument(text: str) -> str:
+    """Return the name of a label map to write; ``.nii.gz`` is added where it has no ending.
+
+    Raises
+    ------
+    argparse.ArgumentTypeError
+        If it can be no path, or names a folder or a file of another kind.
+    """
+    path = path_argument(text)
+    if path.lower().endswith(EXTENSIONS):
+        return path
+    if path.lower().endswith(("/", *_OTHER_ENDINGS)):
+        raise argparse.ArgumentTypeError(
+            f"expected the name of a label map ({' or '.join(EXTENSIONS)}), found {path}"
+        )
+    return f"{path}{EXTENSIONS[0]}"
 
 
 def whole_number(lowest: int, highest: int) -> Callable[[str], int]:

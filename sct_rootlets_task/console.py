@@ -85,7 +85,7 @@ def run_command(program: str, arguments: Sequence[str], body: Callable[[], int])
         show(f"{program}: interrupted")
         return INTERRUPTED
     except Exception as error:
-        if _wants_traceback(arguments):
+        if _wants_traceback(arguments) and not isinstance(error, RootletsError):
             import traceback
 
             show(traceback.format_exc())

@@ -27,6 +27,7 @@ HEADER_MARKS = (b"sct_rootlets", b"value=level (C1=1)")
 
 _SCT, _TASKS = "spinalcordtoolbox:", frozenset({"rootlets", "seg_spinal_rootlets_t2w"})
 _HEADER_BYTES = 540
+_PNG = b"\x89PNG"
 _PICTURE_BYTES = 1 << 12
 _TEXT_BYTES = 1 << 22
 
@@ -69,20 +70,19 @@ def is_ours(path: Path, columns: Collection[str] = ()) -> bool:
     try:
         if path.name.lower().endswith(EXTENSIONS):
             return _is_our_image(path)
-        if path.suffix.lower() == ".json":
-            return _is_our_json(path)
-        if path.suffix.lower() == ".png":
-            return NAME.encode() in _start_of(path, _PICTURE_BYTES)
         if columns:
             return _has_columns(path, columns)
-        return _is_color_table(path)
+        start = _start_of(path, _PICTURE_BYTES)
+        if start.startswith(_PNG):
+            return NAME.encode() in start
+        return _is_our_json(path) if start.startswith(b"{") else _is_color_table(path)
     except (OSError, EOFError, ValueError, RecursionError, zlib.error):
         return False
 
 
 def sidecar_of(image: Path) -> Path:
     """Return the JSON file beside an image."""
-    return image.with_name(f"{stem(image)}.json")
+    return image.parent / f"{stem(image)}.json"
 
 
 def _is_our_image(path: Path) -> bool:

@@ -48,7 +48,7 @@ def parse_level(text: str) -> int:
     (5, 5, 9)
     """
     word = text.strip()
-    if re.fullmatch(r"\d+", word) and 0 <= int(word) <= 30:
+    if re.fullmatch(r"\d{1,3}", word) and 0 <= int(word) <= 30:
         return int(word)
     try:
         return level_from_class_name(word)
@@ -69,7 +69,7 @@ def parse_anchor(text: str) -> tuple[int, int]:
     >>> parse_anchor("C5:120")
     (5, 120)
     """
-    match = re.fullmatch(r"\s*([^:]+):\s*(\d+)\s*", text)
+    match = re.fullmatch(r"\s*([^:]+):\s*(\d{1,9})\s*", text)
     if not match:
         raise UsageError(f"Expected LEVEL:Z, for example C5:120, found {text!r}.")
     return parse_level(match[1]), int(match[2])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from sct_rootlets_task.arguments import add_overwrite, path_argument
+from sct_rootlets_task.arguments import add_overwrite, label_map_argument, path_argument
 
 NAME = "levels"
 HELP = "Spinal levels without gaps from rootlets: a level map of the cord, and a table."
@@ -13,15 +13,20 @@ HELP = "Spinal levels without gaps from rootlets: a level map of the cord, and a
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the verb."""
-    files: tuple[tuple[str, str, bool, str], ...] = (
-        ("-i", "SEG", True, "Level map of the rootlets."),
-        ("-s", "CORD", False, "Cord mask on the same grid."),
-        ("-pmj", "PMJ", False, "Label image of the pontomedullary junction."),
-        ("-o", "OUT", False, "Level map of the cord to write; needs -s."),
-        ("-csv", "CSV", False, "Table to write."),
-    )
-    for name, kind, required, text in files:
+    for name, kind, text in (
+        ("-i", "SEG", "Level map of the rootlets."),
+        ("-s", "CORD", "Cord mask on the same grid."),
+        ("-pmj", "PMJ", "Label image of the pontomedullary junction."),
+        ("-csv", "CSV", "Table to write."),
+    ):
+        required = name == "-i"
         parser.add_argument(name, required=required, type=path_argument, metavar=kind, help=text)
+    parser.add_argument(
+        "-o",
+        type=label_map_argument,
+        metavar="OUT",
+        help="Level map of the cord to write; needs -s.",
+    )
     add_overwrite(parser)
     parser.add_argument(
         "-method",

@@ -8,7 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from sct_rootlets_task.arguments import add_overwrite, path_argument, whole_number
+from sct_rootlets_task.arguments import (
+    add_overwrite,
+    label_map_argument,
+    path_argument,
+    whole_number,
+)
 
 NAME = "relabel"
 HELP = "Renumber the levels of a segmentation, for example one that is off by one level."
@@ -16,8 +21,10 @@ HELP = "Renumber the levels of a segmentation, for example one that is off by on
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the verb."""
-    for name, kind, text in (("-i", "SEG", "Level map."), ("-o", "OUT", "Level map to write.")):
-        parser.add_argument(name, required=True, type=path_argument, metavar=kind, help=text)
+    parser.add_argument("-i", required=True, type=path_argument, metavar="SEG", help="Level map.")
+    parser.add_argument(
+        "-o", required=True, type=label_map_argument, metavar="OUT", help="Level map to write."
+    )
     how = parser.add_mutually_exclusive_group(required=True)
     how.add_argument(
         "-shift", type=whole_number(-30, 30), metavar="N", help="Add N to every level."
