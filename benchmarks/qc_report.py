@@ -19,9 +19,10 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from sct_rootlets_task.qc.entry import DATA, VOLUME, Details
+from sct_rootlets_task.qc.entry import VOLUME, Details
 from sct_rootlets_task.qc.pages import write_entry_pages
 from sct_rootlets_task.qc.report import INDEX, add_entry, rebuild
+from sct_rootlets_task.qc.stored import DATA
 
 _BROWSER = ("--no-sandbox", "--disable-background-networking")
 _FLAGS = tuple({"code": code, "level": 4} for code in ("height", "overlap", "fov_cut"))

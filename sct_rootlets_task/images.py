@@ -75,13 +75,15 @@ def stem(path: Path) -> str:
     return path.name
 
 
-def load_image(path: Path) -> InputImage:
+def load_image(path: Path, *, constant: bool = False) -> InputImage:
     """Read an image and check that it can be segmented.
 
     Parameters
     ----------
     path : Path
         NIfTI file, ``.nii`` or ``.nii.gz``, of one 3-D volume.
+    constant : bool
+        Whether one value everywhere is taken too: a mask, or an image that is only looked at.
 
     Raises
     ------
@@ -89,10 +91,10 @@ def load_image(path: Path) -> InputImage:
         If the file is missing, damaged, no NIfTI image, not 3-D, of a complex or colour type, or
         without any signal.
     """
-    return check_image(_open(path), path)
+    return check_image(_open(path), path, constant=constant)
 
 
-def check_image(image: Any, path: Path) -> InputImage:
+def check_image(image: Any, path: Path, *, constant: bool = False) -> InputImage:
     """Check that a nibabel image can be segmented.
 
     Parameters
@@ -101,6 +103,8 @@ def check_image(image: Any, path: Path) -> InputImage:
         One 3-D volume.
     path : Path
         Its file, for messages; of an image in memory any name.
+    constant : bool
+        Whether an image without contrast is taken too.
 
     Raises
     ------
@@ -112,7 +116,8 @@ def check_image(image: Any, path: Path) -> InputImage:
     _check_affine(path, image.affine)
     data = _read_voxels(path, image).reshape(shape)
     finite = np.isfinite(data)
-    _check_signal(path, data, finite)
+    if not constant:
+        _check_signal(path, data, finite)
     warnings = [*_geometry_warnings(image.header)]
     if not finite.all():
         lost = int(data.size - np.count_nonzero(finite))

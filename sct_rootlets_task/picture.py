@@ -13,8 +13,10 @@ from sct_rootlets_task.luts import level_colour
 from sct_rootlets_task.ownership import NAME
 from sct_rootlets_task.qc import render
 from sct_rootlets_task.qc.scene import Scene, label_name, load_scene
+from sct_rootlets_task.qc.stored import shown
 
 _HEIGHT, _GAP, _HEAD, _CAPTION = 560, 18, 46, 30
+_WIDEST = 1400
 _PAPER, _INK, _DIM = (13, 16, 20), (221, 227, 234), (139, 149, 163)
 
 
@@ -51,7 +53,7 @@ def draw(image: Path, segmentation: Path, output: Path) -> Path:
     ]
     width = sum(view.width + _GAP for view in views) + _GAP
     sheet = pillow.new("RGB", (width, _HEAD + _HEIGHT + _CAPTION + _GAP), _PAPER)
-    _write(sheet, (width / 2, _HEAD / 2), segmentation.name, _INK, 17)
+    _write(sheet, (width / 2, _HEAD / 2), shown(segmentation.name), _INK, 17)
     left = _GAP
     for view in views:
         sheet.paste(view, (left, _HEAD))
@@ -74,9 +76,11 @@ def _lengthwise(layers: render.Layers, title: str, sides: str) -> Any:
     """Return a view of the whole cord with its title and the two sides."""
     pillow = render.require_pillow()
     picture = pillow.fromarray(render.blend(layers))
-    width = max(1, round(picture.width * _HEIGHT / picture.height))
+    scale = min(_HEIGHT / picture.height, _WIDEST / picture.width)
+    width, height = (max(1, round(side * scale)) for side in picture.size)
     panel = pillow.new("RGB", (width, _HEIGHT + _CAPTION), _PAPER)
-    panel.paste(picture.resize((width, _HEIGHT), pillow.Resampling.LANCZOS), (0, _CAPTION))
+    picture = picture.resize((width, height), pillow.Resampling.LANCZOS)
+    panel.paste(picture, (0, _CAPTION + (_HEIGHT - height) // 2))
     _write(panel, (width / 2, _CAPTION / 2), title, _DIM, 14)
     for letter, x in zip(sides, (12, width - 12), strict=True):
         _write(panel, (x, _CAPTION + _HEIGHT - 14), letter, _INK, 13)

@@ -4,31 +4,36 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 
 from sct_rootlets_task import __version__
 from sct_rootlets_task.files import write_json
-from sct_rootlets_task.images import stem
+from sct_rootlets_task.images import InputImage, stem
 from sct_rootlets_task.qc import render
 from sct_rootlets_task.qc.measures import level_rows, missing_levels
 from sct_rootlets_task.qc.scene import Scene, label_name, load_scene
+from sct_rootlets_task.qc.stored import (
+    DATA,
+    SCHEMA,
+    UnreadableEntry,
+    check_entry,
+    plain,
+    read_record,
+    short,
+)
 from sct_rootlets_task.qc.volumes import extract
 
-DATA = "entry.json"
-"""File of an entry with everything its pages are made from."""
-
-SCHEMA = 1
-"""Number of the layout of that file."""
-
 VOLUME = "volume.js"
-_THUMBNAIL_HEIGHT = 168
+_THUMBNAIL_HEIGHT, _THUMBNAIL_WIDTH = 168, 1200
 _JPEG_QUALITY = 88
 _SUBJECT = re.compile(r"sub-[A-Za-z0-9]+")
 
@@ -71,7 +76,8 @@ class Details:
 def identity(image: Path, segmentation: Path, details: Details) -> str:
     """Return the name of an entry's folder, which is the same when a subject is run again.
 
-    A subject given by name is the same wherever its files lie; otherwise the files' places tell.
+    A subject given by name has the same one wherever its files lie; otherwise the files' places
+    tell. Where two images have one name, the report gives the second a longer one.
 
     Parameters
     ----------
@@ -120,7 +126,7 @@ def names_of(image: Path, details: Details) -> tuple[str, str]:
 
 
 def write_entry(folder: Path, image: Path, segmentation: Path, details: Details) -> dict[str, Any]:
-    """Write pictures, volume and data of one image into a folder.
+    """Write pictures and volume of one image into a folder.
 
     Parameters
     ----------
@@ -134,12 +140,14 @@ def write_entry(folder: Path, image: Path, segmentation: Path, details: Details)
     Returns
     -------
     dict
-        Content of :data:`DATA`.
+        The entry's data, for :func:`write_data`.
 
     Raises
     ------
     ImageError
         If a file cannot be read or the grids differ.
+    UnreadableEntry
+        If what was given cannot be shown.
     MissingDependencyError
         If Pillow is not installed.
     """
@@ -156,6 +164,35 @@ def write_entry(folder: Path, image: Path, segmentation: Path, details: Details)
         "step": list(volume.step),
         "whole": volume.whole,
     }
+    data = {str(key): value for key, value in plain(data).items()}
+    check_entry(data)
+    return data
+
+
+def write_data(folder: Path, entry: Mapping[str, Any], *, name: str, report: str) -> dict[str, Any]:
+    """Write the data file of an entry, under the name that it has in the report.
+
+    Parameters
+    ----------
+    folder : Path
+        Folder that :func:`write_entry` filled.
+    entry : mapping
+        What it returned.
+    name : str
+        Name of the entry's folder in the report.
+    report : str
+        Identity of the report.
+
+    Returns
+    -------
+    dict
+        Content of the file.
+    """
+    if name != entry["id"]:
+        volume = (folder / VOLUME).read_text(encoding="ascii")
+        renamed = volume.replace(json.dumps(entry["id"]), json.dumps(name), 1)
+        (folder / VOLUME).write_text(renamed, encoding="ascii")
+    data = {**entry, "id": name, "report": report}
     write_json(folder / DATA, data)
     return data
 
@@ -175,15 +212,18 @@ def _data(scene: Scene, name: str, segmentation: Path, details: Details) -> dict
         "schema": SCHEMA,
         "id": name,
         "stamp": _stamp(scene),
-        "dataset": dataset,
-        "subject": subject,
+        "dataset": short(dataset),
+        "subject": short(subject),
         "image": source.path.name,
         "segmentation": segmentation.name,
         "image_path": str(source.path.resolve()),
         "segmentation_path": str(segmentation.resolve()),
+        "image_place": place_of(source.path),
+        "segmentation_place": place_of(segmentation),
+        "image_stamp": _image_stamp(source),
         "around": str(details.around.resolve()) if details.around else "",
         "command": details.command,
-        "model": details.model or _model_of(sidecar),
+        "model": short(details.model or _model_of(sidecar)),
         "made": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "version": __version__,
         "orientation": source.orientation,
@@ -210,9 +250,8 @@ def _doubts(sidecar: Mapping[str, Any], known: Sequence[str]) -> list[dict[str, 
 def _sidecar_of(segmentation: Path) -> dict[str, Any]:
     """Return what is written beside a segmentation about how it was made, if anything is."""
     try:
-        text = segmentation.with_name(f"{stem(segmentation)}.json").read_text(encoding="utf-8")
-        content = json.loads(text)
-    except (OSError, ValueError):
+        content = read_record(segmentation.with_name(f"{stem(segmentation)}.json"))
+    except UnreadableEntry:
         return {}
     return content if isinstance(content, dict) else {}
 
@@ -229,6 +268,25 @@ def _stamp(scene: Scene) -> str:
     return digest.hexdigest()[:16]
 
 
+def _image_stamp(image: InputImage) -> str:
+    """Return a checksum of the image, by which it is known again in another place."""
+    # Images lie in memory with their first axis fastest; in that order nothing is copied.
+    digest = hashlib.sha256(np.ascontiguousarray(image.data.T).data)
+    digest.update((np.round(image.affine, 3) + 0.0).tobytes())
+    return digest.hexdigest()[:16]
+
+
+def place_of(path: Path) -> str:
+    """Return where a file lies, in ASCII whatever its name; a link to a file is a place too.
+
+    Examples
+    --------
+    >>> place_of(Path("/data/sub-é/t2.nii.gz"))
+    '/data/sub-%C3%A9/t2.nii.gz'
+    """
+    return quote(os.fsencode(path.parent.resolve() / path.name), safe="/")
+
+
 def flag_of(flag: Mapping[str, Any]) -> dict[str, str]:
     """Return a flag as the pages show it, every part as text.
 
@@ -242,11 +300,11 @@ def flag_of(flag: Mapping[str, Any]) -> dict[str, str]:
     value, level = flag.get("value"), flag.get("level")
     text = next((flag[key] for key in ("text", "message", "line") if flag.get(key)), "")
     return {
-        "code": str(flag.get("code") or ""),
+        "code": short(str(flag.get("code") or "")),
         "level": "" if level is None else label_name(int(level)),
-        "side": str(flag.get("side") or ""),
-        "value": "" if value is None else f"{_number(value)}{unit}",
-        "expected": _range(flag.get("expected"), unit),
+        "side": short(str(flag.get("side") or "")),
+        "value": short("" if value is None else f"{_number(value)}{unit}"),
+        "expected": short(_range(flag.get("expected"), unit)),
         "source": str(flag.get("source") or ""),
         "text": str(text),
         "severity": "note" if flag.get("severity") == "note" else "warning",
@@ -295,7 +353,10 @@ def _write_pictures(folder: Path, scene: Scene, rows: Sequence[render.Row]) -> d
 def _write_thumbnail(path: Path, *views: render.Layers) -> None:
     pillow = render.require_pillow()
     pictures = [pillow.fromarray(render.blend(view)) for view in views]
-    scale = _THUMBNAIL_HEIGHT / max(picture.height for picture in pictures)
+    scale = min(
+        _THUMBNAIL_HEIGHT / max(picture.height for picture in pictures),
+        _THUMBNAIL_WIDTH / sum(picture.width for picture in pictures),
+    )
     sizes = [(max(1, round(p.width * scale)), max(1, round(p.height * scale))) for p in pictures]
     sheet = pillow.new("RGB", (sum(width for width, _ in sizes), _THUMBNAIL_HEIGHT))
     left = 0

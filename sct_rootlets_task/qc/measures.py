@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
@@ -101,4 +102,6 @@ def _plain(value: Any) -> Any:
     """Return a value as JSON takes it, with few enough digits for a table."""
     if isinstance(value, np.generic):
         value = value.item()
-    return round(value, 2) if isinstance(value, float) else value
+    if not isinstance(value, float):
+        return value
+    return round(value, 2) if math.isfinite(value) else None

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import itertools
 import json
-import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from sct_rootlets_task.files import atomic_output
 from sct_rootlets_task.luts import level_colour
 from sct_rootlets_task.qc.measures import columns_of
 from sct_rootlets_task.qc.scene import label_name
+from sct_rootlets_task.qc.stored import UnreadableEntry
 
 PAGE, SHEET = "index.html", "entry.js"
 
@@ -51,22 +52,38 @@ def fingerprint() -> str:
 
 
 def write_static(folder: Path) -> None:
-    """Copy styles and scripts into a report's folder, with the colours of the levels."""
+    """Write styles and scripts into a report's folder, with the colours of the levels."""
     folder.mkdir(parents=True, exist_ok=True)
+    for name, content in _static_files():
+        with atomic_output(folder / name) as temporary:
+            temporary.write_bytes(content)
+
+
+def is_static(folder: Path) -> bool:
+    """Tell whether a folder holds nothing but what :func:`write_static` writes."""
+    own = dict(_static_files())
+    there = [path for path in folder.iterdir() if not path.name.startswith(".")]
+    return all(path.is_file() and path.read_bytes() == own.get(path.name) for path in there)
+
+
+def _static_files() -> Iterator[tuple[str, bytes]]:
     for source in _STATIC.iterdir():
-        with atomic_output(folder / source.name) as temporary:
-            shutil.copyfile(source, temporary)
+        yield source.name, source.read_bytes()
     colours = {value: level_colour(value) for value in range(1, 256)}
     rules = "".join(
         f".lv-{v} {{ --level: rgb({r} {g} {b}); }}\n" for v, (r, g, b) in colours.items()
     )
     names = {v: {"name": label_name(v), "colour": colour} for v, colour in colours.items()}
-    for name, text in (("levels.css", rules), ("levels.js", f"QC.levels({json.dumps(names)});\n")):
-        with atomic_output(folder / name) as temporary:
-            temporary.write_text(text, encoding="ascii")
+    yield "levels.css", rules.encode("ascii")
+    yield "levels.js", f"QC.levels({json.dumps(names)});\n".encode("ascii")
 
 
-def write_index(path: Path, entries: Sequence[Mapping[str, Any]], report: str) -> None:
+def write_index(
+    path: Path,
+    entries: Sequence[Mapping[str, Any]],
+    report: str,
+    unreadable: Mapping[str, str] | None = None,
+) -> dict[str, str]:
     """Write the page that lists all entries and shows one at a time.
 
     Parameters
@@ -77,31 +94,83 @@ def write_index(path: Path, entries: Sequence[Mapping[str, Any]], report: str) -
         Content of the entries' data files, in the order of the list.
     report : str
         Identity of the report, under which the browser keeps its ratings.
+    unreadable : mapping of str to str, optional
+        Folders that no page can be made of, with the reason.
+
+    Returns
+    -------
+    dict of str to str
+        All that are not listed: `unreadable`, and entries of which no row could be made.
     """
-    levels = sorted({level["level"] for entry in entries for level in entry["found"]})
-    span = range(levels[0], levels[-1] + 1) if levels else range(0)
-    page = _template("index.html").render(
-        entries=entries,
+    rows, left_out = [], dict(unreadable or {})
+    files = _file_names(entries)
+    for entry, file in zip(entries, files, strict=True):
+        try:
+            rows.append(_render("row.html", entry=entry, file=file))
+        except UnreadableEntry as error:
+            left_out[str(entry.get("id"))] = str(error)
+    page = _render(
+        "index.html",
+        rows=rows,
         report=report,
         columns=list(RATINGS),
         version=__version__,
-        legend=[(level, label_name(level)) for level in span],
+        unreadable=left_out,
     )
     with atomic_output(path) as temporary:
         temporary.write_text(page, encoding="utf-8")
+    return left_out
+
+
+def _file_names(entries: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the images' names, with as much of the paths as tells those of one name apart."""
+    alike: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
+    for entry in entries:
+        alike.setdefault((entry["dataset"], entry["subject"], entry["image"]), []).append(entry)
+    names = {}
+    for group in alike.values():
+        images = _apart([entry["image_path"] for entry in group])
+        maps = _apart([entry["segmentation_path"] for entry in group])
+        for entry, image, labels in zip(group, images, maps, strict=True):
+            names[entry["id"]] = image if image or not labels else f"{entry['image']} · {labels}"
+    return [names[entry["id"]] or entry["image"] for entry in entries]
+
+
+def _apart(paths: Sequence[str]) -> list[str]:
+    """Return the paths without the folders that all of them share, or nothing where all are one."""
+    if len(set(paths)) == 1:
+        return [""] * len(paths)
+    parts = [path.split("/") for path in paths]
+    same = itertools.takewhile(lambda level: len(set(level)) == 1, zip(*parts, strict=False))
+    shared = len(list(same))
+    return ["/".join(part[shared:]) for part in parts]
 
 
 def write_entry_pages(folder: Path, entry: Mapping[str, Any]) -> None:
     """Write the page of one image, as a script for the index, and an address to open it by.
 
     A page on disk may not read other files, but it may run scripts: so the markup comes in one.
+
+    Raises
+    ------
+    UnreadableEntry
+        If no page can be made of the entry.
     """
-    markup = _template("entry.html").render(entry=entry, columns=columns_of(entry["levels"]))
+    markup = _render("entry.html", entry=entry, columns=columns_of(entry["levels"]))
     script = f"QC.entry({json.dumps(entry['id'])}, {json.dumps(markup)});\n"
-    page = _template("forward.html").render(entry=entry)
+    page = _render("forward.html", entry=entry)
     for name, text in ((SHEET, script), (PAGE, page)):
         with atomic_output(folder / name) as temporary:
             temporary.write_text(text, encoding="utf-8")
+
+
+def _render(name: str, **values: Any) -> str:
+    """Fill a template; what goes wrong there is the fault of what it was given."""
+    template = _template(name)
+    try:
+        return str(template.render(**values))
+    except Exception as error:
+        raise UnreadableEntry(f"no page can be made of it ({error})") from error
 
 
 def require_jinja() -> Any:

@@ -6,7 +6,7 @@ Arrays have the axes right, anterior, superior (nibabel's RAS, SCT's LPI), whate
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -30,6 +30,7 @@ _MM_PER_DEGREE = 12.0
 # The neck bends forwards and backwards more than to the sides.
 _LEAN = (0.3, 1.0)
 _SAME_GRID_MM = 0.1
+_HIGHEST_SHARE = 1.001
 _SAMPLE = 4_000_000
 
 
@@ -92,7 +93,7 @@ class Scene:
     def shade(self, plane: np.ndarray) -> np.ndarray:
         """Return intensities between black (0) and white (1)."""
         low, high = self.window
-        return np.clip((plane - low) / (high - low), 0, 1)
+        return np.clip((plane.astype(np.float64) - low) / (high - low), 0, 1)
 
 
 def label_name(value: int) -> str:
@@ -116,22 +117,20 @@ def load_scene(image: Path, segmentation: Path, around: Path | None = None) -> S
     segmentation : Path
         Level map on the grid of the image; it may be empty.
     around : Path, optional
-        Mask on the same grid that the views are centred on, and made wide enough for; without it
-        the levels themselves tell where the cord runs.
+        Mask on the same grid, see :func:`load_mask`, that the views are centred on and made wide
+        enough for; without it the levels themselves tell where the cord runs.
 
     Raises
     ------
     ImageError
-        If a file cannot be read or the grids differ.
+        If a file cannot be read, the grids differ or the mask is empty.
     """
-    source = load_image(image)
+    source = load_image(image, constant=True)
     voxels, affine = _upright(source)
-    labels = _on_grid(load_labels(segmentation), source, voxels.shape, affine)
-    labels = np.ascontiguousarray(labels, dtype=np.uint8)
+    labels = np.ascontiguousarray(_on_grid(load_labels(segmentation), source), dtype=np.uint8)
     mask = labels != 0
     if around is not None:
-        given = _on_grid(load_labels(around), source, voxels.shape, affine) != 0
-        mask = given if given.any() else mask
+        mask = _on_grid(load_mask(around), source)
     spacing = Reorientation.to_sct(source.affine, "LPI").forward_spacing(source.spacing)
     located = bool(mask.any())
     find = _centre_of_mask if around is not None else _centre_of_rootlets
@@ -151,6 +150,61 @@ def load_scene(image: Path, segmentation: Path, around: Path | None = None) -> S
     )
 
 
+def load_mask(path: Path) -> InputImage:
+    """Read a mask, one of probabilities too.
+
+    Parameters
+    ----------
+    path : Path
+        NIfTI file of one 3-D volume. With values up to 1, what lies above 0.5 is inside, as for
+        the cord masks of other commands; with larger values, what lies above 0.
+
+    Returns
+    -------
+    InputImage
+        Its data are bool.
+
+    Raises
+    ------
+    ImageError
+        If it cannot be read or nothing is inside.
+    """
+    image = load_image(path, constant=True)
+    highest = float(image.data.max())
+    # The slope of a scaled file can leave a 1 a hair above 1.
+    inside = image.data > (0.5 if highest <= _HIGHEST_SHARE else 0)
+    if not inside.any():
+        raise ImageError(
+            f"The mask {path} has no voxel inside: expected 1, or more than 0.5 in a soft mask, "
+            f"found no value above {highest:g}. Give a mask of the cord or canal, or none."
+        )
+    return replace(image, data=inside)
+
+
+def require_mask(mask: Path, *images: Path) -> None:
+    """Find out, before anything is run, whether views can be centred on a mask.
+
+    Parameters
+    ----------
+    mask : Path
+        The mask (``-qc-seg``).
+    *images : Path
+        Images whose grid it has to share; one that cannot be read is left to its own run.
+
+    Raises
+    ------
+    ImageError
+        If the mask cannot be read, is empty or lies on another grid.
+    """
+    given = load_mask(mask)
+    for path in images:
+        try:
+            image = load_image(path, constant=True)
+        except ImageError:
+            continue
+        _on_grid(given, image)
+
+
 def _upright(image: InputImage) -> tuple[np.ndarray, np.ndarray]:
     """Return voxels and affine with the axes right, anterior, superior."""
     from nibabel.orientations import inv_ornt_aff
@@ -160,20 +214,18 @@ def _upright(image: InputImage) -> tuple[np.ndarray, np.ndarray]:
     return way.forward(image.data), affine
 
 
-def _on_grid(
-    labels: InputImage, image: InputImage, shape: tuple[int, ...], affine: np.ndarray
-) -> np.ndarray:
-    """Return a label map upright, after making sure that it lies on the image's grid."""
-    voxels, own = _upright(labels)
+def _on_grid(labels: InputImage, image: InputImage) -> np.ndarray:
+    """Return a label map or mask upright, after making sure that it lies on the image's grid."""
+    (voxels, own), (pattern, affine) = _upright(labels), _upright(image)
     apart = np.inf
-    if voxels.shape == shape:
-        corners = np.array(np.meshgrid(*[(0, n - 1) for n in shape])).reshape(3, -1)
+    if voxels.shape == pattern.shape:
+        corners = np.array(np.meshgrid(*[(0, n - 1) for n in voxels.shape])).reshape(3, -1)
         offset = (own - affine)[:3, :3] @ corners + (own - affine)[:3, 3:]
         apart = float(np.linalg.norm(offset, axis=0).max())
     if apart > _SAME_GRID_MM:
         raise ImageError(
             f"Expected one grid, found {image.data.shape} in {image.path} and {labels.data.shape} "
-            f"(or another affine) in {labels.path}. Give the segmentation of this very image."
+            f"(or another affine) in {labels.path}. Give one that was made on this very image."
         )
     return voxels
 
@@ -289,7 +341,7 @@ def _window(
     voxels: np.ndarray, centre: np.ndarray, spacing: tuple[float, ...], rows: slice | None
 ) -> tuple[float, float]:
     """Return black and white: white is the brightest tissue around the cord (CSF on T2w)."""
-    sample = voxels.ravel()[:: max(1, voxels.size // _SAMPLE)]
+    sample = voxels.ravel()[:: max(1, voxels.size // _SAMPLE)].astype(np.float64)
     low, high = (float(value) for value in np.percentile(sample, (1, 99.5)))
     if rows is not None:
         reach = [max(1, round(_NEAR_MM / size)) for size in spacing[:2]]
@@ -297,7 +349,8 @@ def _window(
         near = voxels[
             max(0, x - reach[0]) : x + reach[0] + 1, max(0, y - reach[1]) : y + reach[1] + 1, rows
         ]
-        high = float(np.percentile(near, 99.7))
+        high = float(np.percentile(near.astype(np.float64), 99.7))
     if high <= low:
         low, high = float(voxels.min()), float(voxels.max())
-    return low, high
+    # One value everywhere is shown black.
+    return low, high if high > low else low + (abs(low) or 1.0)

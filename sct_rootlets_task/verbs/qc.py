@@ -34,7 +34,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "-qc-seg",
         type=path_argument,
         metavar="MASK",
-        help="Mask on the image's grid, such as the cord, that the views are centred on.",
+        help=(
+            "Mask on the image's grid, such as the cord, that the views are centred on. Of a soft "
+            "mask, what lies above 0.5 is taken."
+        ),
     )
 
 
@@ -43,8 +46,12 @@ def run(arguments: argparse.Namespace) -> int:
     from dataclasses import asdict
 
     from sct_rootlets_task.qc.entry import Details
+    from sct_rootlets_task.qc.folder import require_report_folder
     from sct_rootlets_task.qc.report import INDEX, add_entry
+    from sct_rootlets_task.qc.stored import shown
 
+    report = Path(arguments.o)
+    require_report_folder(report)
     plausibility = _check(arguments.s)
     details = Details(
         dataset=arguments.dataset,
@@ -54,9 +61,9 @@ def run(arguments: argparse.Namespace) -> int:
         flags=[asdict(flag) for flag in plausibility.flags] if plausibility else (),
         levels=[asdict(level) for level in plausibility.levels] if plausibility else (),
     )
-    report = Path(arguments.o)
     page = add_entry(report, Path(arguments.i), Path(arguments.s), details)
-    print(f"Created file: {page}\nTo see all images of the report, open:\n{report / INDEX}")
+    print(f"Created file: {shown(page)}")
+    print(f"To see all images of the report, open:\n{shown(report / INDEX)}")
     return 0
 
 

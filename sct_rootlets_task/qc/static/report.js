@@ -106,8 +106,8 @@ const QC = (() => {
     const rating = ratingOf(row.dataset.id);
     const rated = view.show === "all" || (view.show === "none" ? !rating : rating === view.show);
     const flagged = !view.flagged || Number(row.dataset.warnings) > 0;
-    const { subject, dataset, image, model, flags, levels } = row.dataset;
-    const text = [subject, dataset, image, model, flags, levels, read(row.dataset.id).notes || ""]
+    const { subject, dataset, file, model, flags, levels } = row.dataset;
+    const text = [subject, dataset, file, model, flags, levels, read(row.dataset.id).notes || ""]
       .join("\n").toLowerCase();
     return rated && flagged && view.text.split(/\s+/).every((word) => text.includes(word));
   }
@@ -185,9 +185,9 @@ const QC = (() => {
     opened = id;
     element("list").hidden = true;
     element("review").hidden = false;
-    const { subject, dataset, image } = row.dataset;
+    const { subject, dataset, file } = row.dataset;
     element("title").textContent = subject;
-    element("subtitle").textContent = [dataset, image].filter(Boolean).join(" · ");
+    element("subtitle").textContent = [dataset, file].filter(Boolean).join(" · ");
     document.title = `${subject} – rootlets QC`;
     const list = visible();
     const place = list.indexOf(row);
