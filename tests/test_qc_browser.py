@@ -17,7 +17,7 @@ from PIL import Image
 from sct_rootlets_task.luts import level_colour
 from sct_rootlets_task.qc.entry import Details
 from sct_rootlets_task.qc.pages import RATINGS
-from sct_rootlets_task.qc.report import add_entry
+from sct_rootlets_task.qc.report import add_entry, rebuild
 from test_qc import HOSTILE, phantom, write_case
 
 pytestmark = pytest.mark.browser
@@ -340,11 +340,11 @@ def test_ratings_are_saved_as_csv_and_read_again(page: Any, tmp_path: Path) -> N
 
 
 def test_a_rating_of_an_earlier_run_does_not_count_for_this_one(
-    page: Any, report: Path, tmp_path: Path
+    page: Any, report: Path, pristine: Path
 ) -> None:
     name = open_entry(page, "sub-02")
     press(page, "p")
-    image, segmentation = write_case(tmp_path / "again", phantom((2, 3, 4, 5))[1])
+    image, segmentation = write_case(pristine.parent / "in" / "1", phantom((2, 3, 4, 5))[1])
     add_entry(report, image, segmentation, Details("study", "sub-02", expected=_EXPECTED))
     page.reload()
     page.wait_for_selector("#sheet .pictures")
@@ -454,6 +454,42 @@ def test_a_tile_takes_the_viewer_to_its_slice(page: Any) -> None:
     tile.click()
     page.wait_for_selector(f"#canvas[data-shown='{name}']", timeout=60_000)
     expect_text(page, "place", f"slice {number} ")
+
+
+def test_what_is_set_aside_is_named_and_its_rating_comes_back(page: Any, report: Path) -> None:
+    name = open_entry(page, "sub-02")
+    press(page, "p")
+    path = report / "entries" / name / "entry.json"
+    text = path.read_text(encoding="utf-8")
+    path.write_text(text.replace('"flags": [', '"flags": ["<b>x</b>", '), encoding="utf-8")
+    (report / "report.json").unlink()
+    page.goto((rebuild(report)).as_uri())
+    page.wait_for_selector("body[data-ready]")
+    assert "sub-02" not in shown(page)
+    assert "1 entry is not listed" in page.inner_text("#unreadable")
+    page.click("#unreadable summary")
+    assert f"entries/{name}: entry.json: flags[0]" in page.inner_text("#unreadable")
+    path.write_text(text, encoding="utf-8")
+    rebuild(report)
+    page.reload()
+    page.wait_for_selector("body[data-ready]")
+    assert page.locator(f"tr[data-id='{name}'] .mark").inner_text() == "✓ Pass"
+
+
+def test_two_images_of_one_name_are_rated_apart(page: Any, report: Path, tmp_path: Path) -> None:
+    for session in ("ses-1", "ses-2"):
+        add_entry(report, *write_case(tmp_path / session), Details("study", "sub-09"))
+    page.reload()
+    page.wait_for_selector("body[data-ready]")
+    page.fill("#filter", "ses-2")
+    assert shown(page) == ["sub-09"]
+    page.locator("tr:not([hidden]) .subject").click()
+    page.wait_for_selector("#sheet .pictures")
+    assert "ses-2/" in page.inner_text("#subtitle")
+    press(page, "f", "Escape")
+    page.wait_for_selector("#list:not([hidden])")
+    page.fill("#filter", "sub-09")
+    assert sorted(page.locator("tr:not([hidden]) .mark").all_inner_texts()) == ["", "✕ Fail"]
 
 
 def test_an_empty_segmentation_has_a_page_and_a_volume(page: Any) -> None:

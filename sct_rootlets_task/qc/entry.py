@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import numpy as np
 
@@ -26,6 +24,7 @@ from sct_rootlets_task.qc.stored import (
     SCHEMA,
     UnreadableEntry,
     check_entry,
+    place_of,
     plain,
     read_record,
     short,
@@ -274,17 +273,6 @@ def _image_stamp(image: InputImage) -> str:
     digest = hashlib.sha256(np.ascontiguousarray(image.data.T).data)
     digest.update((np.round(image.affine, 3) + 0.0).tobytes())
     return digest.hexdigest()[:16]
-
-
-def place_of(path: Path) -> str:
-    """Return where a file lies, in ASCII whatever its name; a link to a file is a place too.
-
-    Examples
-    --------
-    >>> place_of(Path("/data/sub-é/t2.nii.gz"))
-    '/data/sub-%C3%A9/t2.nii.gz'
-    """
-    return quote(os.fsencode(path.parent.resolve() / path.name), safe="/")
 
 
 def flag_of(flag: Mapping[str, Any]) -> dict[str, str]:

@@ -92,7 +92,7 @@ def _can_be_made(report: Path) -> bool:
 
 
 def _require_right(folder: Path) -> None:
-    if folder.exists() and not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
+    if folder.is_dir() and not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
         raise OutputError(f"You may not read and write in the folder {shown(folder)}. {_ADVICE}")
 
 

@@ -10,9 +10,15 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote_to_bytes
 
-from sct_rootlets_task.qc.stored import DATA, UnreadableEntry, check_entry, read_record, shown
+from sct_rootlets_task.qc.stored import (
+    DATA,
+    UnreadableEntry,
+    check_entry,
+    path_of,
+    read_record,
+    shown,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -97,19 +103,12 @@ def _has_moved(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
 
 def _whereabouts(old: Mapping[str, Any], new: Mapping[str, Any], kind: str) -> str:
     """Tell whether a file of an entry is that of the new one, is gone, or is another file."""
-    before, now = _path(old, kind), _path(new, kind)
+    before, now = path_of(old, kind), path_of(new, kind)
     if before is None or now is None:
         return _ELSEWHERE
     if before == now or _is_one_file(before, now):
         return _HERE
     return _ELSEWHERE if os.path.lexists(before) else _GONE
-
-
-def _path(entry: Mapping[str, Any], kind: str) -> str | None:
-    place, path = entry.get(f"{kind}_place"), entry.get(f"{kind}_path")
-    if isinstance(place, str) and place.isascii():
-        return os.fsdecode(unquote_to_bytes(place))
-    return path if isinstance(path, str) else None
 
 
 def _is_one_file(before: str, now: str) -> bool:
@@ -125,7 +124,7 @@ def _is_same_image(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
     """Compare the voxels; of an earlier version's entry, the grid and the place in the study."""
     if "image_stamp" in old:
         return bool(old["image_stamp"] == new["image_stamp"])
-    before, now = (_place_in_study(str(_path(entry, "image"))) for entry in (old, new))
+    before, now = (_place_in_study(str(path_of(entry, "image"))) for entry in (old, new))
     return before == now and all(old.get(fact) == new[fact] for fact in _FACTS)
 
 

@@ -16,7 +16,7 @@ from sct_rootlets_task.files import atomic_output
 from sct_rootlets_task.luts import level_colour
 from sct_rootlets_task.qc.measures import columns_of
 from sct_rootlets_task.qc.scene import label_name
-from sct_rootlets_task.qc.stored import UnreadableEntry
+from sct_rootlets_task.qc.stored import UnreadableEntry, path_of, plain
 
 PAGE, SHEET = "index.html", "entry.js"
 
@@ -129,8 +129,10 @@ def _file_names(entries: Sequence[Mapping[str, Any]]) -> list[str]:
         alike.setdefault((entry["dataset"], entry["subject"], entry["image"]), []).append(entry)
     names = {}
     for group in alike.values():
-        images = _apart([entry["image_path"] for entry in group])
-        maps = _apart([entry["segmentation_path"] for entry in group])
+        images, maps = (
+            _apart([plain(path_of(entry, kind)) for entry in group])
+            for kind in ("image", "segmentation")
+        )
         for entry, image, labels in zip(group, images, maps, strict=True):
             names[entry["id"]] = image if image or not labels else f"{entry['image']} · {labels}"
     return [names[entry["id"]] or entry["image"] for entry in entries]
@@ -156,7 +158,7 @@ def write_entry_pages(folder: Path, entry: Mapping[str, Any]) -> None:
     UnreadableEntry
         If no page can be made of the entry.
     """
-    markup = _render("entry.html", entry=entry, columns=columns_of(entry["levels"]))
+    markup = _render("entry.html", entry=entry, columns_of=columns_of)
     script = f"QC.entry({json.dumps(entry['id'])}, {json.dumps(markup)});\n"
     page = _render("forward.html", entry=entry)
     for name, text in ((SHEET, script), (PAGE, page)):

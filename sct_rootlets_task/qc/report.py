@@ -75,7 +75,7 @@ def add_entry(
     ImageError
         If a file cannot be read, the grids differ or a mask is empty.
     UsageError
-        If the folder holds something else, see :func:`require_report_folder`.
+        If the folder holds files of another program under the names of a report.
     OutputError
         If the report cannot be written.
     MissingDependencyError
@@ -110,7 +110,7 @@ def rebuild(report: Path) -> Path:
     Raises
     ------
     UsageError
-        If the folder holds something else.
+        If the folder holds files of another program under the names of a report.
     OutputError
         If the report cannot be written.
     MissingDependencyError
@@ -249,7 +249,7 @@ def _rebuild(report: Path, report_id: str) -> Path:
     entries, unreadable = _entries(report)
     record = {"report": report_id, "pages": pages.fingerprint()}
     known = record_of(report)
-    if known.get("pages") != record["pages"]:
+    if known.get("pages") != record["pages"] or not (report / STATIC).is_dir():
         pages.write_static(report / STATIC)
         unreadable |= _write_pages(report, entries)
     if known != record:

@@ -14,6 +14,7 @@ import stat
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, unquote_to_bytes
 
 import numpy as np
 
@@ -28,7 +29,7 @@ NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,90}")
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _MOST_BYTES = 16_000_000
-_LONGEST_NAME, _LONGEST_TEXT = 2_000, 500_000
+_LONGEST_REASON, _LONGEST_NAME, _LONGEST_TEXT = 300, 2_000, 500_000
 _MOST_ITEMS = 10_000
 _LARGEST = 1e12
 _LARGEST_LABEL = 255
@@ -40,7 +41,7 @@ class UnreadableEntry(ValueError):
     """An entry of which no page can be made; `newer` if a later version of the package made it."""
 
     def __init__(self, reason: str, *, newer: bool = False) -> None:
-        super().__init__(reason)
+        super().__init__(reason[:_LONGEST_REASON])
         self.newer = newer
 
 
@@ -81,6 +82,25 @@ def plain(value: Any) -> Any:
 def short(text: str) -> str:
     """Return a name that fits into the list of a report, cut if it is very long."""
     return text if len(text) <= _LONGEST_NAME else f"{text[: _LONGEST_NAME - 1]}…"
+
+
+def place_of(path: Path) -> str:
+    """Return where a file lies, in ASCII whatever its name; a link to a file is a place too.
+
+    Examples
+    --------
+    >>> place_of(Path("/data/sub-é/t2.nii.gz"))
+    '/data/sub-%C3%A9/t2.nii.gz'
+    """
+    return quote(os.fsencode(path.parent.resolve() / path.name), safe="/")
+
+
+def path_of(entry: Mapping[str, Any], kind: str) -> str | None:
+    """Return where the ``image`` or the ``segmentation`` of an entry lay, of a damaged one None."""
+    place, path = entry.get(f"{kind}_place"), entry.get(f"{kind}_path")
+    if isinstance(place, str) and place.isascii():
+        return os.fsdecode(unquote_to_bytes(place))
+    return path if isinstance(path, str) else None
 
 
 def read_record(path: Path) -> Any:
@@ -162,7 +182,7 @@ def check_entry(content: Any) -> None:
         Naming the field.
     """
     schema: Any = content.get("schema") if isinstance(content, dict) else None
-    if _is_whole(schema) and schema != SCHEMA:
+    if _is_whole(schema) and schema != SCHEMA and 0 <= schema <= _MOST_ITEMS:
         raise UnreadableEntry(
             f"version {schema} of its layout is unknown, {SCHEMA} was expected",
             newer=schema > SCHEMA,

@@ -105,13 +105,14 @@ def _image(voxels: np.ndarray, affine: np.ndarray, window: tuple[float, float]) 
     low = min(window[0], float(voxels.min()))
     voxels = voxels.astype(np.float64)
     high = max(window[1], float(np.percentile(voxels[::2, ::2, ::2], 99.9)))
-    # The header holds the slope as float32, where it must not become 0.
-    slope = max((high - low) / 255, float(np.finfo(np.float32).tiny))
+    # The header holds float32: there a slope must not become 0, nor an intensity infinite.
+    limits = np.finfo(np.float32)
+    slope = max((high - low) / 255, float(limits.tiny))
     values = np.clip((voxels - low) / slope, 0, 255).round().astype(np.uint8)
     image = nib.Nifti1Image(values, affine)
     # A slope that is set already makes nibabel write the values as they are.
     image.header.set_slope_inter(slope, low)
-    image.header["cal_min"], image.header["cal_max"] = window
+    image.header["cal_min"], image.header["cal_max"] = np.clip(window, limits.min, limits.max)
     return image
 
 
