@@ -78,6 +78,12 @@ def _is_writable_folder(report: Path) -> bool:
         raise OutputError(f"Expected a folder, found the file {shown(report)}. {_ADVICE}")
     _require_right(report)
     _require_right(report / ENTRIES)
+    lock = report / LOCK
+    if lock.is_file() and not os.access(lock, os.R_OK | os.W_OK):
+        raise OutputError(
+            f"You may not write {shown(lock)}, by which jobs take turns. Ask its owner to "
+            "let your group write it (chmod g+rw), or choose another folder for the QC report."
+        )
     return True
 
 
