@@ -701,6 +701,14 @@ def test_what_killed_runs_left_is_removed_after_a_day(report: Path) -> None:
     assert (old.exists(), new.exists()) == (False, True)
 
 
+def test_what_a_killed_job_had_moved_away_keeps_its_name(report: Path, tmp_path: Path) -> None:
+    (name,) = ids(report)
+    (report / "entries" / name).rename(report / "entries" / f".old-{name}.0")
+    add_entry(report, *case(tmp_path / "other", 1), S)
+    assert name in ids(report)
+    assert len(ids(report)) == 2
+
+
 # Masks
 
 

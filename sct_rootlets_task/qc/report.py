@@ -88,6 +88,7 @@ def add_entry(
     with _errors_of(report), _aside(report, identity(image, segmentation, details)) as folder:
         entry = write_entry(folder, image, segmentation, details)
         with _lock(report):
+            _tidy(report / ENTRIES)
             report_id = _identify(report)
             place = _take_in(report, folder, entry, report_id)
             _rebuild(report, report_id)
@@ -121,6 +122,7 @@ def rebuild(report: Path) -> Path:
     with _errors_of(report):
         (report / ENTRIES).mkdir(parents=True, exist_ok=True)
         with _lock(report):
+            _tidy(report / ENTRIES)
             return _rebuild(report, _identify(report))
 
 
@@ -245,7 +247,6 @@ def _identify(report: Path) -> str:
 
 def _rebuild(report: Path, report_id: str) -> Path:
     """Make the index from what lies there; the caller holds the lock."""
-    _tidy(report / ENTRIES)
     entries, unreadable = _entries(report)
     record = {"report": report_id, "pages": pages.fingerprint()}
     known = record_of(report)
