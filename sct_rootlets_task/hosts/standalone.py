@@ -207,7 +207,7 @@ def _segment(
         viewers=parsed.lut or (),
         inputs=masks,
     )
-    _require_packages(parsed)
+    _require_report(parsed, images)
     limit_threads(threads)
     start = time.perf_counter()
     segmenter, notice = _load(task, parsed, settings, load)
@@ -224,15 +224,20 @@ def _is_file(path: Path) -> bool:
         return False
 
 
-def _require_packages(parsed: argparse.Namespace) -> None:
+def _require_report(parsed: argparse.Namespace, images: Sequence[Path]) -> None:
     """Find out now, not after the first image, that the report or a picture cannot be made."""
+    from sct_rootlets_task.qc.folder import require_report_folder
     from sct_rootlets_task.qc.pages import require_jinja
     from sct_rootlets_task.qc.render import require_pillow
+    from sct_rootlets_task.qc.scene import require_mask
 
     if parsed.qc:
         require_jinja()
+        require_report_folder(Path(parsed.qc))
     if parsed.qc or parsed.preview:
         require_pillow()
+    if parsed.qc and parsed.qc_seg:
+        require_mask(Path(parsed.qc_seg), *images)
 
 
 def _settings(task: Task, parsed: argparse.Namespace, threads: int) -> Settings:
