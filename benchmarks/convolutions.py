@@ -19,9 +19,10 @@ from typing import Any
 import numpy as np
 from nibabel import as_closest_canonical, load
 
-from sct_rootlets_task.network.engines import import_openvino, read_weights
+from sct_rootlets_task.network.engines import read_weights
 from sct_rootlets_task.network.model_folder import ModelFolder, read_model_folder
 from sct_rootlets_task.network.nnunet import TorchEngine
+from sct_rootlets_task.network.openvino_import import import_openvino
 from sct_rootlets_task.network.preprocessing import prepare, read_recipe
 from sct_rootlets_task.network.tiled import _margins, _padded, _slices
 from sct_rootlets_task.network.unet import build_graph, multiply_adds, read_unet

@@ -45,8 +45,9 @@ from benchmarks.parity import lowest_dice
 from sct_rootlets_task.environment import CACHE
 from sct_rootlets_task.models import resolve
 from sct_rootlets_task.network.checkpoint import read_checkpoint
-from sct_rootlets_task.network.engines import has_native_bf16, import_openvino, saves_products
+from sct_rootlets_task.network.engines import has_native_bf16, saves_products
 from sct_rootlets_task.network.model_folder import read_model_folder
+from sct_rootlets_task.network.openvino_import import import_openvino
 from sct_rootlets_task.network.unet import build_graph, multiply_adds, read_unet
 from sct_rootlets_task.paths import model_root
 from sct_rootlets_task.tasks import find_task

@@ -11,8 +11,9 @@ import sct_rootlets_task
 
 PACKAGE = Path(sct_rootlets_task.__file__).parent
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("", "errors", "environment"),
+    ("", "errors", "environment", "untrusted"),
     ("console", "runtime", "levels", "files", "orientation", "paths", "voxels", "network", "qc"),
+    ("network.openvino_import",),
     (
         "network.checkpoint",
         "network.compiled",

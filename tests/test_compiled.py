@@ -13,14 +13,10 @@ import pytest
 
 from sct_rootlets_task.network import compiled
 from sct_rootlets_task.network.compiled import path_of
-from sct_rootlets_task.network.engines import (
-    OpenVINOEngine,
-    Weights,
-    import_openvino,
-    read_weights,
-)
+from sct_rootlets_task.network.engines import OpenVINOEngine, Weights, read_weights
 from sct_rootlets_task.network.loading import Options, load_network
 from sct_rootlets_task.network.model_folder import ModelFolder, read_model_folder
+from sct_rootlets_task.network.openvino_import import import_openvino
 from sct_rootlets_task.network.winograd import Volume
 from sct_rootlets_task.tasks import BUNDLED
 
@@ -108,9 +104,10 @@ def test_a_damaged_file_is_gone_even_where_the_network_is_ready_soon(
 
 
 def test_everything_that_matters_is_in_the_name(tmp_path: Path) -> None:
-    import openvino
-
-    core, arrays = openvino.Core(), {"a": np.zeros(3, np.float32), "b": np.ones(2, np.float16)}
+    core, arrays = (
+        import_openvino().Core(),
+        {"a": np.zeros(3, np.float32), "b": np.ones(2, np.float16)},
+    )
     code = [tmp_path / "code.py"]
     code[0].write_text("1")
 
@@ -215,15 +212,12 @@ def test_only_the_last_used_are_kept(cache: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def _core() -> object:
-    import openvino
-
-    return openvino.Core()
+    return import_openvino().Core()
 
 
 def _identity_graph() -> object:
-    import openvino as ov
-    from openvino import opset13 as ops
-
+    ov = import_openvino()
+    ops = ov.opset13
     image = ops.parameter([1, 1, 4, 4, 4], ov.Type.f32)
     doubled = Volume(ops, image).map(lambda node: ops.multiply(node, ops.constant(np.float32(2))))
     return ov.Model([ops.result(doubled.ordered)], [image])

@@ -10,7 +10,8 @@ import pytest
 import tiny_model
 from sct_rootlets_task.errors import ModelError
 from sct_rootlets_task.network import unet, winograd
-from sct_rootlets_task.network.engines import Mirrored, import_openvino
+from sct_rootlets_task.network.engines import Mirrored
+from sct_rootlets_task.network.openvino_import import import_openvino
 from sct_rootlets_task.network.unet import (
     UnsupportedNetworkError,
     build_graph,
@@ -150,7 +151,7 @@ def test_small_convolutions_are_left_as_they_are(monkeypatch: pytest.MonkeyPatch
 
 
 def test_what_is_upsampled_can_be_treated_like_any_volume() -> None:
-    from openvino import opset13 as ops
+    ops = import_openvino().opset13
 
     lower = ops.parameter([1, 2, 4, 4, 4], np.float32)
     larger = winograd.Upsampled(ops, lower, np.ones((2, 3, 2, 2, 2), np.float32), None)

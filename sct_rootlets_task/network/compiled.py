@@ -25,6 +25,7 @@ import numpy as np
 
 from sct_rootlets_task.errors import OutputError
 from sct_rootlets_task.files import atomic_output
+from sct_rootlets_task.network.openvino_import import import_openvino
 
 logger = logging.getLogger(__name__)
 
@@ -106,12 +107,10 @@ def path_of(
     *described : object
         Whatever else counts, by its ``repr``.
     """
-    from openvino import get_version
-
     digest = hashlib.sha256()
     abilities = sorted(core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
     processor = core.get_property("CPU", "FULL_DEVICE_NAME")
-    digest.update(repr((get_version(), processor, abilities, described)).encode())
+    digest.update(repr((import_openvino().get_version(), processor, abilities, described)).encode())
     for path in code:
         digest.update(hashlib.sha256(path.read_bytes()).digest())
     known: dict[tuple[object, ...], bytes] = {}  # nnU-Net names most tensors twice
@@ -128,17 +127,16 @@ def path_of(
 
 def _recalled(path: Path, options: Mapping[str, str | int], core: Any) -> Compiled | None:
     """Return a kept network, None where there is none, or none that is whole."""
-    from openvino import Tensor
-
     if (content := _mapped(path)) is None:
         return None
     if not _is_whole(content):
         content.close()
         _give_up(path, "is damaged")
         return None
+    openvino = import_openvino()
     blob = np.frombuffer(content, dtype=np.uint8)[:-_DIGEST_BYTES]
     try:
-        network = core.import_model(Tensor(blob, shared_memory=True), "CPU", dict(options))
+        network = core.import_model(openvino.Tensor(blob, shared_memory=True), "CPU", dict(options))
     except RuntimeError as error:
         _give_up(path, f"is not taken by OpenVINO ({error})")
         return None

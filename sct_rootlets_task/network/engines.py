@@ -17,10 +17,11 @@ from typing import Any, Protocol
 import numpy as np
 
 from sct_rootlets_task import __version__
-from sct_rootlets_task.errors import MissingDependencyError, ModelError
+from sct_rootlets_task.errors import ModelError
 from sct_rootlets_task.network.checkpoint import read_checkpoint
 from sct_rootlets_task.network.compiled import compiled, path_of
 from sct_rootlets_task.network.model_folder import ModelFolder
+from sct_rootlets_task.network.openvino_import import import_openvino
 from sct_rootlets_task.network.unet import build_graph, read_unet
 
 _SOURCES = (Path(__file__).with_name(name) for name in ("unet.py", "winograd.py"))
@@ -158,24 +159,6 @@ class OpenVINOEngine:
     def close(self) -> None:
         """Give memory and threads back."""
         del self._request, self._compiled
-
-
-def import_openvino() -> Any:
-    """Import OpenVINO, or say how to get it.
-
-    Raises
-    ------
-    MissingDependencyError
-        If it is not installed.
-    """
-    try:
-        import openvino
-    except ImportError as error:
-        raise MissingDependencyError(
-            f"Fast inference on a CPU needs OpenVINO ({error}). Install it with 'pip install "
-            "openvino', or use -engine nnunet."
-        ) from error
-    return openvino
 
 
 def saves_products(precision: str) -> bool:

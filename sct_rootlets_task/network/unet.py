@@ -11,6 +11,7 @@ import numpy as np
 
 from sct_rootlets_task.errors import ModelError
 from sct_rootlets_task.network import winograd
+from sct_rootlets_task.network.openvino_import import import_openvino
 from sct_rootlets_task.network.winograd import Volume
 
 _KINDS = {
@@ -154,9 +155,8 @@ def build_graph(
     ModelError
         If a weight is missing.
     """
-    import openvino as ov
-    from openvino import opset13 as ops
-
+    ov = import_openvino()
+    ops = ov.opset13
     builder = _Builder(unet, weights, fast, precise)
     image = ops.parameter([1, 1, *patch], ov.Type.f32, name="image")
     skips = builder.encode(Volume(ops, image))
@@ -170,11 +170,9 @@ class _Builder:
     def __init__(
         self, unet: UNet, weights: Mapping[str, np.ndarray], fast: bool, precise: bool
     ) -> None:
-        from openvino import opset13
-
         self.unet = unet
         self.weights = weights
-        self.ops = opset13
+        self.ops = import_openvino().opset13
         self.fast = fast
         self.precise = precise
 

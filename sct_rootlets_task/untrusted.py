@@ -1,0 +1,168 @@
+"""What comes from outside: texts are shown, files opened and folders believed with care.
+
+Names of an archive, addresses and records may hold control characters. A path may name a device or
+a pipe that never ends. A folder may be open to others, who put into it what they like.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+_OPEN_TO_OTHERS = stat.S_IWGRP | stat.S_IWOTH
+_NOBODY = 65534
+_ALL_USERS = "4294967295"
+
+
+def printable(text: object, longest: int = 200) -> str:
+    r"""Return a foreign text fit for a message: one line, nothing that steers a terminal.
+
+    Parameters
+    ----------
+    text : object
+        Name, address or message from outside.
+    longest : int
+        Characters to keep; of longer texts the middle is left out.
+
+    Examples
+    --------
+    >>> print(printable("plans\x1b[2J.json\n"), printable("\u202egpj.exe"))
+    plans\x1b[2J.json\n \u202egpj.exe
+    """
+    whole = str(text)
+    if len(whole) > longest:
+        head = longest * 2 // 3
+        whole = f"{whole[:head]}…{whole[head + 1 - longest :]}"
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in whole
+    )
+
+
+def open_regular(path: Path, *, follow: bool = True) -> BinaryIO:
+    """Open an ordinary file for reading; never wait for a pipe, never start on a device.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    follow : bool
+        Whether a link in the file's place is followed.
+
+    Raises
+    ------
+    OSError
+        If it cannot be opened, or is a folder, a pipe, a socket or a device.
+    """
+    flags = os.O_RDONLY
+    for name in ("O_NONBLOCK", "O_CLOEXEC", "O_BINARY", *(() if follow else ("O_NOFOLLOW",))):
+        flags |= getattr(os, name, 0)
+    descriptor = os.open(path, flags)
+    try:
+        mode = os.fstat(descriptor).st_mode
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, "this is a folder, not a file", str(path))
+        if not stat.S_ISREG(mode):
+            raise OSError(errno.EINVAL, "this is no ordinary file (a device or a pipe)", str(path))
+        return os.fdopen(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def why_not_ours(info: os.stat_result) -> str | None:
+    """Return why others may have a hand in a file or folder; None where nobody else may.
+
+    Parameters
+    ----------
+    info : os.stat_result
+        Its owner and mode. Systems without user numbers (Windows) are not looked at.
+    """
+    if not hasattr(os, "geteuid"):
+        return None
+    if info.st_uid not in (os.geteuid(), 0):
+        return f"belongs to another user (number {info.st_uid})"
+    if info.st_mode & _OPEN_TO_OTHERS:
+        return f"may be written by other users (mode {stat.S_IMODE(info.st_mode):o})"
+    return None
+
+
+def why_folder_not_ours(folder: Path) -> str | None:
+    """Return why others can change what is in a folder, or put another one in its place.
+
+    Parameters
+    ----------
+    folder : Path
+        An existing folder without links in its path, see :meth:`pathlib.Path.resolve`.
+
+    Returns
+    -------
+    str or None
+        What is wrong and with which folder; None where nobody else can.
+    """
+    if not hasattr(os, "geteuid"):
+        return None
+    reason = why_not_ours(folder.stat())
+    if reason:
+        return f"{folder} {reason}"
+    trusted = {os.geteuid(), 0, *_unmapped_root()}
+    for parent in folder.parents:
+        info = parent.stat()
+        if info.st_uid not in trusted:
+            return f"{parent} belongs to another user (number {info.st_uid})"
+        # In a sticky folder (/tmp) others can add entries, and neither remove nor rename ours.
+        if info.st_mode & _OPEN_TO_OTHERS and not info.st_mode & stat.S_ISVTX:
+            if _is_private_group(info):
+                continue
+            return f"{parent} {why_not_ours(info) or 'may be written by other users'}"
+    return None
+
+
+def _unmapped_root() -> Iterator[int]:
+    """Yield the number that stands for root in containers started without root's rights."""
+    try:
+        mapped = Path("/proc/self/uid_map").read_text()
+    except OSError:
+        return
+    if _ALL_USERS not in mapped:
+        yield _NOBODY
+
+
+def _is_private_group(info: os.stat_result) -> bool:
+    """Tell whether a folder is group-writable for a group that is the user's alone.
+
+    Many systems give each user such a group, and make folders group-writable (umask 002).
+    """
+    import grp
+    import pwd
+
+    if info.st_mode & stat.S_IWOTH or os.geteuid() == 0:
+        return False
+    try:
+        user, group = pwd.getpwuid(os.geteuid()).pw_name, grp.getgrgid(info.st_gid)
+    except KeyError:
+        return False
+    return group.gr_name == user and not set(group.gr_mem) - {user}
+
+
+def is_world_writable(path: Path, *, sticky_is_safe: bool = True) -> bool:
+    """Tell whether every user of this machine may change a file or folder.
+
+    Parameters
+    ----------
+    path : Path
+        What to look at; False where it is missing, and on systems without user numbers.
+    sticky_is_safe : bool
+        Whether a folder in which all may add entries, but not remove others', is left out.
+    """
+    if not hasattr(os, "geteuid"):
+        return False
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError):
+        return False
+    sticky = stat.S_ISDIR(mode) and bool(mode & stat.S_ISVTX) and sticky_is_safe
+    return bool(mode & stat.S_IWOTH) and not sticky
