@@ -137,7 +137,9 @@ def test_a_script_without_a_main_guard_runs_once(home: Path, tmp_path: Path) -> 
     script.write_text(
         "import multiprocessing\n"
         "multiprocessing.set_start_method('spawn', force=True)\n"
-        f"print('started', flush=True)\n{USES['the door']}"
+        "print('started', flush=True)\n"
+        "from sct_rootlets_task.network.openvino_import import import_openvino\n"
+        "import_openvino()\n"
     )
     environ = {n: v for n, v in os.environ.items() if n not in ASKED}
     environ |= {"HOME": str(home), "PYTHONPATH": str(PACKAGE.parent)}
