@@ -140,6 +140,9 @@ def test_a_script_without_a_main_guard_runs_once(home: Path, tmp_path: Path) -> 
         "print('started', flush=True)\n"
         "from sct_rootlets_task.network.openvino_import import import_openvino\n"
         "import_openvino()\n"
+        "import threading\n"
+        "for other in set(threading.enumerate()) - {threading.current_thread()}:\n"
+        "    other.join(5)\n"
     )
     environ = {n: v for n, v in os.environ.items() if n not in ASKED}
     environ |= {"HOME": str(home), "PYTHONPATH": str(PACKAGE.parent)}
