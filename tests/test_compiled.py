@@ -5,6 +5,9 @@ from __future__ import annotations
 import logging
 import math
 import multiprocessing
+import os
+import stat
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -246,3 +249,148 @@ def test_loading_uses_the_folder_of_the_environment(
     monkeypatch.setenv("SCT_ROOTLETS_CACHE", str(cache))
     load_network(folder, Options(device="cpu", threads=1))
     assert len(list(cache.iterdir())) == 1
+
+
+def file_mode(mode: int) -> Callable[[Path, Path, pytest.MonkeyPatch], None]:
+    return lambda folder, file, monkeypatch: file.chmod(mode)
+
+
+def folder_mode(mode: int) -> Callable[[Path, Path, pytest.MonkeyPatch], None]:
+    return lambda folder, file, monkeypatch: folder.chmod(mode)
+
+
+def parent_mode(mode: int) -> Callable[[Path, Path, pytest.MonkeyPatch], None]:
+    return lambda folder, file, monkeypatch: folder.parent.chmod(mode)
+
+
+def link(folder: Path, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = folder.parent / "elsewhere"
+    file.rename(other)
+    file.symlink_to(other)
+
+
+def foreign(which: int) -> Callable[[Path, Path, pytest.MonkeyPatch], None]:
+    """Give one of folder, file and parent to another user; without the right to, become another."""
+
+    def give_away(folder: Path, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        if os.geteuid() == 0:
+            os.chown((folder, file, folder.parent)[which], 65534, -1)
+        else:
+            monkeypatch.setattr(os, "geteuid", lambda: 54321)
+
+    return give_away
+
+
+SHARED = {
+    "folder writable by all": folder_mode(0o777),
+    "folder writable by all, sticky": folder_mode(0o1777),
+    "folder writable by its group": folder_mode(0o770),
+    "folder writable by others alone": folder_mode(0o702),
+    "file writable by all": file_mode(0o666),
+    "file writable by its group": file_mode(0o660),
+    "file writable by others alone": file_mode(0o602),
+    "parent writable by all": parent_mode(0o777),
+    "parent writable by others alone": parent_mode(0o703),
+    "file of another user": foreign(1),
+    "folder of another user": foreign(0),
+    "parent of another user": foreign(2),
+    "file a link": link,
+}
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="Windows has no such modes")
+@pytest.mark.parametrize("share", SHARED.values(), ids=SHARED)
+def test_a_network_that_others_could_have_put_there_is_not_used(
+    share: Callable[[Path, Path, pytest.MonkeyPatch], None],
+    folder: ModelFolder,
+    cache: Path,
+    builds: list[str],
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A planted network of other weights, with a right name and checksum, would change labels."""
+    cache = cache.parent / "above" / "cache"
+    wanted = logits(folder, cache)
+    (path,) = cache.iterdir()
+    share(cache, path, monkeypatch)
+    builds.clear()
+    for _ in range(2):
+        np.testing.assert_array_equal(logits(folder, cache), wanted)
+    assert builds
+    warnings = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
+    assert len(warnings) == 1, "once"
+    assert str(cache) in warnings[0]
+    assert "SCT_ROOTLETS_CACHE" in warnings[0]
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="Windows has no such modes")
+def test_a_planted_network_is_not_run(folder: ModelFolder, cache: Path) -> None:
+    (weights,) = read_weights(folder)
+    wanted = logits(folder, None)
+    changed = {key: np.array(value) for key, value in weights.arrays.items()}
+    changed["decoder.seg_layers.3.bias"] = changed["decoder.seg_layers.3.bias"] + 1
+    other = replace(weights, arrays=changed)
+    OpenVINOEngine(folder, other, cache=cache / "other", threads=1)
+    (planted,) = (cache / "other").iterdir()
+    OpenVINOEngine(folder, weights, cache=cache / "mine", threads=1)
+    (path,) = (cache / "mine").iterdir()
+    path.write_bytes(planted.read_bytes())
+    assert not np.array_equal(logits(folder, cache / "mine"), wanted), "it would be run"
+    path.chmod(0o666)
+    np.testing.assert_array_equal(logits(folder, cache / "mine"), wanted)
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="Windows has no such modes")
+def test_nothing_is_kept_in_a_folder_that_others_may_write(
+    folder: ModelFolder, cache: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    cache.mkdir()
+    cache.chmod(0o777)
+    logits(folder, cache)
+    assert list(cache.iterdir()) == []
+    assert f"{cache} may be written by other users (mode 777)" in caplog.text
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="Windows has no such modes")
+@pytest.mark.parametrize("umask", [0o000, 0o002, 0o022, 0o077])
+def test_what_is_kept_is_the_users_alone_whatever_the_umask(
+    umask: int, folder: ModelFolder, cache: Path, builds: list[str]
+) -> None:
+    before = os.umask(umask)
+    try:
+        logits(folder, cache / "a" / "b")
+        logits(folder, cache / "a" / "b")
+    finally:
+        os.umask(before)
+    assert builds == ["built"]
+    (path,) = (cache / "a" / "b").iterdir()
+    modes = [stat.S_IMODE(p.stat().st_mode) for p in (cache, cache / "a", cache / "a" / "b", path)]
+    assert modes == [0o700, 0o700, 0o700, 0o600]
+
+
+def test_a_cache_folder_reached_by_a_link_is_used(
+    folder: ModelFolder, cache: Path, builds: list[str]
+) -> None:
+    (cache.parent / "disk").mkdir(mode=0o700)
+    cache.symlink_to(cache.parent / "disk")
+    logits(folder, cache)
+    logits(folder, cache)
+    assert builds == ["built"]
+
+
+@pytest.mark.parametrize("kind", ["loop", "dangling", "pipe", "folder"])
+def test_what_is_no_cache_is_no_error(kind: str, folder: ModelFolder, cache: Path) -> None:
+    logits(folder, cache)
+    (path,) = cache.iterdir()
+    path.unlink()
+    if kind == "loop":
+        cache.rmdir()
+        cache.symlink_to(cache)
+    elif kind == "dangling":
+        cache.rmdir()
+        cache.symlink_to(cache.parent / "no" / "where")
+    elif kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.mkdir()
+    assert logits(folder, cache).shape

@@ -5,6 +5,8 @@ name of a file holds everything that the compiled network depends on: weights, p
 OpenVINO, processor and the code that builds the graph; the file ends with the checksum of the rest.
 Whatever is wrong with it, the network is compiled anew.
 
+A compiled network is code. It is taken from, and put into, a folder that nobody else can write to.
+
 A file is mapped, not read. OpenVINO copies the weights in the order in which it multiplies, and
 hardly looks at the file again, so that its pages can leave the memory.
 """
@@ -12,9 +14,12 @@ hardly looks at the file again, so that its pages can leave the memory.
 from __future__ import annotations
 
 import contextlib
+import errno
+import functools
 import hashlib
 import logging
 import mmap
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,9 +28,10 @@ from typing import Any
 
 import numpy as np
 
-from sct_rootlets_task.errors import OutputError
+from sct_rootlets_task.environment import CACHE
 from sct_rootlets_task.files import atomic_output
 from sct_rootlets_task.network.openvino_import import import_openvino
+from sct_rootlets_task.untrusted import open_regular, why_folder_not_ours, why_not_ours
 
 logger = logging.getLogger(__name__)
 
@@ -74,8 +80,10 @@ def compiled(
         OpenVINO.
     path : path or None
         Where the compiled network is kept, see :func:`path_of`; None keeps nothing. A folder that
-        cannot be written to is no error.
+        cannot be written to is no error; one that others can write to is warned of, and not used.
     """
+    # Without links, so that it is looked at and used under one name.
+    path = path and Path(os.path.realpath(path.parent)) / path.name
     if path is not None and (known := _recalled(path, options, core)) is not None:
         return known
     start = time.perf_counter()
@@ -155,13 +163,40 @@ def _give_up(path: Path, why: str) -> None:
 
 
 def _mapped(path: Path) -> mmap.mmap | None:
-    """Map a file into memory, None where that cannot be."""
+    """Map a file into memory; None without one that nobody but the user can have written."""
     try:
-        with path.open("rb") as stream:
+        with open_regular(path, follow=False) as stream:
+            reason = why_folder_not_ours(path.parent)
+            if reason is None and (reason := why_not_ours(os.fstat(stream.fileno()))):
+                reason = f"{path} {reason}"
             # OpenVINO takes no memory that it may not write to, though it does not.
-            return mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_COPY)
-    except (OSError, ValueError):  # not there, not to be read, or empty
-        return None
+            if reason is None:
+                return mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_COPY)
+    except (OSError, ValueError) as error:  # not there, not to be read, or empty
+        reason = f"{path} is a link" if getattr(error, "errno", 0) == errno.ELOOP else None
+    if reason:
+        _warn(path.parent, reason)
+    return None
+
+
+@functools.cache
+def _warn(folder: Path, reason: str) -> None:
+    """Say once that the folder, or a file in it, is open to others."""
+    logger.warning(
+        "A compiled network in %s is not used, because others could have put it there: %s. Name a "
+        "folder of your own with %s, or close it with 'chmod -R go-w'.",
+        folder,
+        reason,
+        CACHE,
+    )
+
+
+def _make_private(folder: Path) -> None:
+    """Make a folder, and those above it that are missing, for the user alone."""
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    for path in reversed(missing):
+        with contextlib.suppress(FileExistsError):  # another process was faster
+            path.mkdir(mode=0o700)
 
 
 def _is_whole(content: mmap.mmap) -> bool:
@@ -176,18 +211,26 @@ def _keep(network: Any, path: Path) -> None:
         with content:
             if _is_whole(content):
                 return  # another process was faster, and a third one may have mapped it
-    blob = network.export_model().getbuffer()
     try:
-        with atomic_output(path) as temporary, temporary.open("wb") as stream:
-            stream.write(blob)
-            stream.write(hashlib.sha256(blob).digest())
-    except OutputError as error:
+        _make_private(path.parent)
+        if reason := why_folder_not_ours(path.parent):
+            _warn(path.parent, reason)
+            return
+        _write(network.export_model().getbuffer(), path)
+    except OSError as error:
         logger.info("The compiled network is not kept: %s", error)
         return
     for old in sorted(path.parent.glob(f"*{_SUFFIX}"), key=_last_used)[:-KEPT]:
         if time.time() - _last_used(old) > IN_USE_S:
             with contextlib.suppress(OSError):
                 old.unlink()
+
+
+def _write(blob: memoryview, path: Path) -> None:
+    with atomic_output(path) as temporary, temporary.open("wb") as stream:
+        temporary.chmod(0o600)  # where the umask leaves it open to a group, it would not be used
+        stream.write(blob)
+        stream.write(hashlib.sha256(blob).digest())
 
 
 def _last_used(path: Path) -> float:
