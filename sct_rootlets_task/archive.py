@@ -18,14 +18,17 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO, Any
+from typing import IO, Any, BinaryIO
 
 from sct_rootlets_task.errors import ArchiveError
+from sct_rootlets_task.untrusted import open_regular, printable
 
 logger = logging.getLogger(__name__)
 
 CHECKPOINTS = ("checkpoint_final.pth", "checkpoint_best.pth")
 """Names of a fold's weights, in nnU-Net's order of preference."""
+SOURCE = "source.json"
+"""Name of the record that the installer writes beside the trainer folder."""
 
 _DEFAULT_TRAINER = "nnUNetTrainer"
 _DEFAULT_PLANS = "nnUNetPlans"
@@ -33,22 +36,38 @@ _DEFAULT_CONFIGURATION = "3d_fullres"
 _NAME_PART = re.compile(r"[A-Za-z0-9_.-]{1,80}")
 _FOLD = re.compile(r"fold_(all|\d+)")
 _LITTER = ("__MACOSX", ".DS_Store")
-_JSON_LIMIT = 64 << 20
-_DAMAGE = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, NotImplementedError, ValueError)
+_JSON_LIMIT = 8 << 20
+_DIRECTORY_LIMIT = 4 << 20
+_DAMAGE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+    ArithmeticError,
+    EOFError,
+    LookupError,
+    RuntimeError,
+    ValueError,
+)
+"""What zipfile lets out for damaged archives; NotImplementedError is a RuntimeError."""
 _CHUNK = 1 << 20
 _ENCRYPTED = 0x1
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Beyond these an archive is taken for a zip bomb.
+    """Beyond these an archive is taken for a zip bomb, or for no model.
 
-    The published models are some hundred megabytes of weights, which hardly compress.
+    The published models are some hundred megabytes of weights, which hardly compress, in some tens
+    of files. Folders are a few levels deep.
 
     Parameters
     ----------
     members : int
         Number of entries.
+    depth : int
+        Number of parts of a path.
+    part, path : int
+        Length of one part, and of a whole path, in bytes of UTF-8.
     total : int
         Size of everything unpacked, in bytes.
     ratio : float
@@ -57,7 +76,10 @@ class Limits:
         Unpacked size in bytes below which no ratio is absurd.
     """
 
-    members: int = 20_000
+    members: int = 5_000
+    depth: int = 16
+    part: int = 200
+    path: int = 800
     total: int = 32 << 30
     ratio: float = 100.0
     ratio_from: int = 64 << 20
@@ -76,10 +98,15 @@ class _Layout:
         if _is_litter(path):
             return None
         if path.is_relative_to(self.home):
-            return self.trainer / path.relative_to(self.home)
-        if path.is_relative_to(self.wrapper):
-            return path.relative_to(self.wrapper)
-        return None
+            target = self.trainer / path.relative_to(self.home)
+        elif path.is_relative_to(self.wrapper):
+            target = path.relative_to(self.wrapper)
+        else:
+            return None
+        if _is_record(target):
+            logger.info("Left out %s, whose place our own record takes.", printable(path))
+            return None
+        return target
 
 
 def not_a_zip(path: Path) -> str | None:
@@ -87,9 +114,13 @@ def not_a_zip(path: Path) -> str | None:
 
     Tells a login page, an error page or a truncated file from an archive by the end record.
     """
-    if zipfile.is_zipfile(path):
-        return None
-    return f"this is no complete zip archive ({path.stat().st_size} bytes)"
+    try:
+        with open_regular(path) as stream:
+            size = os.fstat(stream.fileno()).st_size
+            whole = zipfile.is_zipfile(stream)
+    except OSError as error:
+        return f"it cannot be read: {error.strerror}"
+    return None if whole else f"this is no complete zip archive ({size} bytes)"
 
 
 def unpack_model(zip_path: Path, destination: Path, *, limits: Limits | None = None) -> Path:
@@ -122,15 +153,55 @@ def unpack_model(zip_path: Path, destination: Path, *, limits: Limits | None = N
         If the files cannot be written.
     """
     try:
-        with zipfile.ZipFile(zip_path) as archive:
-            members = _safe_members(archive, zip_path, limits or Limits())
+        with open_regular(zip_path) as stream, zipfile.ZipFile(_Bounded(stream)) as archive:
+            packed = os.fstat(stream.fileno()).st_size
+            members = _safe_members(archive, packed, limits or Limits())
             layout = _find_layout(archive, members)
             _write_members(archive, members, layout, destination)
     except _DAMAGE as error:
         raise ArchiveError(
-            f"Expected an intact zip archive, found {zip_path} damaged ({error}). Fetch it again."
+            f"Expected an intact zip archive, found {printable(zip_path)} damaged "
+            f"({printable(error)}). Fetch it again."
         ) from error
     return destination / layout.trainer
+
+
+class _Bounded:
+    """A file that is never read in one piece where the archive says so.
+
+    zipfile reads the whole directory of an archive, however large it says that it is, before its
+    entries can be counted.
+    """
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+
+    def read(self, size: int = -1) -> bytes:
+        if size > _DIRECTORY_LIMIT:
+            raise zipfile.BadZipFile(f"a directory of {size} bytes")
+        return self._stream.read(size)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+def leads_out(name: str) -> bool:
+    r"""Tell whether a relative path of an archive or a record could lead out of its folder.
+
+    Parameters
+    ----------
+    name : str
+        Path with slashes. Backslashes and colons mean something on Windows alone, and are refused
+        everywhere, as control characters are.
+
+    Examples
+    --------
+    >>> [leads_out(name) for name in ("a/b.json", "../b", "/b", "C:b", "a\\b", ".")]
+    [False, True, True, True, True, True]
+    """
+    path = PurePosixPath(name)
+    forbidden = any(c in "\\:" or unicodedata.category(c) in ("Cc", "Cs") for c in name)
+    return forbidden or not path.parts or path.is_absolute() or ".." in path.parts
 
 
 def read_json_object(stream: IO[bytes], name: str) -> dict[str, Any]:
@@ -154,27 +225,32 @@ def read_json_object(stream: IO[bytes], name: str) -> dict[str, Any]:
     try:
         content = json.loads(data.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
-        raise ArchiveError(f"Expected JSON in {name}, found a damaged file ({error}).") from error
+        raise ArchiveError(
+            f"Expected JSON in {name}, found a damaged file ({printable(error)})."
+        ) from error
     if not isinstance(content, dict):
         raise ArchiveError(f"Expected a JSON object in {name}, found {type(content).__name__}.")
     return content
 
 
 def _safe_members(
-    archive: zipfile.ZipFile, zip_path: Path, limits: Limits
+    archive: zipfile.ZipFile, packed: int, limits: Limits
 ) -> dict[PurePosixPath, zipfile.ZipInfo]:
     """Return the files to read by path, after every entry of the archive has been checked."""
     entries = archive.infolist()
-    _check_size(entries, zip_path.stat().st_size, limits)
+    _check_size(entries, packed, limits)
     files: dict[PurePosixPath, zipfile.ZipInfo] = {}
     for entry in entries:
         if entry.header_offset < 0:  # zipfile would fail on it with an error of the disk
             raise zipfile.BadZipFile(f"no data for {entry.filename!r}")
-        path = _safe_path(entry)
+        path = _safe_path(entry, limits)
         _check_kind(entry)
-        if not entry.is_dir():
-            files[path] = entry
-    _check_distinct(entries, files)
+        if entry.is_dir():
+            continue
+        if path in files:
+            raise _several(path)
+        files[path] = entry
+    _check_distinct(files)
     return files
 
 
@@ -182,12 +258,21 @@ def _is_litter(path: PurePosixPath) -> bool:
     return any(part in _LITTER for part in path.parts)
 
 
+def _is_record(target: PurePosixPath) -> bool:
+    """Tell whether a file would be taken for the installer's record, here or in the trainer folder.
+
+    People pack installed models, and some disks ignore case.
+    """
+    return len(target.parts) <= 2 and _folded(PurePosixPath(target.name)) == SOURCE
+
+
 def _check_size(entries: Iterable[zipfile.ZipInfo], packed: int, limits: Limits) -> None:
     sizes = [entry.file_size for entry in entries]
     total = sum(sizes)
     if len(sizes) > limits.members:
         raise ArchiveError(
-            f"Expected at most {limits.members} files in the archive, found {len(sizes)}."
+            f"Expected at most {limits.members} files in the archive, found {len(sizes)}. Pack "
+            "plans.json, dataset.json and the checkpoints of the folds."
         )
     bomb = total > limits.ratio_from and total > limits.ratio * max(packed, 1)
     if total > limits.total or bomb:
@@ -197,17 +282,22 @@ def _check_size(entries: Iterable[zipfile.ZipInfo], packed: int, limits: Limits)
         )
 
 
-def _safe_path(entry: zipfile.ZipInfo) -> PurePosixPath:
+def _safe_path(entry: zipfile.ZipInfo, limits: Limits) -> PurePosixPath:
     """Return the relative path of an entry; refuse whatever could lead out of the folder."""
     # orig_filename: zipfile has already replaced separators and cut at a zero byte in filename.
     name = entry.orig_filename
     path = PurePosixPath(name)
-    forbidden = any(c in "\\:" or unicodedata.category(c) == "Cc" for c in name)
-    nameless = not path.parts and not entry.is_dir()  # "./" is the archive's own folder
-    if forbidden or nameless or path.is_absolute() or ".." in path.parts:
+    own_folder = entry.is_dir() and not path.parts  # "./"
+    if leads_out(name) and not own_folder:
         raise ArchiveError(
-            f"Expected relative paths in the archive, found {name!r}, which could be written "
-            "outside the model's folder. Do not trust its source."
+            f"Expected relative paths in the archive, found '{printable(name)}', which could be "
+            "written outside the model's folder. Do not trust its source."
+        )
+    longest = max((len(part.encode()) for part in path.parts), default=0)
+    if len(path.parts) > limits.depth or longest > limits.part or len(name.encode()) > limits.path:
+        raise ArchiveError(
+            f"Expected paths of at most {limits.depth} folders and {limits.path} bytes in the "
+            f"archive, found '{printable(name, 60)}'. Do not trust its source."
         )
     return path
 
@@ -216,32 +306,40 @@ def _check_kind(entry: zipfile.ZipInfo) -> None:
     kind = stat.S_IFMT(entry.external_attr >> 16)
     if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
         raise ArchiveError(
-            f"Expected plain files in the archive, found {entry.filename!r}, which is a link or a "
-            "special file. Do not trust its source."
+            f"Expected plain files in the archive, found '{printable(entry.filename)}', which is a "
+            "link or a special file. Do not trust its source."
         )
     if entry.flag_bits & _ENCRYPTED:
         raise ArchiveError(
-            f"Expected an archive without a password, found {entry.filename!r} encrypted."
+            "Expected an archive without a password, found "
+            f"'{printable(entry.filename)}' encrypted."
         )
     if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise ArchiveError(
             f"Expected ordinary zip compression (deflate), found method {entry.compress_type} for "
-            f"{entry.filename!r}. Pack the model again."
+            f"'{printable(entry.filename)}'. Pack the model again."
         )
 
 
-def _check_distinct(
-    entries: Iterable[zipfile.ZipInfo], files: Mapping[PurePosixPath, zipfile.ZipInfo]
-) -> None:
+def _check_distinct(files: Iterable[PurePosixPath]) -> None:
     """Refuse two files that would be one on a disk that ignores case, or a file used as folder."""
-    names = [_folded(PurePosixPath(e.orig_filename)) for e in entries if not e.is_dir()]
-    folders = {str(parent) for name in names for parent in PurePosixPath(name).parents}
-    clashes = sorted(n for n, count in Counter(names).items() if count > 1 or n in folders)
-    if clashes:
-        raise ArchiveError(
-            f"Expected each file once in the archive, found {clashes[0]!r} several times. "
-            "Do not trust its source."
-        )
+    folded = Counter(_folded(path) for path in files)
+    folders = {
+        _folded(parent)
+        for folder in {path.parent for path in files}
+        for parent in (folder, *folder.parents)
+    }
+    for path in files:
+        name = _folded(path)
+        if folded[name] > 1 or name in folders:
+            raise _several(path)
+
+
+def _several(path: PurePosixPath) -> ArchiveError:
+    return ArchiveError(
+        f"Expected each file once in the archive, found '{printable(path)}' several times. "
+        "Do not trust its source."
+    )
 
 
 def _folded(path: PurePosixPath) -> str:
@@ -257,13 +355,15 @@ def _find_layout(
     for name in ("plans.json", "dataset.json"):
         if home / name not in members:
             raise ArchiveError(
-                f"Expected {home / name} in the archive, found none. This is no nnU-Net model."
+                f"Expected {printable(home / name)} in the archive, found none. This is no "
+                "nnU-Net model."
             )
         with archive.open(members[home / name]) as stream:
-            contents[name] = read_json_object(stream, f"{home / name} of the archive")
+            contents[name] = read_json_object(stream, f"{printable(home / name)} of the archive")
     if not any(_is_checkpoint(path, home) and e.file_size for path, e in members.items()):
         raise ArchiveError(
-            f"Expected {CHECKPOINTS[0]} or {CHECKPOINTS[1]} in a folder {home / 'fold_*'} of the "
+            f"Expected {CHECKPOINTS[0]} or {CHECKPOINTS[1]} in a folder "
+            f"{printable(home / 'fold_*')} of the "
             "archive, found none. This is no trained nnU-Net model."
         )
     if home.name.startswith(_DEFAULT_TRAINER):
@@ -285,9 +385,9 @@ def _find_home(members: Iterable[PurePosixPath]) -> PurePosixPath:
         if path.name == "plans.json":
             homes.add(path.parent)
         homes.update(p for p in path.parents if p.name.startswith(_DEFAULT_TRAINER))
-    outermost = sorted(h for h in homes if not homes & set(h.parents))
+    outermost = sorted(h for h in homes if not homes.intersection(h.parents))
     if len(outermost) != 1:
-        found = ", ".join(map(str, outermost)) or "none"
+        found = printable(", ".join(map(str, outermost)) or "none")
         raise ArchiveError(
             f"Expected exactly one folder nnUNetTrainer… in the archive, found {found}. "
             "Pack one model with its plans.json, dataset.json and folds."
@@ -347,4 +447,5 @@ def _write(stream: IO[bytes], target: Path) -> None:
             out.write(chunk)
         out.flush()
         # The folder is renamed into place next: after a power cut its files must not be empty.
-        os.fsync(out.fileno())
+        if out.tell():
+            os.fsync(out.fileno())

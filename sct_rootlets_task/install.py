@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from sct_rootlets_task import __version__
-from sct_rootlets_task.archive import not_a_zip, unpack_model
+from sct_rootlets_task.archive import SOURCE, not_a_zip, unpack_model
 from sct_rootlets_task.download import (
     Fetched,
     Patience,
@@ -30,7 +30,6 @@ from sct_rootlets_task.download import (
 from sct_rootlets_task.errors import DownloadError, InstallError, RootletsError, UsageError
 from sct_rootlets_task.store import (
     PREVIOUS,
-    SOURCE,
     WORK,
     InstalledModel,
     damage,

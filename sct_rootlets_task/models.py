@@ -20,9 +20,12 @@ from sct_rootlets_task.store import (
     find_trainer_folder,
     list_models,
     read_source,
+    record_folder,
     verify,
+    warn_of_open_folder,
 )
 from sct_rootlets_task.tasks import Release, Task
+from sct_rootlets_task.untrusted import printable
 
 __all__ = [
     "InstalledModel",
@@ -95,11 +98,14 @@ def resolve(
         If a folder holds no complete model.
     """
     if choice is None:
-        return _default(task, root, offline=offline, progress=progress)
-    if str(choice) in task.tags:
+        resolved = _default(task, root, offline=offline, progress=progress)
+    elif str(choice) in task.tags:
         release = task.release(str(choice))
-        return _told(task, _release(task, release, root, offline=offline, progress=progress))
-    return Resolved(_from_path(task, Path(choice).expanduser(), root))
+        resolved = _told(task, _release(task, release, root, offline=offline, progress=progress))
+    else:
+        resolved = Resolved(_from_path(task, choice, root))
+    warn_of_open_folder(resolved.model, root)
+    return resolved
 
 
 def _default(task: Task, root: Path, *, offline: bool, progress: bool | None) -> Resolved:
@@ -129,7 +135,8 @@ def _release(
         logger.warning("Model %s is not installed. Installing it now...", release.tag)
         return install(task, release, root, progress=progress)
     if found.custom:
-        logger.warning("Using a custom model from %s.", ", ".join(found.urls) or found.path)
+        origin = ", ".join(map(printable, found.urls)) or printable(found.path)
+        logger.warning("Using a custom model from %s.", origin)
     return found
 
 
@@ -155,21 +162,29 @@ def _not_published(task: Task) -> str:
     )
 
 
-def _from_path(task: Task, path: Path, root: Path) -> InstalledModel:
-    if path.is_dir():
+def _from_path(task: Task, choice: str | os.PathLike[str], root: Path) -> InstalledModel:
+    path = _existing(choice)
+    if path is not None and path.is_dir():
         return _from_folder(task, path)
-    if path.is_file() and not_a_zip(path) is None:
+    if path is not None and path.is_file() and not_a_zip(path) is None:
         return install_zip(task, path, root)
     raise UsageError(
         f"Expected a model of the task {task.name!r} ({', '.join(task.tags)}), a model folder or "
-        f"a zip archive, found {str(path)!r}."
+        f"a zip archive, found '{printable(choice)}'."
     )
+
+
+def _existing(choice: str | os.PathLike[str]) -> Path | None:
+    try:
+        path = Path(choice).expanduser()
+        return path if path.exists() else None
+    except (OSError, RuntimeError, ValueError):  # closed to the user, no such user, too long
+        return None
 
 
 def _from_folder(task: Task, folder: Path) -> InstalledModel:
     trainer = find_trainer_folder(folder.absolute())
-    home = trainer if (trainer / "source.json").is_file() else trainer.parent
-    source = read_source(home)
+    source = read_source(record_folder(trainer))
     name = (trainer.parent if folder.name.startswith("nnUNetTrainer") else folder.absolute()).name
     model = InstalledModel(trainer, None, name)
     if source is None:

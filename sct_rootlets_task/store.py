@@ -7,9 +7,10 @@ Everything here only reads, and is safe while another process installs. A releas
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-import json
 import logging
+import os
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -17,18 +18,20 @@ from pathlib import Path
 from typing import Any
 
 from sct_rootlets_task import tasks
-from sct_rootlets_task.archive import CHECKPOINTS
-from sct_rootlets_task.errors import ModelError
+from sct_rootlets_task.archive import CHECKPOINTS, SOURCE, leads_out, read_json_object
+from sct_rootlets_task.errors import ArchiveError, ModelError
 from sct_rootlets_task.tasks import Release, Task
+from sct_rootlets_task.untrusted import is_world_writable, open_regular, printable
 
 logger = logging.getLogger(__name__)
 
-SOURCE = "source.json"
 WORK = ".installing"
 PREVIOUS = "previous-"
 _SWAP_CHECKS = 5
 _SWAP_PAUSE_S = 0.05
 _CHUNK = 1 << 20
+_MOST_FILES = 100_000
+_URLS_DEPTH = 4
 
 
 @dataclass(frozen=True)
@@ -110,10 +113,11 @@ def find_trainer_folder(folder: Path, pattern: str = "nnUNetTrainer*") -> Path:
     """
     try:
         return _find_trainer_folder(folder, pattern)
-    except OSError as error:
+    except (OSError, ValueError) as error:
         if isinstance(error, ModelError):
             raise
-        raise ModelError(f"Cannot read the model in {folder}: {error.strerror}.") from error
+        reason = getattr(error, "strerror", None) or error
+        raise ModelError(f"Cannot read the model in {printable(folder)}: {reason}.") from error
 
 
 def _find_trainer_folder(folder: Path, pattern: str) -> Path:
@@ -122,7 +126,7 @@ def _find_trainer_folder(folder: Path, pattern: str) -> Path:
     else:
         found = sorted(path for path in folder.glob(pattern) if path.is_dir())
     if len(found) != 1:
-        names = ", ".join(path.name for path in found) or "none"
+        names = printable(", ".join(path.name for path in found) or "none")
         raise ModelError(
             f"Expected exactly one folder {pattern} in {folder}, found {names}. "
             "Name the folder that holds plans.json, dataset.json and fold_*."
@@ -141,32 +145,80 @@ def read_source(folder: Path) -> Source | None:
     """Return the record of a model folder; None when there is none or it cannot be read."""
     path = folder / SOURCE
     try:
-        content = json.loads(path.read_bytes())
-        return _parse_source(content)
+        with open_regular(path) as stream:
+            return _parse_source(read_json_object(stream, SOURCE))
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except (OSError, ValueError, AttributeError, TypeError) as error:
-        logger.warning("Cannot read %s (%s): where the model came from is unknown.", path, error)
+    except (OSError, ValueError) as error:
+        reason = (
+            error
+            if isinstance(error, ArchiveError) or not isinstance(error, OSError)
+            else error.strerror
+        )
+        logger.warning(
+            "Cannot read %s (%s): where the model came from is unknown.", path, printable(reason)
+        )
         return None
 
 
 def _parse_source(content: Mapping[str, Any]) -> Source:
+    """Check every field of a record; one that is not what it should be makes it no record."""
+    custom, files = content.get("custom") or False, content.get("files") or {}
+    if not isinstance(custom, bool):
+        raise ValueError(f"expected true or false in 'custom', found {custom!r}")
+    if not isinstance(files, dict) or len(files) > _MOST_FILES:
+        raise ValueError("expected a table of checksums in 'files'")
+    for name, digest in files.items():
+        if leads_out(name):
+            raise ValueError(f"expected files inside the folder in 'files', found {name!r}")
+        if not isinstance(digest, str):
+            raise ValueError(f"expected a SHA-256 for {name!r} in 'files', found {digest!r}")
     return Source(
-        urls=tuple(_flat(content.get("model_urls") or ())),
-        custom=bool(content.get("custom")),
-        release=content.get("release"),
-        sha256=content.get("sha256"),
-        files={str(name): str(digest) for name, digest in (content.get("files") or {}).items()},
+        urls=tuple(_flat(content.get("model_urls"))),
+        custom=custom,
+        release=_text(content, "release"),
+        sha256=_text(content, "sha256"),
+        files=files,
     )
 
 
-def _flat(urls: Any) -> Iterator[str]:
+def _text(content: Mapping[str, Any], key: str) -> str | None:
+    value = content.get(key)
+    if not isinstance(value, str | None):
+        raise ValueError(f"expected a text in {key!r}, found {value!r}")
+    return value
+
+
+def _flat(urls: Any, depth: int = 0) -> Iterator[str]:
     """Yield the URLs of SCT's record: one string, a list, or a table of them."""
     if isinstance(urls, str):
         yield urls
-    else:
-        for item in urls.values() if isinstance(urls, Mapping) else urls:
-            yield from _flat(item)
+    elif isinstance(urls, list | dict) and depth < _URLS_DEPTH:
+        for item in urls.values() if isinstance(urls, dict) else urls:
+            yield from _flat(item, depth + 1)
+    elif urls is not None:
+        raise ValueError(f"expected addresses in 'model_urls', found {urls!r}")
+
+
+def record_folder(trainer: Path) -> Path:
+    """Return the folder of the record that speaks of a trainer folder: the parent, or itself.
+
+    Our own records lie in the parent. SCT's lies beside the folds where the archive has no trainer
+    folder.
+    """
+    if not _is_file(trainer / SOURCE):
+        return trainer.parent
+    above = read_source(trainer.parent)
+    ours = above is not None and any(n.startswith(f"{trainer.name}/") for n in above.files)
+    return trainer.parent if ours else trainer
+
+
+def _is_file(path: Path) -> bool:
+    """Tell whether there is a file; there is none where one cannot look, or a name is too long."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
 
 
 def load(folder: Path, release: Release | None = None) -> InstalledModel | None:
@@ -174,11 +226,10 @@ def load(folder: Path, release: Release | None = None) -> InstalledModel | None:
     try:
         path = find_trainer_folder(folder, release.trainer_folder if release else "nnUNetTrainer*")
     except ModelError as error:
-        if folder.exists():
-            logger.debug("%s", error)
+        logger.debug("%s", error)
         return None
     source = read_source(folder) or Source()
-    if not all((folder / name).is_file() for name in source.files):
+    if not all(_is_file(folder / name) for name in source.files):
         logger.warning("The model in %s has lost files and is not used.", folder)
         return None
     name = release.tag if release and not source.custom else "custom"
@@ -251,9 +302,15 @@ def _installed_by_sct(task: Task, release: Release, root: Path) -> InstalledMode
 
 
 def hash_file(path: Path) -> str:
-    """Return the SHA-256 of a file in hexadecimal digits."""
+    """Return the SHA-256 of a file in hexadecimal digits.
+
+    Raises
+    ------
+    OSError
+        If it cannot be read, or is no ordinary file.
+    """
     digest = hashlib.sha256()
-    with path.open("rb") as stream:
+    with open_regular(path) as stream:
         while chunk := stream.read(_CHUNK):
             digest.update(chunk)
     return digest.hexdigest()
@@ -265,10 +322,17 @@ def hash_files(folder: Path) -> dict[str, str]:
 
 
 def _files(folder: Path) -> Iterator[str]:
-    for path in folder.rglob("*"):
-        name = path.relative_to(folder).as_posix()
-        if path.is_file() and name != SOURCE and not path.name.startswith("."):
-            yield name
+    """Yield the ordinary files below a folder; without recursion, however deep it is."""
+    pending = [""]
+    while pending:
+        prefix = pending.pop()
+        with contextlib.suppress(OSError), os.scandir(folder / prefix) as entries:
+            for entry in entries:
+                name = prefix + entry.name
+                if entry.is_dir(follow_symlinks=False):
+                    pending.append(f"{name}/")
+                elif entry.is_file() and name != SOURCE and not entry.name.startswith("."):
+                    yield name
 
 
 def verify(folder: Path) -> list[str]:
@@ -286,14 +350,14 @@ def verify(folder: Path) -> list[str]:
         checksums (installed by SCT, by hand, or built in) is a problem of its own: it cannot be
         verified.
     """
-    home = folder if (folder / SOURCE).is_file() else folder.parent
+    home = record_folder(folder)
     source = read_source(home)
     if source is None or not source.files:
         return [f"{folder}: no checksums are recorded for this model; it cannot be verified."]
     extra = sorted(set(_files(home)) - set(source.files))
     return [
         *damage(home, source),
-        *(f"{home / name}: this file was not in the archive." for name in extra),
+        *(f"{printable(home / name)}: this file was not in the archive." for name in extra),
     ]
 
 
@@ -301,12 +365,48 @@ def damage(folder: Path, source: Source) -> list[str]:
     """Return which recorded files are missing or altered, one sentence each."""
     problems = []
     for name, expected in source.files.items():
-        path = folder / name
-        if not path.is_file():
-            problems.append(f"{path}: the file is missing.")
-        elif (found := hash_file(path)) != expected:
-            problems.append(f"{path}: expected SHA-256 {expected}, found {found}.")
+        problem = _difference(folder / name, expected)
+        if problem:
+            problems.append(f"{printable(folder / name)}: {problem}")
     return problems
+
+
+def _difference(path: Path, expected: str) -> str | None:
+    if not _is_file(path):
+        return "the file is missing."
+    try:
+        found = hash_file(path)
+    except OSError as error:
+        return f"the file cannot be read ({error.strerror})."
+    return None if found == expected else f"expected SHA-256 {printable(expected)}, found {found}."
+
+
+def warn_of_open_folder(model: InstalledModel, root: Path) -> None:
+    """Warn once of a model that every user of this machine may change.
+
+    Parameters
+    ----------
+    model : InstalledModel
+        The model that is to run.
+    root : Path
+        The model root; looked at if the model lies in it.
+    """
+    if model.builtin:
+        return
+    folders = [(root, False)] if model.path.is_relative_to(root) else []
+    folders += [(model.path.parent, True), (model.path, True)]
+    read = [model.path / "plans.json", model.path / "dataset.json"]
+    read += [path for fold in model.path.glob("fold_*") for path in (fold, *fold.glob("*.pth"))]
+    open_ones = [path for path, sticky in folders if is_world_writable(path, sticky_is_safe=sticky)]
+    open_ones += [path for path in read if is_world_writable(path)]
+    if open_ones:
+        top = open_ones[0] if open_ones[0] not in read else model.path
+        logger.warning(
+            "Every user of this machine may change the model: %s can be written by all. Close it "
+            "with 'chmod -R o-w %s'.",
+            printable(open_ones[0]),
+            printable(top),
+        )
 
 
 @dataclass(frozen=True)

@@ -14,12 +14,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from sct_rootlets_task.archive import unpack_model
+from sct_rootlets_task.archive import SOURCE, unpack_model
 from sct_rootlets_task.download import Patience, is_remote, refuse_if_offline
 from sct_rootlets_task.errors import DownloadError, InstallError, RootletsError, UsageError
 from sct_rootlets_task.hosts.sct_entries import BUILT_IN_URL, Entry
 from sct_rootlets_task.install import set_aside, workspace
-from sct_rootlets_task.store import SOURCE
 from sct_rootlets_task.tasks import BUNDLED
 
 logger = logging.getLogger(__name__)
