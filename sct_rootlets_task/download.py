@@ -10,10 +10,12 @@ import contextlib
 import hashlib
 import logging
 import os
+import queue
 import re
+import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +23,7 @@ from urllib.parse import urljoin, urlsplit
 
 from sct_rootlets_task import __version__, environment
 from sct_rootlets_task.errors import DownloadError
+from sct_rootlets_task.untrusted import open_regular, printable
 
 if TYPE_CHECKING:
     import requests
@@ -30,7 +33,9 @@ logger = logging.getLogger(__name__)
 _OFFLINE = f"not tried, because {environment.OFFLINE} is set"
 _CHUNK = 1 << 16
 _TRANSIENT_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504})
-_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):")  # two letters or more: "C:" is a drive
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]{1,30}):")  # two letters or more: "C:" is a drive
+_LENGTH = re.compile(r"[0-9]{1,18}")
+_QUEUED = 16
 
 
 @dataclass(frozen=True)
@@ -54,7 +59,7 @@ class Fetched:
 
 @dataclass(frozen=True)
 class Patience:
-    """How long to try before giving up.
+    """How long to try, and how much to take, before giving up.
 
     Parameters
     ----------
@@ -68,6 +73,11 @@ class Patience:
         Seconds without a byte after which a transfer counts as stalled.
     lock : float
         Seconds to wait for another process that is installing the same model.
+    window, least : float, int
+        Seconds of waiting in which a mirror has to send at least so many bytes. The window is
+        never shorter than `connect` and `stall` together, so that these speak first.
+    largest : int
+        Size in bytes beyond which a file is no model.
     """
 
     attempts: int = 3
@@ -75,6 +85,9 @@ class Patience:
     connect: float = 15.0
     stall: float = 60.0
     lock: float = 3600.0
+    window: float = 90.0
+    least: int = 256 << 10
+    largest: int = 10 << 30
 
 
 class _MirrorFailedError(Exception):
@@ -116,7 +129,12 @@ def without_password(url: str) -> str:
     >>> without_password("https://me:secret@host.org/m.zip")
     'https://host.org/m.zip'
     """
-    return re.sub(r"([A-Za-z][A-Za-z0-9+.-]+://)[^/?#\s]*@", r"\1", url)
+    return re.sub(r"([A-Za-z][A-Za-z0-9+.-]{1,30}://)[^/?#\s]*@", r"\1", url)
+
+
+def _shown(text: object) -> str:
+    """Return a URL or a reason for a message: in one line, and without passwords."""
+    return printable(without_password(" ".join(str(text).split())), 300)
 
 
 def fetch(
@@ -165,7 +183,7 @@ def fetch(
             try:
                 fetched = _from_mirror(url, job)
             except _MirrorFailedError as failure:
-                reasons.append(without_password(f"{url}: {failure}"))
+                reasons.append(f"{_shown(url)}: {_shown(failure)}")
                 logger.info("Could not fetch %s", reasons[-1])
             else:
                 part.replace(destination)
@@ -184,9 +202,7 @@ def refuse_if_offline(urls: Sequence[str]) -> None:
         If ``SCT_ROOTLETS_OFFLINE`` is set and every mirror is remote.
     """
     if is_offline() and all(map(is_remote, urls)):
-        raise DownloadError(
-            _nothing_delivered([f"{without_password(u)}: {_OFFLINE}" for u in urls])
-        )
+        raise DownloadError(_nothing_delivered([f"{_shown(u)}: {_OFFLINE}" for u in urls]))
 
 
 @dataclass(frozen=True)
@@ -219,7 +235,7 @@ def _from_mirror(url: str, job: _Job) -> Fetched:
             if not failure.transient or attempt == job.patience.attempts:
                 raise
             wait = job.patience.pause * 2 ** (attempt - 1)
-            logger.info("%s: %s; next attempt in %g s", without_password(url), failure, wait)
+            logger.info("%s: %s; next attempt in %g s", _shown(url), _shown(failure), wait)
             time.sleep(wait)
     raise _MirrorFailedError("no attempt was allowed")
 
@@ -233,7 +249,7 @@ def _check_remote(url: str) -> None:
         logger.warning(
             "%s is not encrypted: anyone on the way could alter the archive. "
             "Use https:// where the server offers it.",
-            without_password(url),
+            _shown(url),
         )
 
 
@@ -279,13 +295,14 @@ def local_path(url: str) -> Path:
 def _copy_local(url: str, job: _Job) -> Fetched:
     try:
         source = local_path(url)
-        if source.is_dir():
-            raise _MirrorFailedError("this is a folder, not an archive")
-        stream = source.open("rb")
+        stream = open_regular(source)
     except FileNotFoundError:
         raise _MirrorFailedError("there is no such file") from None
-    except (OSError, ValueError) as error:
-        raise _MirrorFailedError(f"cannot be read: {error}") from error
+    except IsADirectoryError:
+        raise _MirrorFailedError("this is a folder, not an archive") from None
+    except (OSError, RuntimeError, ValueError) as error:  # no such user, a zero byte
+        reason = getattr(error, "strerror", None) or error
+        raise _MirrorFailedError(f"cannot be read: {reason}") from error
     with stream:
         total = os.fstat(stream.fileno()).st_size
         chunks = iter(lambda: stream.read(_CHUNK), b"")
@@ -294,13 +311,85 @@ def _copy_local(url: str, job: _Job) -> Fetched:
 
 
 def _stream(url: str, job: _Job) -> Fetched:
-    import requests
+    source = _received(url, job.patience)
+    with contextlib.closing(_in_background(source, job.patience)) as pieces:
+        response = next(pieces)
+        try:
+            return _receive(url, response, pieces, job)
+        finally:
+            _hang_up(response)
+
+
+def _received(url: str, patience: Patience) -> Generator[Any]:
+    """Yield the response, then what it brings in pieces of bytes."""
+    try:
+        with _open(url, patience) as response:
+            yield response
+            yield from response.iter_content(_CHUNK)
+    except _MirrorFailedError:
+        raise
+    except Exception as error:
+        # Malformed addresses and answers bring errors of requests, urllib3, http.client and codecs.
+        raise _explained(error, patience) from error
+
+
+def _in_background(source: Generator[Any], patience: Patience) -> Generator[Any]:
+    """Yield what a thread receives, and give up when it brings too little.
+
+    A server that sends a byte now and then can hold back each single read for ever.
+    """
+    pieces: queue.Queue[Any] = queue.Queue(_QUEUED)
+    given_up = threading.Event()
+    threading.Thread(target=_work, args=(source, pieces, given_up), daemon=True).start()
+    try:
+        yield from _paced(pieces, patience)
+    finally:
+        given_up.set()
+
+
+def _work(source: Generator[Any], pieces: queue.Queue[Any], given_up: threading.Event) -> None:
+    def offer(piece: object) -> bool:
+        while not given_up.is_set():
+            with contextlib.suppress(queue.Full):
+                pieces.put(piece, timeout=0.1)
+                return True
+        return False
 
     try:
-        with _open(url, job.patience) as response:
-            return _receive(url, response, job)
-    except requests.RequestException as error:
-        raise _explained(error, job.patience) from error
+        with contextlib.closing(source):
+            if all(map(offer, source)):
+                offer(None)
+    except Exception as error:
+        offer(error)
+
+
+def _paced(pieces: queue.Queue[Any], patience: Patience) -> Iterator[Any]:
+    """Yield pieces up to None; only time spent waiting counts, not that of a slow disk."""
+    window = max(patience.window, patience.connect + patience.stall)
+    waited, came = 0.0, 0
+    while True:
+        start = time.monotonic()
+        try:
+            piece = pieces.get(timeout=max(window - waited, 0.0))
+        except queue.Empty:
+            if came < patience.least:
+                reason = f"too slow: {came} bytes in {window:g} s, expected {patience.least}"
+                raise _MirrorFailedError(reason) from None
+            waited, came = 0.0, 0
+            continue
+        waited += time.monotonic() - start
+        if piece is None:
+            return
+        if isinstance(piece, Exception):
+            raise piece
+        came += len(piece) if isinstance(piece, bytes) else 0
+        yield piece
+
+
+def _hang_up(response: requests.Response) -> None:
+    """Let a thread that still waits for the response go on, and end."""
+    with contextlib.suppress(Exception):  # urllib3 before 2.3 cannot; all is received already
+        response.raw.shutdown()
 
 
 @contextlib.contextmanager
@@ -319,33 +408,32 @@ def _open(url: str, patience: Patience) -> Iterator[requests.Response]:
             headers=headers,
             stream=True,
             timeout=(patience.connect, patience.stall),
-            hooks={"response": _refuse_downgrade},
+            hooks={"response": _check_redirect},
         ) as response,
     ):
         yield response
 
 
-def _refuse_downgrade(response: requests.Response, *_: Any, **__: Any) -> None:
+def _check_redirect(response: requests.Response, *_: Any, **__: Any) -> None:
     """Refuse a redirect that leaves the encrypted connection (a hook of requests)."""
     if not response.is_redirect:
         return
+    response.raw.close()  # requests would read to its end what comes with the redirect
     target = urljoin(response.url, response.headers["location"])
     if _scheme(response.url) == "https" and _scheme(target) != "https":
-        raise _MirrorFailedError(
-            f"redirected from https:// to {without_password(target)}, which is not encrypted"
-        )
+        raise _MirrorFailedError(f"redirected from https:// to {target}, which is not encrypted")
 
 
-def _receive(url: str, response: requests.Response, job: _Job) -> Fetched:
+def _receive(url: str, response: requests.Response, pieces: Iterator[bytes], job: _Job) -> Fetched:
     if response.status_code != 200:
         raise _MirrorFailedError(
             f"HTTP {response.status_code} {response.reason or ''}".rstrip(),
             transient=response.status_code in _TRANSIENT_STATUSES,
         )
     header = response.headers.get("Content-Length", "")
-    total = int(header) if header.isdigit() else None
+    total = int(header) if _LENGTH.fullmatch(header) else None
     name = urlsplit(url).path.rpartition("/")[2]
-    digest, size = _write(response.iter_content(_CHUNK), job, total=total, name=name)
+    digest, size = _write(pieces, job, total=total, name=name)
     # requests leaves this to urllib3, whose 1.x takes a closed connection for the end of the file.
     received = response.raw.tell()
     if total is not None and received != total:
@@ -359,18 +447,33 @@ def _write(chunks: Iterable[bytes], job: _Job, *, total: int | None, name: str) 
     from tqdm import tqdm
 
     digest, size = hashlib.sha256(), 0
+    _check_size(total or 0, job.patience.largest)
     disable = None if job.progress is None else not job.progress
-    bar = tqdm(total=total, desc=name, unit="B", unit_scale=True, leave=False, disable=disable)
-    with job.part.open("wb") as out, bar:
+    bar = tqdm(
+        total=total,
+        desc=printable(name, 60),
+        unit="B",
+        unit_scale=True,
+        leave=False,
+        disable=disable,
+    )
+    job.part.unlink(missing_ok=True)
+    with job.part.open("xb") as out, bar:
         for chunk in chunks:
+            size += len(chunk)
+            _check_size(size, job.patience.largest)
             out.write(chunk)
             digest.update(chunk)
-            size += len(chunk)
             bar.update(len(chunk))
     return digest.hexdigest(), size
 
 
-def _explained(error: requests.RequestException, patience: Patience) -> _MirrorFailedError:
+def _check_size(size: int, largest: int) -> None:
+    if size > largest:
+        raise _MirrorFailedError(f"too large: expected at most {largest} bytes, found {size}")
+
+
+def _explained(error: Exception, patience: Patience) -> _MirrorFailedError:
     """Return a failure that says in a few words what went wrong, and whether it may pass."""
     from requests import exceptions as known
 
