@@ -12,7 +12,7 @@ import errno
 import json
 import logging
 import os
-import shutil
+import stat
 import uuid
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timezone
@@ -27,7 +27,13 @@ from sct_rootlets_task.download import (
     fetch,
     refuse_if_offline,
 )
-from sct_rootlets_task.errors import DownloadError, InstallError, RootletsError, UsageError
+from sct_rootlets_task.errors import (
+    ArchiveError,
+    DownloadError,
+    InstallError,
+    RootletsError,
+    UsageError,
+)
 from sct_rootlets_task.store import (
     PREVIOUS,
     WORK,
@@ -42,6 +48,7 @@ from sct_rootlets_task.store import (
     slot_name,
 )
 from sct_rootlets_task.tasks import Release, Task
+from sct_rootlets_task.untrusted import printable
 
 logger = logging.getLogger(__name__)
 
@@ -128,8 +135,8 @@ def install(
     """
     if urls is not None and (release.bundled or not urls):
         raise UsageError(
-            f"Expected a URL or path to install in place of a published release, found {urls!r} "
-            f"for {release.tag!r}. Built-in releases cannot be replaced."
+            "Expected a URL or path to install in place of a published release, found "
+            f"{printable(list(urls))} for {release.tag!r}. Built-in releases cannot be replaced."
         )
     anew = force or urls is not None
     kept = _kept(task, release, root, anew=anew)
@@ -193,14 +200,16 @@ def install_zip(
     try:
         fetched = Fetched(str(zip_path.absolute()), hash_file(zip_path), zip_path.stat().st_size)
     except OSError as error:
-        raise InstallError(f"Cannot read the archive {zip_path}: {error.strerror}.") from error
+        raise InstallError(
+            f"Cannot read the archive {printable(zip_path)}: {error.strerror}."
+        ) from error
     slot = f"{task.model_name}_zip-{fetched.sha256[:16]}"
     found = find_in_slot(root, slot)
     if found:
         return found
     with workspace(root, slot, patience or Patience()) as work:
         if load(root / slot) is None:
-            _place(zip_path, work, _record(task, None, fetched, custom=True))
+            _place(zip_path, work, None, _record(task, None, fetched, custom=True))
     return _installed(root, slot, None)
 
 
@@ -232,8 +241,8 @@ def _install(
         progress=progress,
         patience=patience,
     )
-    _place(archive, work, _record(task, release, fetched, custom=urls is not None))
-    logger.info("Installed %s from %s", work.name, fetched.url)
+    _place(archive, work, release, _record(task, release, fetched, custom=urls is not None))
+    logger.info("Installed %s from %s", work.name, printable(fetched.url))
 
 
 def _record(
@@ -251,16 +260,21 @@ def _record(
     }
 
 
-def _place(archive: Path, work: Path, record: dict[str, Any]) -> None:
+def _place(archive: Path, work: Path, release: Release | None, record: dict[str, Any]) -> None:
     """Unpack an archive aside, write its record, and put the complete folder in its place."""
     # Not tempfile: its folders are closed to other users, who are to read the model.
     incoming = work / f"{_INCOMING}{uuid.uuid4().hex}"
     incoming.mkdir()
     unpack_model(archive, incoming)
-    with (incoming / SOURCE).open("w", encoding="utf-8") as out:
+    with (incoming / SOURCE).open("x", encoding="utf-8") as out:
         json.dump({**record, "files": hash_files(incoming)}, out, indent=4)
         out.flush()
         os.fsync(out.fileno())
+    if load(incoming, release) is None:
+        raise ArchiveError(
+            f"Expected a model that can be found again, found {printable(record['model_urls'])} "
+            "unpacked to none. Pack the model again, in a folder nnUNetTrainer…"
+        )
     _swap(incoming, work.parent.parent / work.name, work)
 
 
@@ -301,12 +315,23 @@ def workspace(root: Path, slot: str, patience: Patience) -> Iterator[Path]:
     work = root / WORK / slot
     with _disk_errors(root):
         work.mkdir(parents=True, exist_ok=True)
+        _refuse_links(root / WORK, work, work / "lock")
         with _lock(work / "lock", slot, patience.lock):
             _repair(root / slot, work)
             try:
                 yield work
             finally:
                 _clear(work)
+
+
+def _refuse_links(*paths: Path) -> None:
+    """Refuse to work through links, which somebody else has put into a shared model root."""
+    for path in paths:
+        if path.is_symlink():
+            raise InstallError(
+                f"Expected a folder or file of the installer at {path}, found a link. Remove it, "
+                "and find out who made it."
+            )
 
 
 @contextlib.contextmanager
@@ -372,12 +397,38 @@ def _clear(work: Path) -> None:
 
 
 def _remove(path: Path) -> None:
-    # What cannot be removed now (open files on some systems) goes with the next installation.
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
+    """Remove what lies in the installer's folder, however deep and whatever its modes.
+
+    Folders inside are moved up beside `path` before they are emptied, so that neither their depth
+    nor the length of their paths matters. What cannot be removed now (open files on some systems)
+    goes with the next installation.
+    """
+    pending = [path]
+    while pending:
+        top = pending.pop()
         with contextlib.suppress(OSError):
-            path.unlink()
+            if stat.S_ISDIR(top.lstat().st_mode):
+                pending += _emptied(top)
+            else:
+                top.unlink()
+
+
+def _emptied(folder: Path) -> Iterator[Path]:
+    """Remove a folder and its files; yield where the folders in it have been moved."""
+    _allow(folder)
+    for path in list(folder.iterdir()):
+        with contextlib.suppress(OSError):
+            if stat.S_ISDIR(path.lstat().st_mode):
+                _allow(path)  # who moves a folder writes into it
+                yield path.rename(folder.with_name(f"{_TRASH}{uuid.uuid4().hex}"))
+            else:
+                path.unlink()
+    folder.rmdir()
+
+
+def _allow(folder: Path) -> None:
+    with contextlib.suppress(OSError):  # another user's, which may be open to the group
+        folder.chmod(stat.S_IMODE(folder.lstat().st_mode) | stat.S_IRWXU)
 
 
 @contextlib.contextmanager
@@ -414,13 +465,17 @@ def _disk_errors(root: Path) -> Iterator[None]:
     """Turn an error of the operating system into one that says what to do."""
     try:
         yield
-    except OSError as error:
+    except (OSError, ValueError) as error:
         if isinstance(error, RootletsError):
             raise
         raise InstallError(_what_to_do(root, error)) from error
 
 
-def _what_to_do(root: Path, error: OSError) -> str:
+def _what_to_do(root: Path, error: OSError | ValueError) -> str:
+    if not isinstance(error, OSError):  # a name with a zero byte, or one the disk cannot write
+        return f"The model could not be installed in {printable(root)}: {printable(error)}. " + (
+            _elsewhere("Choose another folder")
+        )
     reason = error.strerror or str(error)
     if error.errno in _NO_SPACE:
         return f"The disk of {root} has no room for the model ({reason}). " + _elsewhere(
@@ -430,7 +485,7 @@ def _what_to_do(root: Path, error: OSError) -> str:
         return f"Cannot write to the model folder {root} ({reason}). " + _elsewhere(
             "Choose a folder of your own"
         )
-    where = f" at {error.filename}" if error.filename else ""
+    where = f" at {printable(error.filename)}" if error.filename else ""
     return f"The model could not be installed in {root}: {reason}{where}. " + _elsewhere(
         "Try again, or choose another folder"
     )

@@ -7,6 +7,7 @@ turns, a zip file on this machine will do, and a built-in model is copied.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import shutil
@@ -15,11 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from sct_rootlets_task.archive import SOURCE, unpack_model
-from sct_rootlets_task.download import Patience, is_remote, refuse_if_offline
+from sct_rootlets_task.download import Patience, is_remote, local_path, refuse_if_offline
 from sct_rootlets_task.errors import DownloadError, InstallError, RootletsError, UsageError
 from sct_rootlets_task.hosts.sct_entries import BUILT_IN_URL, Entry
 from sct_rootlets_task.install import set_aside, workspace
 from sct_rootlets_task.tasks import BUNDLED
+from sct_rootlets_task.untrusted import printable
 
 logger = logging.getLogger(__name__)
 
@@ -80,7 +82,7 @@ def _fill(entry: Entry, folder: Path, custom: Sequence[str], by_sct: Callable[[]
         archive = _path_of(custom[0])
         folder.mkdir()
         unpack_model(archive, folder)
-        logger.info("Installed %s from %s", entry.model, archive)
+        logger.info("Installed %s from %s", entry.model, printable(archive))
         return _write_source(entry, folder, str(archive), custom=True)
     try:
         refuse_if_offline(custom or entry.release.urls)
@@ -92,14 +94,16 @@ def _fill(entry: Entry, folder: Path, custom: Sequence[str], by_sct: Callable[[]
 
 
 def _path_of(url: str) -> Path:
-    from urllib.parse import urlparse
-    from urllib.request import url2pathname
-
-    path = Path(url2pathname(urlparse(url).path) if url.startswith("file:") else url)
-    path = path.expanduser().absolute()
-    if not path.is_file():
-        raise UsageError(f"-custom-url: there is no file {path}. Check the path.")
-    return path
+    reason = f"there is no file {printable(url)}"
+    with contextlib.suppress(OSError, RuntimeError):  # a name too long, no such user
+        try:
+            path = local_path(url)
+        except ValueError as error:
+            reason = printable(error)
+        else:
+            if path.is_file():
+                return path
+    raise UsageError(f"-custom-url: {reason}. Check the path.")
 
 
 def _write_source(entry: Entry, folder: Path, url: str, *, custom: bool) -> None:

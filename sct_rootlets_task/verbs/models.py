@@ -59,7 +59,9 @@ def _state(model: InstalledModel | None) -> str:
         return "not installed"
     if model.builtin:
         return "built in"
-    origin = f", custom, from {' '.join(model.urls)}" if model.custom else ""
+    from sct_rootlets_task.untrusted import printable
+
+    origin = f", custom, from {' '.join(map(printable, model.urls))}" if model.custom else ""
     return f"installed{origin}"
 
 
@@ -70,6 +72,7 @@ def _path(arguments: argparse.Namespace) -> int:
 
 def _verify(arguments: argparse.Namespace) -> int:
     from sct_rootlets_task.models import verify
+    from sct_rootlets_task.untrusted import printable
 
     model = _installed(arguments)
     if model.builtin:
@@ -81,7 +84,7 @@ def _verify(arguments: argparse.Namespace) -> int:
     for problem in problems:
         show(problem)
     if not problems:
-        print(f"Model {model.name} is intact: {model.path}")
+        print(f"Model {model.name} is intact: {printable(model.path)}")
     return 1 if problems else 0
 
 
