@@ -120,6 +120,8 @@ def not_a_zip(path: Path) -> str | None:
             whole = zipfile.is_zipfile(stream)
     except OSError as error:
         return f"it cannot be read: {error.strerror}"
+    except _DAMAGE as error:  # is_zipfile expects errors of the disk alone
+        return f"this is no intact zip archive ({printable(error)})"
     return None if whole else f"this is no complete zip archive ({size} bytes)"
 
 

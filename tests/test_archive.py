@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import io
+import os
 import stat
 import struct
 import subprocess
@@ -150,6 +151,13 @@ UNSAFE = {
     "the same but for case": _with(f"{TRAINER}/PLANS.json"),
     "the same but for dots": _with(f"{TRAINER}/./plans.json"),
     "a file used as a folder": _with(f"{TRAINER}/plans.json/evil"),
+    "terminal escape": _with("\x1b[2Jx"),
+    "deep": _with("a/" * 2000 + "x"),
+    "deep folder": _with("a/" * 30_000, b""),
+    "deep inside": _with(f"{TRAINER}/" + "a/" * 16 + "x"),
+    "long part": _with("a" * 201),
+    "long part in bytes": _with("\u00e9" * 101),
+    "long path": _with("/".join(["a" * 100] * 9)),
     "encrypted": _encrypted(),
     "unusual compression": _other_compression(),
 }
@@ -169,6 +177,71 @@ def test_an_unsafe_archive_is_refused_before_anything_is_written(
 def test_the_same_name_twice_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ArchiveError, match="each file once"):
         _unpack(tmp_path, _with(f"{TRAINER}/plans.json"))
+
+
+@pytest.mark.parametrize(
+    "name", ["\x1b]0;x\x07", "\u202egnp", "\u2066x", "a\nb", "x" * 60_000, "\x1b" * 60_000]
+)
+@pytest.mark.parametrize("place", ["../", "", f"{TRAINER}/", f"{TRAINER}-"])
+def test_a_name_never_steers_the_terminal(name: str, place: str, tmp_path: Path) -> None:
+    data = _with(f"{place}{name}/plans.json", b"{}")
+    text = ""
+    try:
+        _unpack(tmp_path, data)
+    except ArchiveError as error:
+        text = str(error)
+    assert text.isprintable()
+    assert len(text) < 1200
+
+
+PLACES = [(layout, home) for layout, home in LAYOUTS.items()]
+PLACES += [("trainer", ""), ("wrapped", "Dataset037_x/")]
+
+
+@pytest.mark.parametrize("name", ["source.json", "SOURCE.JSON", "Source.json", "\u017fource.json"])
+@pytest.mark.parametrize(("layout", "place"), PLACES)
+def test_a_record_in_the_archive_is_left_out_and_said_so(
+    layout: str, place: str, name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO"):
+        trainer = _unpack(tmp_path, model_zip(layout=layout, extra={f"{place}{name}": b"{}"}))
+    assert _contents(trainer.parent).keys() == {f"{trainer.name}/{n}" for n in model_files()}
+    assert "Left out" in caplog.text
+
+
+def test_a_record_s_name_elsewhere_is_a_file_like_any(tmp_path: Path) -> None:
+    trainer = _unpack(tmp_path, _with(f"{TRAINER}/fold_all/source.json"))
+    assert (trainer / "fold_all" / "source.json").read_bytes() == b"evil"
+
+
+def test_nineteen_thousand_empty_members_are_refused_before_one_is_written(tmp_path: Path) -> None:
+    members = {f"{TRAINER}/{n}": data for n, data in model_files().items()}
+    with pytest.raises(ArchiveError, match=r"at most 5000 files .* found 19903"):
+        _unpack(tmp_path, pack(members | {f"{TRAINER}/{n}": b"" for n in range(19_900)}))
+    assert list((tmp_path / "inside" / "destination").iterdir()) == []
+
+
+def test_the_directory_of_an_archive_is_not_read_however_large(tmp_path: Path) -> None:
+    data = bytearray(model_zip() + bytes(6 << 20))
+    at = data.index(b"PK\5\6")
+    end = data[at : at + 22]
+    del data[at : at + 22]
+    size = len(data) - struct.unpack_from("<I", end, 16)[0]
+    struct.pack_into("<I", end, 12, size)
+    with pytest.raises(ArchiveError, match=f"a directory of {size} bytes"):
+        _unpack(tmp_path, bytes(data + end))
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "folder", "missing"])
+def test_what_is_no_ordinary_file_is_no_zip(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "m.zip"
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    elif kind == "device":
+        path = Path("/dev/zero")
+    assert "cannot be read" in str(not_a_zip(path))
 
 
 def _members(**changes: bytes | None) -> bytes:
