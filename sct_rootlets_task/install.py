@@ -314,8 +314,8 @@ def workspace(root: Path, slot: str, patience: Patience) -> Iterator[Path]:
     """
     work = root / WORK / slot
     with _disk_errors(root):
-        work.mkdir(parents=True, exist_ok=True)
         _refuse_links(root / WORK, work, work / "lock")
+        work.mkdir(parents=True, exist_ok=True)
         with _lock(work / "lock", slot, patience.lock):
             _repair(root / slot, work)
             try:

@@ -6,10 +6,11 @@ models, which never opens them.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import zipfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from sct_rootlets_task.levels import ByName
@@ -72,6 +73,26 @@ def write_model(folder: Path, weights: str = "weights") -> Path:
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(data)
     return folder / TRAINER
+
+
+@contextlib.contextmanager
+def deep_folder(parent: Path, depth: int) -> Iterator[Path]:
+    """Make folders in folders, too deep for one path, and remove them if nobody else has."""
+    top, spare = parent / "deep", parent / "spare"
+    top.mkdir(parents=True)
+    for _ in range(depth):
+        spare.mkdir()
+        top.rename(spare / "d")
+        spare.rename(top)
+    try:
+        yield top
+    finally:
+        while top.exists():
+            if (top / "d").exists():
+                (top / "d").rename(spare)
+            top.rmdir()
+            if spare.exists():
+                spare.rename(top)
 
 
 def make_release(tag: str, *urls: str, sha256: str | None = None) -> Release:

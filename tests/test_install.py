@@ -12,6 +12,7 @@ import queue
 import random
 import shutil
 import signal
+import socket
 import stat
 import sys
 import tempfile
@@ -29,6 +30,7 @@ from loopback import Loopback, stalled, status, trickled, truncated, vanishing, 
 from model_zips import (
     LAYOUTS,
     TRAINER,
+    deep_folder,
     make_release,
     make_task,
     model_files,
@@ -700,3 +702,131 @@ def test_log_says_that_a_killed_swap_is_put_back(
     assert "Putting back model_fake_r1" in caplog.text
     assert (root / SLOT / "source.json").is_file()
     assert _found_weights(root) == "old"
+
+
+@pytest.mark.parametrize("name", ["incoming-x", "trash-x", ".incoming-x", "previous-x"])
+@pytest.mark.parametrize("depth", [3, 1200, 2500])
+def test_leftovers_are_removed_however_deep(
+    name: str, depth: int, root: Path, tmp_path: Path
+) -> None:
+    release = make_release("r1", str(write_zip(tmp_path / "m.zip", NEW)))
+    work = root / ".installing" / SLOT
+    with deep_folder(work, depth) as deep:
+        deep.rename(work / name)
+        _install(release, root)
+        assert _leftovers(root) == []
+    assert _found_weights(root) == "new"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="folders have no read-only mode")
+@pytest.mark.parametrize("mode", [0o000, 0o400, 0o500, 0o100])
+def test_leftovers_are_removed_whatever_their_modes(mode: int, closed_root: Path) -> None:
+    zip_path = write_zip(closed_root.parent / "m.zip", NEW)
+    work = closed_root / ".installing" / SLOT
+    for path in (work / "incoming-x" / "a" / "b", work / "trash-y" / "c"):
+        path.mkdir(parents=True)
+        (path / "file").write_text("")
+        for folder in (path, path.parent):
+            folder.chmod(mode)
+    for path in (closed_root.parent, closed_root, closed_root / ".installing", work):
+        path.chmod(0o777)
+        if os.geteuid() == 0:
+            shutil.chown(path, 65534)
+    if os.geteuid() == 0:
+        for path in work.rglob("*"):
+            shutil.chown(path, 65534)
+    with _unprivileged():
+        _install(make_release("r1", str(zip_path)), closed_root)
+        assert _leftovers(closed_root) == []
+
+
+def test_leftovers_that_are_links_go_and_what_they_lead_to_stays(
+    root: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "kept" / "folder").mkdir(parents=True)
+    (tmp_path / "kept" / "file").write_text("kept")
+    work = root / ".installing" / SLOT
+    (work / "incoming-x").mkdir(parents=True)
+    (work / "incoming-x" / "link").symlink_to(tmp_path / "kept")
+    (work / "trash-y").symlink_to(tmp_path / "kept")
+    os.link(tmp_path / "kept" / "file", work / "incoming-x" / "hard")
+    _install(make_release("r1", str(write_zip(tmp_path / "m.zip", NEW))), root)
+    assert _leftovers(root) == []
+    assert (tmp_path / "kept" / "file").read_text() == "kept"
+    assert (tmp_path / "kept" / "folder").is_dir()
+
+
+def test_a_deep_archive_is_refused_and_the_next_one_installed(root: Path, tmp_path: Path) -> None:
+    members = {f"{TRAINER}/{name}": data for name, data in model_files().items()}
+    deep = pack(members | {f"{TRAINER}/" + "a/" * 1900 + "x": b""})
+    assert len(deep) < 10_000
+    release = make_release("r1", str(write_zip(tmp_path / "m.zip", NEW)))
+    with pytest.raises(ArchiveError, match="at most 16 folders"):
+        _install(release, root, urls=[str(write_zip(tmp_path / "deep.zip", deep))])
+    assert _leftovers(root) == []
+    _install(release, root)
+    assert _found_weights(root) == "new"
+
+
+@pytest.mark.parametrize(
+    "which", [".installing", f".installing/{SLOT}", f".installing/{SLOT}/lock"]
+)
+def test_a_planted_link_in_the_installer_s_folder_is_not_followed(
+    which: str, root: Path, tmp_path: Path
+) -> None:
+    target = tmp_path / "target"
+    link = root / which
+    link.parent.mkdir(parents=True)
+    if which.endswith("lock"):
+        target.write_text("precious")
+    else:
+        target.mkdir()
+    link.symlink_to(target)
+    with pytest.raises(InstallError, match="found a link"):
+        _install(make_release("r1", str(write_zip(tmp_path / "m.zip", NEW))), root)
+    if which.endswith("lock"):
+        assert target.read_text() == "precious"
+    else:
+        assert list(target.iterdir()) == []
+
+
+@pytest.mark.parametrize("place", ["", f"{TRAINER}/", "Dataset037_x/", f"Dataset037_x/{TRAINER}/"])
+def test_a_record_inside_the_archive_does_not_spoil_the_installer_s(
+    place: str, root: Path, tmp_path: Path
+) -> None:
+    layout = "wrapped" if place.startswith("Dataset") else "trainer"
+    record = {"files": {"none": "0" * 64}, "model_urls": "https://x", "custom": True}
+    data = model_zip("new", layout, {f"{place}source.json": json.dumps(record).encode()})
+    url = str(write_zip(tmp_path / "m.zip", data))
+    model = _install(make_release("r1", url), root)
+    assert (model.urls, model.custom) == ((url,), False)
+    assert verify(model.path) == verify(model.path.parent) == []
+
+
+def test_an_installed_model_packed_again_installs(root: Path, tmp_path: Path) -> None:
+    model = _install(make_release("r1", str(write_zip(tmp_path / "m.zip", NEW))), root)
+    again = shutil.make_archive(str(tmp_path / "again"), "zip", model.path.parent)
+    for base in (model.path.parent.parent, model.path.parent):
+        again = shutil.make_archive(
+            str(tmp_path / "again"), "zip", base, SLOT if base == root else None
+        )
+        model = _install(make_release("r1"), root, urls=[again])
+        assert model.urls == (again,)
+        assert _found_weights(root) == "new"
+
+
+@pytest.mark.parametrize("url", ["/dev/zero", "/dev/full", "/dev/stdin", "PIPE", "SOCKET", "/tmp"])
+def test_a_source_without_end_is_refused_at_once(url: str, root: Path, tmp_path: Path) -> None:
+    if url == "PIPE":
+        url = str(tmp_path / "pipe")
+        os.mkfifo(url)
+    elif url == "SOCKET":
+        url = str(tmp_path / "s")
+        with socket.socket(socket.AF_UNIX) as server:
+            server.bind(url)
+    for each in (url, f"file://{url}"):
+        with pytest.raises(DownloadError, match=r"cannot be read|folder"):
+            _install(make_release("r1"), root, urls=[each])
+        with pytest.raises(InstallError, match="Cannot read the archive"):
+            install_zip(make_task(make_release("r1")), Path(url), root)
+    assert _found(root) is None

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -248,3 +250,101 @@ def test_files_of_the_archive_stay_as_they_are(server: Loopback, root: Path) -> 
     assert model.path.name == TRAINER
     for name, data in model_files().items():
         assert (model.path / name).read_bytes() == data
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        f"http://{'a' * 64}.invalid/m.zip",
+        "http://[::1/m.zip",
+        "http://[::zz]/m.zip",
+        "http://127.0.0.1:99999999/m.zip",
+        "http://127.0.0.1:x/m.zip",
+        "http://\x00/",
+        "http://a..b/m.zip",
+        "http://127.0.0.1:1\r\nX: y/",
+        "file:///%00",
+        "~nobody-of-this-name/m.zip",
+        "x" * 5000,
+    ],
+)
+def test_the_starter_stands_in_for_any_address_that_cannot_be_used(
+    url: str, root: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    resolved = resolve(_task(url), None, root)
+    assert resolved.model.name == "starter"
+    assert all(line.isprintable() for r in caplog.records for line in r.getMessage().split("\n"))
+
+
+@pytest.mark.parametrize(
+    "choice",
+    ["/dev/zero", "/dev/full", "/dev/stdin", "~nobody-of-this-name/m.zip", "a\0b", "x" * 5000, ""],
+)
+def test_a_choice_that_is_no_model_is_a_usage_error(choice: str, root: Path) -> None:
+    with pytest.raises(UsageError):
+        resolve(_task(), choice or "./no", root)
+
+
+def test_a_pipe_is_not_waited_for(root: Path, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "m.zip")
+    with pytest.raises(UsageError, match=r"m\.zip"):
+        resolve(_task(), tmp_path / "m.zip", root)
+
+
+def test_a_choice_is_shown_without_steering_the_terminal(root: Path) -> None:
+    with pytest.raises(UsageError) as caught:
+        resolve(_task(), "\x1b[2J\u202e.zip", root)
+    assert str(caught.value).isprintable()
+
+
+def _writable_by_all(path: Path) -> None:
+    path.chmod(path.stat().st_mode | stat.S_IWOTH)
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="Windows has no such modes")
+@pytest.mark.parametrize("which", ["root", "slot", "trainer", "fold", "plans", "weights"])
+def test_a_model_that_all_may_change_is_used_with_one_warning(
+    which: str, root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    url = str(write_zip(tmp_path / "m.zip", model_zip()))
+    task = _task(url)
+    trainer = resolve(task, None, root).model.path
+    assert "may change" not in caplog.text
+    fold = trainer / "fold_all"
+    path = {
+        "root": root, "slot": trainer.parent, "trainer": trainer, "fold": fold,
+        "plans": trainer / "plans.json", "weights": fold / "checkpoint_final.pth",
+    }[which]  # fmt: skip
+    _writable_by_all(path)
+    assert resolve(task, None, root).model.path == trainer
+    (warning,) = [r.getMessage() for r in caplog.records if "may change" in r.getMessage()]
+    assert f"{path} can be written by all" in warning
+    top = path if path in (root, trainer.parent, trainer) else trainer
+    assert f"'chmod -R o-w {top}'" in warning
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="Windows has no such modes")
+def test_a_model_of_a_group_is_used_without_a_warning(
+    root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    task = _task(str(write_zip(tmp_path / "m.zip", model_zip())))
+    trainer = resolve(task, None, root).model.path
+    for path in (root, trainer.parent, trainer, trainer / "plans.json"):
+        path.chmod(path.stat().st_mode | stat.S_IWGRP)
+    caplog.clear()
+    assert resolve(task, None, root).model.path == trainer
+    assert caplog.text == ""
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="Windows has no such modes")
+def test_a_folder_of_ones_own_that_all_may_change_is_warned_of(
+    root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    trainer = write_model(tmp_path / "mine")
+    root.mkdir()
+    _writable_by_all(root)
+    resolve(_task(), trainer, root)
+    assert caplog.text == "", "the model does not lie in the root"
+    _writable_by_all(trainer)
+    resolve(_task(), trainer, root)
+    assert f"{trainer} can be written by all" in caplog.text

@@ -4,17 +4,28 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from pathlib import Path
 
 import pytest
 
-from model_zips import TRAINER, make_release, make_task, model_zip, write_model, write_zip
+from model_zips import (
+    TRAINER,
+    deep_folder,
+    make_release,
+    make_task,
+    model_zip,
+    write_model,
+    write_zip,
+)
 from sct_rootlets_task.errors import ModelError
 from sct_rootlets_task.install import install
 from sct_rootlets_task.store import (
     InstalledModel,
     find_installed,
     find_trainer_folder,
+    hash_file,
+    hash_files,
     list_models,
     read_source,
     verify,
@@ -65,6 +76,123 @@ def test_a_record_that_cannot_be_read_is_no_record(
         model = find_installed(TASK, RELEASE, tmp_path)
     assert model == InstalledModel(trainer, RELEASE, "r1")
     assert "where the model came from is unknown" in caplog.text
+
+
+WRONG: dict[str, object] = {
+    "release a list": {"release": ["r1"]},
+    "release a number": {"release": 1},
+    "sha256 a number": {"sha256": 7},
+    "sha256 a table": {"sha256": {}},
+    "custom a text": {"custom": "false"},
+    "custom a number": {"custom": 1},
+    "urls a number": {"model_urls": 3},
+    "urls true": {"model_urls": [True]},
+    "urls too deep": {"model_urls": [[[[["a"]]]]]},
+    "files a list": {"files": [1]},
+    "files a text": {"files": "plans.json"},
+    "a checksum a number": {"files": {"plans.json": 0}},
+    "a file absolute": {"files": {"/etc/passwd": "0" * 64}},
+    "a file above": {"files": {"../x": "0" * 64}},
+    "a file above, later": {"files": {"a/../../x": "0" * 64}},
+    "a file with a drive": {"files": {"C:x": "0" * 64}},
+    "a file with backslashes": {"files": {"..\\x": "0" * 64}},
+    "a file with a zero byte": {"files": {"a\0": "0" * 64}},
+    "a file with an escape": {"files": {"\x1b[2J": "0" * 64}},
+    "a file without a name": {"files": {"": "0" * 64}},
+}
+
+
+@pytest.mark.parametrize("content", WRONG.values(), ids=WRONG)
+def test_a_record_with_a_wrong_field_is_no_record_and_the_model_still_works(
+    content: dict[str, object], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    trainer = write_model(tmp_path / SLOT)
+    _source(tmp_path / SLOT, **content)
+    model = find_installed(TASK, RELEASE, tmp_path)
+    assert model == InstalledModel(trainer, RELEASE, "r1")
+    assert "where the model came from is unknown" in caplog.text
+    assert all(record.getMessage().isprintable() for record in caplog.records)
+    assert "cannot be verified" in verify(trainer)[0]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b'{"model_urls": ' + b"[" * 10_000 + b"]" * 10_000 + b"}",
+        b'{"a":' * 100_000,
+        b"\xff\xfe{}",
+        b'{"release": ' + b"1" * 10_000 + b"}",
+        b" " * (9 << 20) + b"{}",
+        b'{"release": "\\ud800", "custom": 0.5}',
+    ],
+    ids=["deep urls", "deep", "no UTF-8", "a long number", "long", "half a character"],
+)
+def test_a_record_that_no_parser_likes_is_no_record(
+    data: bytes, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_model(tmp_path / SLOT)
+    (tmp_path / SLOT / "source.json").write_bytes(data)
+    assert read_source(tmp_path / SLOT) is None
+    assert "where the model came from is unknown" in caplog.text
+    assert find_installed(TASK, RELEASE, tmp_path) is not None
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "folder", "loop"])
+def test_a_record_that_is_no_file_is_no_record(kind: str, tmp_path: Path) -> None:
+    write_model(tmp_path / SLOT)
+    path = tmp_path / SLOT / "source.json"
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        path.symlink_to("/dev/zero" if kind == "device" else path)
+    assert find_installed(TASK, RELEASE, tmp_path) is not None
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "folder"])
+def test_no_file_but_an_ordinary_one_is_hashed(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        path = Path("/dev/zero")
+    with pytest.raises(OSError, match=r"folder|ordinary"):
+        hash_file(path)
+
+
+def test_a_recorded_file_that_became_a_pipe_is_missing(installed: InstalledModel) -> None:
+    plans = installed.path / "plans.json"
+    plans.unlink()
+    os.mkfifo(plans)
+    assert any("plans.json" in problem for problem in verify(installed.path))
+
+
+@pytest.mark.parametrize("depth", [10, 1500])
+def test_no_folder_is_too_deep_to_be_looked_through(depth: int, tmp_path: Path) -> None:
+    with deep_folder(tmp_path / "m", depth):
+        (tmp_path / "m" / "file").write_text("")
+        assert list(hash_files(tmp_path / "m")) == ["file"]
+
+
+def test_a_record_in_the_trainer_folder_does_not_hide_that_of_the_installer(
+    installed: InstalledModel,
+) -> None:
+    """An installation of before left such a file of the archive there."""
+    _source(installed.path, files={"other": "0" * 64}, custom=True)
+    (problem,) = verify(installed.path)
+    assert problem == f"{installed.path / 'source.json'}: this file was not in the archive."
+    assert verify(installed.path.parent) == [problem]
+
+
+def test_a_record_beside_the_folds_speaks_of_them(tmp_path: Path) -> None:
+    trainer = write_model(tmp_path / "m")
+    _source(trainer, files=hash_files(trainer), model_urls=URL)
+    assert verify(trainer) == []
+    (trainer / "plans.json").write_text("{}")
+    assert len(verify(trainer)) == 1
 
 
 @pytest.mark.parametrize(
