@@ -207,3 +207,16 @@ def trickled(
             time.sleep(pause_s)
 
     return behave
+
+
+def endless(start: bytes, piece: bytes, pause_s: float = 0.0) -> Behaviour:
+    """Send `start` instead of an answer, then one piece after the other until nobody listens."""
+
+    def behave(handler: BaseHTTPRequestHandler) -> None:
+        handler.close_connection = True
+        handler.wfile.write(start)
+        while not handler.server.loopback.released.wait(pause_s):  # type: ignore[attr-defined]
+            handler.wfile.write(piece)
+            handler.wfile.flush()
+
+    return behave

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import errno
+import gzip
 import hashlib
 import logging
+import os
+import socket
+import time
+import uuid
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partialmethod
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
@@ -17,6 +24,7 @@ from loopback import (
     Behaviour,
     Loopback,
     dropped,
+    endless,
     redirected,
     stalled,
     status,
@@ -321,3 +329,228 @@ def test_a_truncated_file_is_found_out_where_urllib3_does_not(
 
 def test_a_local_path_of_windows_is_no_scheme() -> None:
     assert local_path("C:model.zip").name == "C:model.zip"
+
+
+OK = b"HTTP/1.1 200 OK\r\n"
+PLAIN, CHUNKED = OK + b"\r\n", OK + b"Transfer-Encoding: chunked\r\n\r\n"
+MOVED = b"HTTP/1.1 302 Found\r\nLocation: /other.zip\r\n"
+SLOW = {
+    "a byte now and then": endless(PLAIN, b"x", 0.05),
+    "a byte now and then of a stated length": endless(
+        OK + b"Content-Length: 99999\r\n\r\n", b"x", 0.05
+    ),
+    "small chunks": endless(CHUNKED, b"1\r\nx\r\n", 0.05),
+    "a chunk's length without end": endless(CHUNKED, b"0", 0.05),
+    "a header now and then": endless(OK, b"X: y\r\n", 0.05),
+    "a header without end": endless(OK + b"X: ", b"y", 0.05),
+    "a status without end": endless(b"HTTP/1.1 200 ", b"y", 0.05),
+    "always about to answer": endless(b"", b"HTTP/1.1 100 Continue\r\n\r\n", 0.05),
+    "compressed": endless(OK + b"Content-Encoding: gzip\r\n\r\n", b"\x1f", 0.05),
+    "a redirect with a slow body": endless(MOVED + b"Content-Length: 99999\r\n\r\n", b"x", 0.05),
+}
+PATIENT = Patience(attempts=3, pause=0.0, connect=0.2, stall=0.3, window=0.6, least=1000)
+
+
+@pytest.mark.parametrize("behaviour", SLOW.values(), ids=SLOW)
+def test_a_mirror_that_sends_too_slowly_gives_way_to_the_next(
+    behaviour: Behaviour, server: Loopback, target: Path
+) -> None:
+    urls = [server.serve("slow.zip", behaviour), server.serve("m.zip", whole(DATA))]
+    assert fetch(urls, target, sha256=DIGEST, patience=PATIENT).url == urls[1]
+    assert _only(target) == ["m.zip"]
+    assert server.count("slow.zip") == 1, "it would be as slow again"
+
+
+def test_a_mirror_that_sends_too_slowly_is_named(server: Loopback, target: Path) -> None:
+    url = server.serve("slow.zip", SLOW["a byte now and then"])
+    with pytest.raises(DownloadError, match=r"too slow: \d+ bytes in 0\.6 s, expected 1000"):
+        fetch([url], target, patience=PATIENT)
+
+
+def test_a_slow_mirror_that_sends_enough_is_borne_with(server: Loopback, target: Path) -> None:
+    url = server.serve("m.zip", trickled(DATA, 12, 0.1))
+    hasty = replace(PATIENT, window=0.5, least=10_000)
+    assert fetch([url], target, sha256=DIGEST, patience=hasty).size == len(DATA)
+
+
+def test_a_slow_disk_is_not_blamed_on_the_mirror(
+    server: Loopback, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = server.serve("m.zip", whole(DATA))
+    monkeypatch.setattr("sct_rootlets_task.download._check_size", lambda *_: time.sleep(0.3))
+    assert fetch([url], target, patience=PATIENT).sha256 == DIGEST
+
+
+ENDLESS = {
+    "without a length": endless(PLAIN, bytes(1 << 16)),
+    "in chunks": endless(CHUNKED, b"10000\r\n" + bytes(1 << 16) + b"\r\n"),
+    "of a great length": endless(OK + b"Content-Length: 99999999999\r\n\r\n", b"x", 0.05),
+    "compressed": whole(b""),
+}
+BOMB = gzip.compress(bytes(20 << 20))
+ENDLESS["compressed"] = endless(
+    OK + b"Content-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(BOMB) + BOMB, b"", 0.05
+)
+
+
+@pytest.mark.parametrize("behaviour", ENDLESS.values(), ids=ENDLESS)
+def test_a_mirror_without_end_is_left_at_the_largest_size(
+    behaviour: Behaviour, server: Loopback, target: Path
+) -> None:
+    urls = [server.serve("huge.zip", behaviour), server.serve("m.zip", whole(DATA))]
+    small = replace(PATIENT, largest=1 << 20)
+    assert fetch(urls, target, sha256=DIGEST, patience=small).url == urls[1]
+    with pytest.raises(DownloadError, match="too large: expected at most 1048576 bytes"):
+        fetch(urls[:1], target, patience=small)
+
+
+def test_a_local_file_that_is_too_large_is_refused(target: Path, tmp_path: Path) -> None:
+    with (tmp_path / "m.zip").open("wb") as out:
+        out.truncate(1 << 40)
+    with pytest.raises(DownloadError, match="too large"):
+        fetch([str(tmp_path / "m.zip")], target)
+
+
+@pytest.mark.parametrize("body", [endless(MOVED + b"\r\n", bytes(1 << 16))])
+def test_the_body_of_a_redirect_is_not_read(
+    body: Behaviour, server: Loopback, target: Path
+) -> None:
+    server.serve("other.zip", whole(DATA))
+    assert fetch([server.serve("m.zip", body)], target, patience=PATIENT).sha256 == DIGEST
+
+
+# urllib3 does not close the connection of an answer whose header it refuses.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize(
+    "length", ["-5", "text", "", "1e9", "²", "9" * 5000, "5, 6", "0x10", "+5", str(10**25)]
+)
+def test_a_length_that_is_none_is_one_reason_or_none(
+    length: str, server: Loopback, target: Path
+) -> None:
+    head = f"HTTP/1.0 200 OK\r\nContent-Length: {length}\r\n\r\n".encode()
+
+    def behave(handler: BaseHTTPRequestHandler) -> None:
+        handler.wfile.write(head + DATA)
+        handler.close_connection = True
+
+    urls = [server.serve("odd.zip", behave), server.serve("m.zip", whole(DATA))]
+    assert fetch(urls, target, sha256=DIGEST, patience=HASTY).sha256 == DIGEST
+
+
+ANSWERS = {
+    "no HTTP": b"SSH-2.0-OpenSSH\r\n",
+    "no version": b"HTTP/9.9 200 OK\r\n\r\n",
+    "no number": b"HTTP/1.1 abc OK\r\n\r\n",
+    "a negative number": b"HTTP/1.1 -200 OK\r\n\r\n",
+    "an endless line": b"HTTP/1.1 200 " + b"x" * 70_000 + b"\r\n\r\n",
+    "a long header": OK + b"X: " + b"x" * 70_000 + b"\r\n\r\n",
+    "many headers": OK + b"X: y\r\n" * 200 + b"\r\n",
+    "a header of no sense": OK + b"\xff\xfe\x00: \x1b[2J\r\n\r\n",
+    "no chunk": CHUNKED + b"zz\r\n",
+    "a negative chunk": CHUNKED + b"-5\r\nx",
+    "an endless chunk": CHUNKED + b"f" * 70_000,
+    "no gzip": OK + b"Content-Encoding: gzip\r\n\r\nno gzip at all",
+    "moved to nowhere": b"HTTP/1.1 302 Found\r\nLocation: \r\n\r\n",
+    "moved to no address": b"HTTP/1.1 302 Found\r\nLocation: http://[::1/\r\n\r\n",
+    "moved to a long label": b"HTTP/1.1 302 Found\r\nLocation: http://%s.invalid/\r\n\r\n"
+    % (b"a" * 64),
+    "moved to bytes": b"HTTP/1.1 302 Found\r\nLocation: \xff\x1b[2J://\r\n\r\n",
+    "moved to a file": b"HTTP/1.1 302 Found\r\nLocation: file:///etc/passwd\r\n\r\n",
+    "moved elsewhere": b"HTTP/1.1 302 Found\r\nLocation: ftp://127.0.0.1/\r\n\r\n",
+    "an escape in the reason": b"HTTP/1.1 404 \x1b[2J\x1b]0;x\x07\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("answer", ANSWERS.values(), ids=ANSWERS)
+def test_a_malformed_answer_is_one_reason_and_the_next_mirror_is_tried(
+    answer: bytes, server: Loopback, target: Path
+) -> None:
+    def behave(handler: BaseHTTPRequestHandler) -> None:
+        handler.wfile.write(answer)
+        handler.close_connection = True
+
+    urls = [server.serve("odd.zip", behave), server.serve("m.zip", whole(DATA))]
+    assert fetch(urls, target, sha256=DIGEST, patience=HASTY).url == urls[1]
+    with pytest.raises(DownloadError) as caught:
+        fetch(urls[:1], target, sha256=DIGEST, patience=HASTY)
+    lines = str(caught.value).split("\n")
+    assert len(lines) == 2
+    assert all(line.isprintable() and len(line) < 1000 for line in lines)
+
+
+ADDRESSES = [
+    f"http://{'a' * 64}.invalid/m.zip",
+    "http://a..b/m.zip",
+    "http://[::1/m.zip",
+    "http://[::zz]/m.zip",
+    "http://127.0.0.1:99999999/m.zip",
+    "http://127.0.0.1:-1/m.zip",
+    "http://127.0.0.1:x/m.zip",
+    "http://127.0.0.1:1\r\nX: y/m.zip",
+    "http://user:pass@:80/",
+    "http://\x00/",
+    "http://\ud800/",
+    "http://",
+    "http:///m.zip",
+    "https:",
+    "http://%",
+    "x" * 5000,
+    "a" * 50_000,
+    "http://" * 5000,
+    "ftp://host/m.zip",
+    "javascript:alert(1)",
+    "file://[::1/m.zip",
+    "file:///%00",
+    "file:///" + "a" * 5000,
+    "file://host/m.zip",
+    "~nobody-of-this-name/m.zip",
+    "a\0b",
+    "\ud800",
+    "\x1b[2J.zip",
+    "",
+]
+
+
+@pytest.mark.parametrize("url", ADDRESSES, ids=lambda url: ascii(url[:30]))
+def test_a_malformed_address_is_one_reason_and_the_next_mirror_is_tried(
+    url: str, server: Loopback, target: Path
+) -> None:
+    urls = [url, server.serve("m.zip", whole(DATA))]
+    assert fetch(urls, target, sha256=DIGEST, patience=HASTY).url == urls[1]
+    with pytest.raises(DownloadError) as caught:
+        fetch([url], target, patience=HASTY)
+    lines = str(caught.value).split("\n")
+    assert len(lines) == 2
+    assert all(line.isprintable() and len(line) < 1000 for line in lines)
+
+
+@pytest.mark.parametrize("kind", ["pipe", "zero", "full", "stdin", "null", "socket"])
+@pytest.mark.parametrize("form", ["{}", "file://{}", "file://localhost{}"])
+def test_what_is_no_ordinary_file_is_refused_at_once(
+    kind: str, form: str, target: Path, tmp_path: Path
+) -> None:
+    path = Path("/dev") / kind
+    if kind == "pipe":
+        path = tmp_path / "m.zip"
+        os.mkfifo(path)
+    elif kind == "socket":
+        path = tmp_path / "s"
+        with socket.socket(socket.AF_UNIX) as other:
+            other.bind(str(path))
+    with pytest.raises(DownloadError, match="cannot be read"):
+        fetch([form.format(path)], target, patience=HASTY)
+    assert _only(target) == []
+
+
+def test_a_planted_part_is_not_written_through(
+    server: Loopback, target: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    precious = tmp_path / "precious"
+    precious.write_text("precious")
+    fixed = uuid.UUID(int=0)
+    monkeypatch.setattr("sct_rootlets_task.download.uuid.uuid4", lambda: fixed)
+    (target.parent / f".m.zip.{fixed.hex}.part").symlink_to(precious)
+    fetch([server.serve("m.zip", whole(DATA))], target, patience=HASTY)
+    assert precious.read_text() == "precious"
+    assert target.read_bytes() == DATA
+    assert not target.is_symlink()
