@@ -28,7 +28,7 @@ from sct_rootlets_task.errors import (
     RootletsError,
     UsageError,
 )
-from sct_rootlets_task.hosts import sct, sct_hook, standalone
+from sct_rootlets_task.hosts import sct, sct_hook, sct_install, standalone
 from sct_rootlets_task.hosts.sct_entries import Entry, make_entries, merge
 from sct_rootlets_task.postprocess import remove_specks
 from sct_rootlets_task.tasks import TASKS, Task, build_registry
@@ -590,3 +590,26 @@ def test_a_task_keeps_its_own_levels_inside_sct(start: Start, image: Path, zippe
     found = labels_of(image.parent / "sub-01_T2w_rootlets.nii.gz")
     task: Task = TASKS["seg_spinal_rootlets_t2w"]
     assert set(np.unique(found)) == {0, *task.levels}
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "/dev/zero",
+        "PIPE",
+        "file://otherhost/m.zip",
+        "file://[::1/m.zip",
+        "file:///%00",
+        "~nobody-of-this-name/m.zip",
+        "a\0b",
+        "x" * 5000,
+        "\x1b[2J.zip",
+    ],
+)
+def test_a_path_that_is_no_file_is_a_usage_error_in_one_line(url: str, tmp_path: Path) -> None:
+    if url == "PIPE":
+        url = str(tmp_path / "m.zip")
+        os.mkfifo(url)
+    with pytest.raises(UsageError, match="-custom-url: ") as caught:
+        sct_install._path_of(url)
+    assert str(caught.value).isprintable()
