@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from sct_rootlets_task.console import printable
+from sct_rootlets_task.console import harmless
 from sct_rootlets_task.errors import UsageError
 from sct_rootlets_task.images import EXTENSIONS
 from sct_rootlets_task.paths import expand_user
@@ -21,7 +21,7 @@ class CommandParser(argparse.ArgumentParser):
     """Argument parser whose messages do nothing to a terminal, whatever the arguments hold."""
 
     def _print_message(self, message: str, file: Any = None) -> None:
-        super()._print_message(printable(message), file)
+        super()._print_message(harmless(message), file)
 
 
 def path_argument(text: str) -> str:
@@ -126,4 +126,4 @@ class _PrintableFormatter(logging.Formatter):
     """Formatter of records that may quote foreign names."""
 
     def format(self, record: logging.LogRecord) -> str:
-        return printable(super().format(record))
+        return harmless(super().format(record))

@@ -14,12 +14,12 @@ import os
 import shlex
 import signal
 import sys
-import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from typing import TextIO
 
 from sct_rootlets_task import __version__
 from sct_rootlets_task.errors import FAILED, INTERRUPTED, OutputError, RootletsError
+from sct_rootlets_task.untrusted import printable
 
 _LONGEST = 2_000
 _TERMINATED = 128 + 15
@@ -126,38 +126,19 @@ def show(text: str) -> None:
     """Print a line on stderr; where that is impossible, nothing happens."""
     with contextlib.suppress(OSError, ValueError):
         if sys.stderr is not None:
-            print(printable(text), file=sys.stderr)
+            print(harmless(text), file=sys.stderr)
 
 
-def printable(text: str) -> str:
-    r"""Return a text that does nothing to a terminal: control characters are escaped.
-
-    Parameters
-    ----------
-    text : str
-        Line breaks and tabs stay. Of a very long line the middle is left out.
+def harmless(text: str) -> str:
+    r"""Return a message of several lines that does nothing to a terminal, whatever it quotes.
 
     Examples
     --------
-    >>> printable("a\x1b[31mb")
-    'a\\x1b[31mb'
+    >>> print(harmless("a\x1b[31mb\nc"))
+    a\x1b[31mb
+    c
     """
-    lines = [_shortened(line) for line in text.split("\n")]
-    return "\n".join("".join(map(_harmless, line)) for line in lines)
-
-
-def _shortened(line: str) -> str:
-    if len(line) <= _LONGEST:
-        return line
-    return f"{line[: _LONGEST // 2]} … {line[-_LONGEST // 2 :]}"
-
-
-def _harmless(character: str) -> str:
-    """Return a character, escaped if it controls the terminal or the direction of writing."""
-    is_control = unicodedata.category(character) in ("Cc", "Cf", "Cs", "Zl", "Zp")
-    if character == "\t" or not is_control:
-        return character
-    return character.encode("unicode_escape", "backslashreplace").decode("ascii")
+    return "\n".join(printable(line, _LONGEST) for line in text.split("\n"))
 
 
 def flush_result() -> None:

@@ -23,6 +23,7 @@ from urllib.parse import urljoin, urlsplit
 
 from sct_rootlets_task import __version__, environment
 from sct_rootlets_task.errors import DownloadError
+from sct_rootlets_task.paths import expand_user
 from sct_rootlets_task.untrusted import open_regular, printable
 
 if TYPE_CHECKING:
@@ -283,7 +284,7 @@ def local_path(url: str) -> Path:
     '/data/my model.zip'
     """
     if not _scheme(url):
-        return Path(url).expanduser().absolute()
+        return expand_user(url).absolute()
     from urllib.request import url2pathname
 
     parts = urlsplit(url)

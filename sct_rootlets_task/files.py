@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from sct_rootlets_task.errors import OutputError, RootletsError
+from sct_rootlets_task.untrusted import open_regular
 
 _TEMPORARY = re.compile(r"\.sct_rootlets-[0-9a-f]{16}(\.[^/]{0,15})?")
 _SETTLED_S = 2.0
@@ -128,9 +129,15 @@ def json_bytes(content: Any) -> bytes:
 
 
 def hash_file(path: Path) -> str:
-    """Return the SHA-256 of a file in hexadecimal digits."""
+    """Return the SHA-256 of a file in hexadecimal digits.
+
+    Raises
+    ------
+    OSError
+        If it cannot be read, or is no ordinary file.
+    """
     digest = hashlib.sha256()
-    with path.open("rb") as stream:
+    with open_regular(path) as stream:
         while chunk := stream.read(_CHUNK):
             digest.update(chunk)
     return digest.hexdigest()

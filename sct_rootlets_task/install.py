@@ -34,6 +34,7 @@ from sct_rootlets_task.errors import (
     RootletsError,
     UsageError,
 )
+from sct_rootlets_task.files import hash_file
 from sct_rootlets_task.store import (
     PREVIOUS,
     WORK,
@@ -41,7 +42,6 @@ from sct_rootlets_task.store import (
     damage,
     find_in_slot,
     find_installed,
-    hash_file,
     hash_files,
     load,
     read_source,

@@ -13,6 +13,7 @@ from pathlib import Path
 from sct_rootlets_task.archive import not_a_zip
 from sct_rootlets_task.errors import DownloadError, ModelNotInstalledError, UsageError
 from sct_rootlets_task.install import decide, install, install_zip
+from sct_rootlets_task.paths import expand_user
 from sct_rootlets_task.store import (
     InstalledModel,
     Listed,
@@ -176,9 +177,9 @@ def _from_path(task: Task, choice: str | os.PathLike[str], root: Path) -> Instal
 
 def _existing(choice: str | os.PathLike[str]) -> Path | None:
     try:
-        path = Path(choice).expanduser()
+        path = expand_user(choice)
         return path if path.exists() else None
-    except (OSError, RuntimeError, ValueError):  # closed to the user, no such user, too long
+    except (OSError, ValueError):  # closed to the user, too long
         return None
 
 

@@ -59,7 +59,10 @@ def model_root(
         return expand_user(named).absolute()
     import platformdirs
 
-    return platformdirs.user_data_path(_APPLICATION, appauthor=False) / "models"
+    try:
+        return platformdirs.user_data_path(_APPLICATION, appauthor=False) / "models"
+    except RuntimeError:  # a container without a home: nothing is installed, or can be
+        return Path(os.devnull, "models")
 
 
 def cache_root(environ: Mapping[str, str] | None = None) -> Path | None:
@@ -77,4 +80,7 @@ def cache_root(environ: Mapping[str, str] | None = None) -> Path | None:
         return expand_user(named).absolute()
     import platformdirs
 
-    return platformdirs.user_cache_path(_APPLICATION, appauthor=False)
+    try:
+        return platformdirs.user_cache_path(_APPLICATION, appauthor=False)
+    except RuntimeError:  # a container without a home
+        return None

@@ -8,7 +8,6 @@ Everything here only reads, and is safe while another process installs. A releas
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import logging
 import os
 import time
@@ -20,6 +19,7 @@ from typing import Any
 from sct_rootlets_task import tasks
 from sct_rootlets_task.archive import CHECKPOINTS, SOURCE, leads_out, read_json_object
 from sct_rootlets_task.errors import ArchiveError, ModelError
+from sct_rootlets_task.files import hash_file
 from sct_rootlets_task.tasks import Release, Task
 from sct_rootlets_task.untrusted import is_world_writable, open_regular, printable
 
@@ -29,7 +29,6 @@ WORK = ".installing"
 PREVIOUS = "previous-"
 _SWAP_CHECKS = 5
 _SWAP_PAUSE_S = 0.05
-_CHUNK = 1 << 20
 _MOST_FILES = 100_000
 _URLS_DEPTH = 4
 
@@ -299,21 +298,6 @@ def _installed_by_sct(task: Task, release: Release, root: Path) -> InstalledMode
         return None
     found = load(folder, release)
     return found and InstalledModel(found.path, release, release.tag, source.urls)
-
-
-def hash_file(path: Path) -> str:
-    """Return the SHA-256 of a file in hexadecimal digits.
-
-    Raises
-    ------
-    OSError
-        If it cannot be read, or is no ordinary file.
-    """
-    digest = hashlib.sha256()
-    with open_regular(path) as stream:
-        while chunk := stream.read(_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def hash_files(folder: Path) -> dict[str, str]:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sct_rootlets_task.arguments import start_logging
-from sct_rootlets_task.console import explain, printable, run_command, show
+from sct_rootlets_task.console import explain, harmless, run_command, show
 from sct_rootlets_task.errors import FAILED, OutputError, UsageError
 from sct_rootlets_task.hosts import grammar
 from sct_rootlets_task.tasks import TASKS, Task
@@ -305,7 +305,7 @@ def _segment_all(run: _Run, jobs: Sequence[Job]) -> list[Job]:
         except Exception as error:  # whatever is wrong with one image, the others go on
             logger.debug("While segmenting %s:", job.image, exc_info=True)
             failures.append(job)
-            tqdm.write(printable(f"sct_deepseg: error: {_reason(job, error)}"), file=sys.stderr)
+            tqdm.write(harmless(f"sct_deepseg: error: {_reason(job, error)}"), file=sys.stderr)
     return failures
 
 

@@ -18,6 +18,8 @@ from urllib.parse import quote, unquote_to_bytes
 
 import numpy as np
 
+from sct_rootlets_task.untrusted import printable
+
 DATA = "entry.json"
 """File of an entry with everything its pages are made from."""
 
@@ -30,6 +32,7 @@ NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,90}")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _MOST_BYTES = 16_000_000
 _LONGEST_REASON, _LONGEST_NAME, _LONGEST_TEXT = 300, 2_000, 500_000
+_LONGEST_SHOWN = 1_000
 _MOST_ITEMS = 10_000
 _LARGEST = 1e12
 _LARGEST_LABEL = 255
@@ -46,17 +49,8 @@ class UnreadableEntry(ValueError):
 
 
 def shown(text: object) -> str:
-    r"""Return a text of which a terminal or log shows every character.
-
-    Examples
-    --------
-    >>> print(shown("sub-é\x1b[2J"))
-    sub-é\x1b[2J
-    """
-    return "".join(
-        letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii")
-        for letter in str(text)
-    )
+    """Return a path or a name of which a terminal or log shows every character."""
+    return printable(text, _LONGEST_SHOWN)
 
 
 def plain(value: Any) -> Any:
