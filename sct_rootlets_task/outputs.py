@@ -17,11 +17,12 @@ FILES: Mapping[str, str] = {
         "Level map of an image; the ending _rootlets is that of the task. -o gives another name."
     ),
     "<image>_rootlets.json": "Sidecar: how the level map was made.",
-    "<image>_rootlets.lut": "Colour table for FSLeyes (-lut fsleyes).",
-    "<image>_rootlets_itksnap.txt": "Colour table for ITK-SNAP (-lut itksnap).",
-    "<image>_rootlets.ctbl": "Colour table for 3D Slicer (-lut slicer).",
+    "<image>_rootlets.lut": "Color table for FSLeyes (-lut fsleyes).",
+    "<image>_rootlets_itksnap.txt": "Color table for ITK-SNAP (-lut itksnap).",
+    "<image>_rootlets.ctbl": "Color table for 3D Slicer (-lut slicer).",
     "<image>_rootlets.png": "Picture of the result, where -preview names a folder.",
     "<image>_levels.nii.gz": "Levels of the spinal canal, by sct_rootlets locate.",
+    "<label map>.json": "Sidecar of a label map that sct_rootlets writes.",
     "<prefix>_<side>_<root>.nii.gz": (
         "The four level maps of sct_rootlets split; side is left or right, root dorsal or ventral."
     ),

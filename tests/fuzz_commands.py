@@ -1,15 +1,9 @@
-"""Commands that nobody would type, made from the parsers themselves.
-
-    python -m tests.fuzz_commands [COUNT [SEED]]
-
-prints how COUNT commands ended. It writes into a temporary folder only, and reaches no network.
-"""
+"""Commands that nobody would type, made from the parsers themselves."""
 
 from __future__ import annotations
 
 import argparse
 import random
-from collections import Counter
 from collections.abc import Iterator
 
 from sct_rootlets_task.cli import build_parser
@@ -118,30 +112,3 @@ def _value(action: argparse.Action, name: str, chance: random.Random) -> str:
     if name in ("-i", "-s", "-gt", "-pmj", "-discs", "-locator", "-qc-seg"):
         return chance.choice(FILES if kind < 0.8 else ODD_FILES)
     return chance.choice((*TEXTS, *ODD_FILES, "starter", "model"))
-
-
-def main() -> None:
-    """Run commands and print how they ended."""
-    import sys
-    import tempfile
-    from itertools import islice
-    from pathlib import Path
-
-    from test_fuzz_commands import Outcome, outcome, prepare
-
-    count = int(sys.argv[1]) if len(sys.argv) > 1 else 1000
-    seed = int(sys.argv[2]) if len(sys.argv) > 2 else 0
-    ends: Counter[str] = Counter()
-    with tempfile.TemporaryDirectory() as folder:
-        prepare(Path(folder))
-        for program, words in islice(commands(seed), count):
-            found: Outcome = outcome(program, words, Path(folder))
-            ends[found.kind] += 1
-            if found.fault:
-                print(f"{found.fault}\n  {program} {words!r}\n{found.message[-600:]}")
-    for kind, number in ends.most_common():
-        print(f"{kind:>24}  {number}")
-
-
-if __name__ == "__main__":
-    main()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -24,7 +25,9 @@ from sct_rootlets_task.cli import main
 from sct_rootlets_task.hosts import standalone
 from sct_rootlets_task.locator import LocatedLevels
 
-CASES = int(os.environ.get("FUZZ_CASES", "300"))
+COUNT = 60 * int(os.environ.get("SCT_ROOTLETS_FUZZ", "1"))
+SEED = int(os.environ.get("SCT_ROOTLETS_TEST_SEED", "0"))
+LONGEST_S = 10
 
 
 @dataclass(frozen=True)
@@ -91,11 +94,17 @@ def _chdir(folder: Path) -> Iterator[None]:
         os.chdir(before)
 
 
+def _too_long(*_: object) -> None:
+    raise SystemError(f"longer than {LONGEST_S} s")
+
+
 def outcome(program: str, words: list[str], folder: Path) -> Outcome:
     """Run a command in a prepared folder and look at what it says and leaves."""
     before = {name: (folder / name).read_bytes() for name in FILES}
     out, err = io.StringIO(), io.StringIO()
     with _tame(folder), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        signal.signal(signal.SIGALRM, _too_long)
+        signal.alarm(LONGEST_S)
         try:
             if program == "sct_deepseg":
                 code = standalone.main(words, load=Loader())
@@ -103,6 +112,8 @@ def outcome(program: str, words: list[str], folder: Path) -> Outcome:
                 code = main(words)
         except BaseException as error:
             return Outcome("raised", f"{type(error).__name__}: {error}", err.getvalue())
+        finally:
+            signal.alarm(0)
     message = err.getvalue()
     faults = [
         text
@@ -122,11 +133,11 @@ def outcome(program: str, words: list[str], folder: Path) -> Outcome:
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(SEED, SEED + 4))
 def test_no_command_ends_in_a_traceback_or_loses_a_file(tmp_path: Path, seed: int) -> None:
     prepare(tmp_path)
     ends = set()
-    for program, words in islice(commands(seed), CASES // 4):
+    for program, words in islice(commands(seed), COUNT):
         found = outcome(program, words, tmp_path)
         assert not found.fault, f"{found.fault}: {program} {words!r}\n{found.message[-800:]}"
         ends.add(found.kind)
