@@ -191,7 +191,7 @@ def relabel(
         renumbered = shifting.levels_from_discs(labels, grid, discs=known.discs, cord=known.cord)
     elif known.located is not None:
         renumbered = shifting.levels_from_located(labels, grid, located=known.located)
-    return like(source, renumbered)
+    return _as_given(image, like(source, renumbered))
 
 
 def spinal_levels(
@@ -228,7 +228,8 @@ def spinal_levels(
 
     labels = _image(image, affine)
     mask, mark = _beside(cord, labels), _beside(pmj, labels)
-    return spinal_levels_image(labels, cord=mask, pmj=mark, method=method)
+    found, colored = spinal_levels_image(labels, cord=mask, pmj=mark, method=method)
+    return found, None if colored is None else _as_given(image, colored)
 
 
 def split(image: Any, cord: Any, *, affine: np.ndarray | None = None) -> dict[str, Any]:
@@ -250,7 +251,8 @@ def split(image: Any, cord: Any, *, affine: np.ndarray | None = None) -> dict[st
     from sct_rootlets_task.analysis.split import split_image
 
     labels = _image(image, affine)
-    return split_image(labels, _beside(cord, labels))
+    parts = split_image(labels, _beside(cord, labels))
+    return {name: _as_given(image, part) for name, part in parts.items()}
 
 
 def locate(image: Any, *, affine: np.ndarray | None = None) -> LocatedLevels:
@@ -295,6 +297,13 @@ def _image(data: Any, affine: np.ndarray | None) -> Any:
 def _beside(other: Any, image: Any) -> Any:
     """Return a further image of a call; an array lies on the grid of the first image."""
     return None if other is None else _image(other, image.affine)
+
+
+def _as_given(image: Any, result: Any) -> Any:
+    """Return a label map in the unit of the image as it was given."""
+    from sct_rootlets_task.analysis.geometry import like
+
+    return like(image, np.asarray(result.dataobj)) if hasattr(image, "dataobj") else result
 
 
 def _input(image: Any, affine: np.ndarray | None) -> InputImage:

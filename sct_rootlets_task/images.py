@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,11 +10,27 @@ import numpy as np
 
 from sct_rootlets_task.errors import ImageError
 from sct_rootlets_task.files import atomic_output
-
-logger = logging.getLogger(__name__)
+from sct_rootlets_task.nifti import NiftiFile, mend_qform, open_nifti, reading
+from sct_rootlets_task.physical_size import mm_per_unit, to_mm, unit_of
 
 EXTENSIONS = (".nii.gz", ".nii")
 _WHOLE_DIFFERENCE_MM = 0.5
+_LARGEST_VALUE = 1e12
+_WHOLE = 1e-4
+_COARSEST_STEP = 0.25
+_FARTHEST = 1e9
+_GRID_FIELDS = ("dim_info", "xyzt_units", "sform_code", "qform_code")
+_SFORM_FIELDS = ("srow_x", "srow_y", "srow_z")
+_QFORM_FIELDS = (
+    *("quatern_b", "quatern_c", "quatern_d"),
+    *("qoffset_x", "qoffset_y", "qoffset_z"),
+)
+_CONVERTERS = {
+    (".hdr", ".img", ".hdr.gz", ".img.gz"): "fslchfiletype NIFTI_GZ",
+    (".mgh", ".mgz"): "mri_convert",
+    (".nrrd", ".nhdr", ".mha", ".mhd"): "3D Slicer or ITK-SNAP",
+    (".mnc",): "mnc2nii",
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,9 +46,11 @@ class InputImage:
     affine : ndarray of float, shape (4, 4)
         Voxel index to world (RAS+) mm: the sform if there is one, else the qform.
     header : nibabel.Nifti1Header
-        Header of the file.
+        Header of the file, in the unit of the file.
     warnings : tuple of str
         What a user should know about the file.
+    unit_mm : float
+        Millimeters that the unit of the header has.
     """
 
     path: Path
@@ -42,6 +58,7 @@ class InputImage:
     affine: np.ndarray
     header: Any
     warnings: tuple[str, ...] = ()
+    unit_mm: float = 1.0
 
     @property
     def spacing(self) -> tuple[float, ...]:
@@ -49,7 +66,9 @@ class InputImage:
         from nibabel.affines import voxel_sizes
 
         sizes = voxel_sizes(self.affine)
-        zooms = [float(str(np.float32(zoom))) for zoom in self.header.get_zooms()[:3]]
+        zooms = [
+            float(str(np.float32(zoom * self.unit_mm))) for zoom in self.header.get_zooms()[:3]
+        ]
         return tuple(zooms if np.allclose(zooms, sizes, rtol=1e-3) else sizes.tolist())
 
     @property
@@ -88,10 +107,16 @@ def load_image(path: Path, *, constant: bool = False) -> InputImage:
     Raises
     ------
     ImageError
-        If the file is missing, damaged, no NIfTI image, not 3-D, of a complex or colour type, or
-        without any signal.
+        If the file is missing, damaged, no NIfTI image, not 3-D, of a complex or colour type, of a
+        size that no body has, or without any signal.
     """
-    return check_image(_open(path), path, constant=constant)
+    _require_extension(path)
+    with open_nifti(path) as file:
+        grid = _Grid.of_file(file)
+        values, warnings = file.read_values()
+    data, doubts = _intensities(path, values.reshape(grid.shape), constant=constant)
+    remarks = (*file.warnings, *warnings, *grid.warnings, *_geometry_warnings(file.header), *doubts)
+    return InputImage(path, data, grid.affine, file.header, remarks, grid.unit_mm)
 
 
 def check_image(image: Any, path: Path, *, constant: bool = False) -> InputImage:
@@ -111,24 +136,20 @@ def check_image(image: Any, path: Path, *, constant: bool = False) -> InputImage
     ImageError
         As :func:`load_image` does.
     """
-    shape = _check_shape(path, image.shape)
-    _check_dtype(path, image.get_data_dtype())
-    _check_affine(path, image.affine)
-    data = _read_voxels(path, image).reshape(shape)
-    finite = np.isfinite(data)
-    if not constant:
-        _check_signal(path, data, finite)
-    warnings = [*_geometry_warnings(image.header)]
-    if not finite.all():
-        lost = int(data.size - np.count_nonzero(finite))
-        warnings.append(f"{lost} voxels are not finite (NaN or Inf); they are taken as 0.")
-        data = np.where(finite, data, np.float32(0))
-    header = image.header.copy()
-    return InputImage(path, data, np.asarray(image.affine), header, tuple(warnings))
+    grid = _Grid.of_image(image, path)
+    values = _values(image, path).reshape(grid.shape)
+    data, doubts = _intensities(path, values, constant=constant)
+    header = _nifti_header(image.header).copy()
+    mended = mend_qform(path, header)
+    remarks = (*mended, *grid.warnings, *_geometry_warnings(header), *doubts)
+    return InputImage(path, data, grid.affine, header, remarks, grid.unit_mm)
 
 
 def load_labels(path: Path) -> InputImage:
     """Read a level map; it may be empty.
+
+    Values within rounding of a whole number are taken as that number; where the file scales
+    integers, that is half a step of its scale. Not-a-number is taken as background.
 
     Parameters
     ----------
@@ -140,51 +161,138 @@ def load_labels(path: Path) -> InputImage:
     ImageError
         If the file is no such label map.
     """
-    image = _open(path)
-    shape = _check_shape(path, image.shape)
-    _check_dtype(path, image.get_data_dtype())
-    _check_affine(path, image.affine)
-    data = _read_voxels(path, image).reshape(shape)
-    wrong = data[~((data >= 0) & (data <= 255) & (data == np.round(data)))]
-    if wrong.size:
+    _require_extension(path)
+    with open_nifti(path) as file:
+        grid = _Grid.of_file(file)
+        values, warnings = file.read_values()
+    data = whole_numbers(values.reshape(grid.shape), f"the label map {path}", step=file.step)
+    remarks = (*file.warnings, *warnings, *grid.warnings)
+    return InputImage(path, data, grid.affine, file.header, remarks, grid.unit_mm)
+
+
+def image_in_mm(image: Any, path: Path) -> Any:
+    """Return a nibabel image with its affine in mm; the image itself where it is in mm.
+
+    Parameters
+    ----------
+    image : nibabel.Nifti1Image
+        An image of three dimensions.
+    path : Path
+        Its file, for messages; of an image in memory any name.
+
+    Raises
+    ------
+    ImageError
+        If it is no image of a body.
+    """
+    import nibabel as nib
+
+    unit_mm, _ = mm_per_unit(image.affine, image.shape, unit_of(image.header), path)
+    if unit_mm == 1:
+        return image
+    return nib.Nifti1Image(_values(image, path), to_mm(image.affine, unit_mm))
+
+
+def whole_numbers(values: np.ndarray, name: str, *, step: float = 0.0) -> np.ndarray:
+    """Return labels, rounded to the whole numbers they stand for.
+
+    Parameters
+    ----------
+    values : ndarray of float
+        Labels as read.
+    name : str
+        What they are, for the message.
+    step : float
+        Distance of two neighboring values in the file.
+
+    Returns
+    -------
+    ndarray of float32, same shape
+        Whole numbers from 0 to 255.
+
+    Raises
+    ------
+    ImageError
+        If a value is no such number, or all are not-a-number.
+    """
+    if values.dtype == np.uint8:
+        return values.astype(np.float32)
+    away = min(step, _COARSEST_STEP) / 2 + _WHOLE
+    background = np.isnan(values)
+    with np.errstate(all="ignore"):
+        labels = np.round(values).astype(np.float32)
+        labels[background & ~background.all()] = 0
+        fine = (np.abs(labels - values) <= away) & (labels >= 0) & (labels <= 255)
+    wrong = ~fine if background.all() else ~(fine | background)
+    if wrong.any():
         raise ImageError(
-            f"Expected whole numbers from 0 to 255 in the label map {path}, found {wrong[0]:g}. "
+            f"Expected whole numbers from 0 to 255 in {name}, found {values[wrong][0]:g}. "
             "Give a segmentation, not an image or a probability map."
         )
-    header = image.header.copy()
-    return InputImage(path, data, np.asarray(image.affine), header)
+    labels += 0  # rounding makes −0 of values just below 0
+    return labels
 
 
-def _open(path: Path) -> Any:
-    import nibabel as nib
-    from nibabel.filebasedimages import ImageFileError
+@dataclass(frozen=True, eq=False)
+class _Grid:
+    """Where the voxels of an image lie.
 
-    if not path.name.lower().endswith(EXTENSIONS):
-        raise ImageError(
-            f"Expected a NIfTI image (.nii or .nii.gz), found {path}. Convert it first, for "
-            "example with dcm2niix."
-        )
-    try:
-        image = nib.load(path)
-    except FileNotFoundError as error:
-        raise ImageError(f"There is no image {path}. Check the path.") from error
-    except (ImageFileError, OSError, EOFError, ValueError, zlib.error) as error:
-        raise _damaged(path, error) from error
-    if not isinstance(image, nib.Nifti1Image):
-        raise ImageError(f"Expected a NIfTI image, found {type(image).__name__} in {path}.")
-    return image
+    Parameters
+    ----------
+    shape : tuple of int
+        Voxels along three axes.
+    affine : ndarray of float, shape (4, 4)
+        Voxel index to world mm.
+    unit_mm : float
+        Millimeters that the unit of the header has.
+    warnings : tuple of str
+        What a user should know about it.
+    """
+
+    shape: tuple[int, ...]
+    affine: np.ndarray
+    unit_mm: float
+    warnings: tuple[str, ...]
+
+    @classmethod
+    def of_file(cls, file: NiftiFile) -> _Grid:
+        """Return the grid of a file whose voxels are still to be read."""
+        header = file.header
+        with reading(file.path):
+            shape, affine = header.get_data_shape(), header.get_best_affine()
+        return cls._checked(file.path, shape, header.get_data_dtype(), affine, unit_of(header))
+
+    @classmethod
+    def of_image(cls, image: Any, path: Path) -> _Grid:
+        """Return the grid of an image in memory."""
+        shape, dtype = image.shape, image.get_data_dtype()
+        return cls._checked(path, shape, dtype, image.affine, unit_of(image.header))
+
+    @classmethod
+    def _checked(
+        cls, path: Path, shape: tuple[int, ...], dtype: np.dtype[Any], affine: np.ndarray, unit: int
+    ) -> _Grid:
+        trimmed = _check_shape(path, shape)
+        _check_dtype(path, dtype)
+        unit_mm, warnings = mm_per_unit(affine, trimmed, unit, path)
+        return cls(trimmed, to_mm(affine, unit_mm), unit_mm, warnings)
 
 
-def _damaged(path: Path, error: Exception) -> ImageError:
-    return ImageError(
-        f"{path} cannot be read as a NIfTI image: it is damaged, cut short or of another format "
-        f"({error}). Copy or convert it again."
+def _require_extension(path: Path) -> None:
+    name = path.name.lower()
+    if name.endswith(EXTENSIONS):
+        return
+    tools = [tool for extensions, tool in _CONVERTERS.items() if name.endswith(extensions)]
+    tool = f"{tools[0]} (dcm2niix for DICOM)" if tools else "dcm2niix"
+    raise ImageError(
+        f"Expected a NIfTI image (.nii or .nii.gz), found {path}. Convert it first, for example "
+        f"with {tool}."
     )
 
 
 def _check_shape(path: Path, shape: tuple[int, ...]) -> tuple[int, ...]:
     trimmed = shape[:3] if all(n == 1 for n in shape[3:]) else shape
-    if 0 in shape:
+    if any(n < 1 for n in shape):
         raise ImageError(f"Expected an image with voxels, found the shape {shape} in {path}.")
     if len(trimmed) > 3:
         raise ImageError(
@@ -208,26 +316,35 @@ def _check_dtype(path: Path, dtype: np.dtype[Any]) -> None:
         )
 
 
-def _check_affine(path: Path, affine: np.ndarray) -> None:
-    ok = np.isfinite(affine).all() and abs(np.linalg.det(affine[:3, :3])) > 1e-9
-    if not ok:
-        raise ImageError(
-            f"The orientation matrix of {path} is not usable ({affine[:3].tolist()}). Repair its "
-            "sform or qform first."
-        )
-
-
-def _read_voxels(path: Path, image: Any) -> np.ndarray:
-    try:
+def _values(image: Any, path: Path) -> np.ndarray:
+    """Return the voxels of an image in memory, or of one that nibabel has yet to read."""
+    with reading(path):
         return np.asarray(image.dataobj).astype(np.float32)
-    except (OSError, EOFError, ValueError, zlib.error) as error:
-        raise _damaged(path, error) from error
 
 
-def _check_signal(path: Path, data: np.ndarray, finite: np.ndarray) -> None:
-    if not finite.any():
-        raise ImageError(f"Expected intensities, found only NaN or Inf in {path}.")
-    low, high = data.min(where=finite, initial=np.inf), data.max(where=finite, initial=-np.inf)
+def _intensities(
+    path: Path, values: np.ndarray, *, constant: bool
+) -> tuple[np.ndarray, list[str]]:
+    """Return intensities that can be reckoned with, and what was wrong with them."""
+    usable = np.abs(values) <= _LARGEST_VALUE
+    if not constant:
+        _check_signal(path, values, usable)
+    lost = int(values.size - np.count_nonzero(usable))
+    if not lost:
+        return values, []
+    return np.where(usable, values, np.float32(0)), [
+        f"{lost} voxels are not finite (NaN or Inf) or beyond {_LARGEST_VALUE:g}; they are taken "
+        "as 0."
+    ]
+
+
+def _check_signal(path: Path, data: np.ndarray, usable: np.ndarray) -> None:
+    if not usable.any():
+        raise ImageError(
+            f"Expected intensities, found only NaN, Inf or values beyond {_LARGEST_VALUE:g} in "
+            f"{path}. Scale the image, or make it anew."
+        )
+    low, high = data.min(where=usable, initial=np.inf), data.max(where=usable, initial=-np.inf)
     if low == high:
         raise ImageError(
             f"Expected an image with contrast, found the one value {low:g} everywhere in {path}."
@@ -258,7 +375,8 @@ def _geometry_warnings(header: Any) -> list[str]:
 def labels_image(labels: np.ndarray, image: InputImage, description: str) -> Any:
     """Return a label map on the grid of the image it was made from, as a nibabel image.
 
-    Affine, sform, qform, their codes, and units are those of the image, bit for bit.
+    Affine, sform, qform, their codes, and units are those of the image, bit for bit. None of the
+    texts that the image's header holds is kept.
 
     Parameters
     ----------
@@ -269,18 +387,68 @@ def labels_image(labels: np.ndarray, image: InputImage, description: str) -> Any
     description : str
         Text for the header's ``descrip`` (79 ASCII characters are kept).
     """
+    affine = image.affine if image.unit_mm == 1 else image.header.get_best_affine()
+    return labels_like(labels, affine, image.header, description)
+
+
+def labels_like(labels: np.ndarray, affine: Any, header: Any, description: str = "") -> Any:
+    """Return a label map with the grid of a header, and nothing else of it.
+
+    Parameters
+    ----------
+    labels : ndarray of uint8, shape (i, j, k)
+        Label of each voxel.
+    affine : ndarray of float, shape (4, 4)
+        Voxel index to world, in the unit of the header.
+    header : nibabel header
+        Header of an image of that shape.
+    description : str
+        Text for ``descrip``.
+
+    Returns
+    -------
+    nibabel.Nifti1Image or nibabel.Nifti2Image
+    """
     import nibabel as nib
 
-    header = image.header.copy()
-    header.extensions.clear()
-    header.set_data_dtype(np.uint8)
-    header.set_data_shape(labels.shape)
-    header.set_slope_inter(1, 0)
-    header.set_intent("none")
-    header["cal_min"], header["cal_max"] = 0, max(1, int(labels.max(initial=0)))
-    header["descrip"] = description.encode("ascii", "replace")[:79]
-    kind = nib.Nifti2Image if isinstance(header, nib.Nifti2Header) else nib.Nifti1Image
-    return kind(labels.astype(np.uint8), image.affine, header)
+    source = _nifti_header(header)
+    two = isinstance(source, nib.Nifti2Header)
+    clean = (nib.Nifti2Header if two else nib.Nifti1Header)(endianness=source.endianness)
+    clean.set_data_dtype(np.uint8)
+    clean.set_data_shape(labels.shape)
+    _copy_grid(source, clean)
+    clean.set_slope_inter(1, 0)
+    clean["cal_min"], clean["cal_max"] = 0, max(1, int(labels.max(initial=0)))
+    clean["descrip"] = description.encode("ascii", "replace")[:79]
+    kind = nib.Nifti2Image if two else nib.Nifti1Image
+    return kind(labels.astype(np.uint8), affine, clean)
+
+
+def _nifti_header(header: Any) -> Any:
+    """Return the header of an image of any format as one of NIfTI."""
+    import nibabel as nib
+
+    if isinstance(header, nib.Nifti1Header):  # NIfTI-2 and pairs too
+        return header
+    return nib.Nifti1Header.from_header(header, check=False)
+
+
+def _copy_grid(source: Any, target: Any) -> None:
+    """Copy where voxels lie; leave all that could be read as a text.
+
+    Four letters in a number make one that no place and no duration has.
+    """
+    for name in (*_GRID_FIELDS, *_SFORM_FIELDS, *_QFORM_FIELDS):
+        target[name] = source[name]
+    steps = np.asarray(source["pixdim"], dtype=float)
+    believable = (steps == 0) | ((np.abs(steps) >= 1e-3) & (np.abs(steps) <= 1e6))
+    believable[:4] = True
+    target["pixdim"] = np.where(believable, source["pixdim"], 1)
+    for code, fields in (("sform_code", _SFORM_FIELDS), ("qform_code", _QFORM_FIELDS)):
+        numbers = np.concatenate([np.ravel(source[name]) for name in fields]).astype(float)
+        if not source[code] and not (np.abs(numbers) <= _FARTHEST).all():
+            for name in fields:
+                target[name] = 0
 
 
 def save_labels(labels: np.ndarray, image: InputImage, path: Path, description: str) -> None:

@@ -21,6 +21,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "network.tiles",
         "network.winograd",
     ),
+    ("nifti", "physical_size"),
     ("images", "postprocess"),
     ("arguments", "luts", "ownership"),
     ("outputs", "results", "analysis", "analysis.geometry", "analysis.anatomy"),

@@ -6,6 +6,7 @@ the shape (n, 3) with the axes right, anterior, superior (RAS+) in mm.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ import numpy as np
 from sct_rootlets_task.errors import ImageError, UsageError
 
 _SAME_GRID_MM = 0.1
+_IN_MEMORY = Path("the image in memory")
 
 
 def to_world(indices: np.ndarray, affine: np.ndarray) -> np.ndarray:
@@ -137,7 +139,7 @@ def require_same_grid(
 
 
 def as_image(data: Any, affine: np.ndarray | None) -> Any:
-    """Return a nibabel image of an array and its affine; an image is returned as it is.
+    """Return a nibabel image in mm of an array and its affine, or of an image.
 
     Parameters
     ----------
@@ -146,22 +148,32 @@ def as_image(data: Any, affine: np.ndarray | None) -> Any:
     affine : ndarray of float, shape (4, 4), or None
         Voxel index to world mm, for an array.
 
+    Returns
+    -------
+    nibabel.Nifti1Image
+        The image itself where its unit is mm.
+
     Raises
     ------
+    ImageError
+        If the affine is not usable, or makes no image of a body.
     UsageError
         If there is an array without an affine, or one that is not of shape (4, 4).
     """
     import nibabel as nib
 
+    from sct_rootlets_task.images import image_in_mm
+
     if hasattr(data, "dataobj"):
-        return data
+        return image_in_mm(data, _IN_MEMORY)
     if affine is None or np.shape(affine) != (4, 4):
         found = "none" if affine is None else f"one of shape {np.shape(affine)}"
         raise UsageError(
             f"Expected an affine of shape (4, 4) beside an array, found {found}. Give affine=…, or "
             "a nibabel image."
         )
-    return nib.Nifti1Image(np.asarray(data, dtype=np.float32), np.asarray(affine, dtype=float))
+    image = nib.Nifti1Image(np.asarray(data, dtype=np.float32), np.asarray(affine, dtype=float))
+    return image_in_mm(image, _IN_MEMORY)
 
 
 def level_map(image: Any) -> np.ndarray:
@@ -181,21 +193,20 @@ def level_map(image: Any) -> np.ndarray:
     ImageError
         If the image holds something else.
     """
-    values = np.asarray(image.dataobj)
+    from sct_rootlets_task.images import whole_numbers
+    from sct_rootlets_task.nifti import reading
+
+    with reading(_IN_MEMORY):
+        values = np.asarray(image.dataobj)
     if values.ndim != 3:
         raise ImageError(f"Expected a level map of three dimensions, found {values.ndim}.")
-    labels = values.astype(np.uint8)
-    wrong = values[labels != values]
-    if wrong.size:
-        raise ImageError(
-            f"Expected whole numbers from 0 to 255 in a level map, found {wrong[0]:g}. Give a "
-            "segmentation, not an image or a probability map."
-        )
-    return labels
+    if values.dtype.kind not in "biuf":
+        raise ImageError(f"Expected whole numbers in a level map, found {values.dtype}.")
+    return whole_numbers(values, "a level map").astype(np.uint8)
 
 
 def like(image: Any, labels: np.ndarray) -> Any:
-    """Return a nibabel image of labels on the grid of another, with its header.
+    """Return a nibabel image of labels on the grid of another, with no text of its header.
 
     Parameters
     ----------
@@ -204,9 +215,6 @@ def like(image: Any, labels: np.ndarray) -> Any:
     labels : ndarray of uint8, shape (i, j, k)
         Label map.
     """
-    import nibabel as nib
+    from sct_rootlets_task.images import labels_like
 
-    header = image.header.copy()
-    header.set_data_dtype(np.uint8)
-    header.set_slope_inter(1, 0)
-    return nib.Nifti1Image(labels.astype(np.uint8), image.affine, header)
+    return labels_like(labels, image.affine, image.header)

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sct_rootlets_task.console import show
+
 if TYPE_CHECKING:
     from sct_rootlets_task.images import InputImage
 
@@ -17,7 +19,7 @@ _INPUTS = ("i", "s", "gt", "pmj", "discs", "locator", "qc_seg")
 
 
 def read_labels(path: str) -> Any:
-    """Return a level map as a nibabel image.
+    """Return a level map as a nibabel image in mm, and print what is odd about its file.
 
     Raises
     ------
@@ -29,11 +31,14 @@ def read_labels(path: str) -> Any:
     from sct_rootlets_task.images import load_labels
 
     image = load_labels(Path(path))
-    return nib.Nifti1Image(image.data.astype(np.uint8), image.affine, image.header)
+    _warn(image)
+    return nib.Nifti1Image(image.data.astype(np.uint8), image.affine)
 
 
 def read_image(path: str | None) -> Any:
-    """Return a mask or a label image of points as a nibabel image, None for no path.
+    """Return a mask or a label image of points as a nibabel image in mm, None for no path.
+
+    What is odd about its file is printed.
 
     Raises
     ------
@@ -47,7 +52,8 @@ def read_image(path: str | None) -> Any:
     if path is None:
         return None
     image = load_image(Path(path))
-    return nib.Nifti1Image(image.data, image.affine, image.header)
+    _warn(image)
+    return nib.Nifti1Image(image.data, image.affine)
 
 
 def check_outputs(
@@ -118,7 +124,7 @@ def write_labels(
     record = {
         "GeneratedBy": made_by(arguments),
         "Sources": [image.path.name],
-        "Warnings": list(warnings),
+        "Warnings": [*image.warnings, *warnings],
     }
     images = {path: labels_image(one, image, description) for path, one in labels.items()}
     write_results(images, record, texts=tables or {})
@@ -131,3 +137,8 @@ def made_by(arguments: argparse.Namespace) -> list[dict[str, object]]:
     from sct_rootlets_task.ownership import generated_by, shortened
 
     return generated_by(shortened("sct_rootlets", arguments.words))
+
+
+def _warn(image: InputImage) -> None:
+    for warning in image.warnings:
+        show(f"WARNING: {image.path}: {warning}")

@@ -81,7 +81,7 @@ def run(arguments: argparse.Namespace) -> int:
         image,
         description="spinal levels of the canal by sct_rootlets",
         arguments=arguments,
-        warnings=(*image.warnings, *found.warnings),
+        warnings=found.warnings,
         tables={
             Path(path): csv_text(content, list(columns))
             for name, (content, columns) in tables.items()
