@@ -215,20 +215,20 @@ def whole_numbers(values: np.ndarray, name: str, *, step: float = 0.0) -> np.nda
     ImageError
         If a value is no such number, or all are not-a-number.
     """
-    if values.dtype == np.uint8:
-        return values.astype(np.float32)
     away = min(step, _COARSEST_STEP) / 2 + _WHOLE
-    background = np.isnan(values)
-    with np.errstate(all="ignore"):
-        labels = np.round(values).astype(np.float32)
-        labels[background & ~background.all()] = 0
-        fine = (np.abs(labels - values) <= away) & (labels >= 0) & (labels <= 255)
-    wrong = ~fine if background.all() else ~(fine | background)
-    if wrong.any():
-        raise ImageError(
-            f"Expected whole numbers from 0 to 255 in {name}, found {values[wrong][0]:g}. "
-            "Give a segmentation, not an image or a probability map."
-        )
+    unknown = bool(np.isnan(values).all())
+    labels = np.empty_like(values, dtype=np.float32)
+    # Slice by slice: copies of a whole map in double precision would take the most memory of all.
+    for place in range(values.shape[-1]):
+        here = values[..., place]
+        whole = np.round(here) if unknown else np.round(np.where(np.isnan(here), 0, here))
+        fine = (whole >= 0) & (whole <= 255) & ~(np.abs(whole - here) > away)
+        if not fine.all():
+            raise ImageError(
+                f"Expected whole numbers from 0 to 255 in {name}, found {here[~fine][0]:g}. "
+                "Give a segmentation, not an image or a probability map."
+            )
+        labels[..., place] = whole
     labels += 0  # rounding makes −0 of values just below 0
     return labels
 
@@ -326,7 +326,7 @@ def _intensities(
     path: Path, values: np.ndarray, *, constant: bool
 ) -> tuple[np.ndarray, list[str]]:
     """Return intensities that can be reckoned with, and what was wrong with them."""
-    usable = np.abs(values) <= _LARGEST_VALUE
+    usable = (values >= -_LARGEST_VALUE) & (values <= _LARGEST_VALUE)
     if not constant:
         _check_signal(path, values, usable)
     lost = int(values.size - np.count_nonzero(usable))

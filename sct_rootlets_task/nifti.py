@@ -375,7 +375,9 @@ def mend_qform(path: Path, header: Any) -> list[str]:
     if length <= _LONGEST_QUATERNION and np.isfinite(offsets).all():
         for name, value in zip(names, quaternion / length, strict=True):
             header[name] = value
-        return [f"header: the quaternion of the qform has the length {length:.7g}, taken as 1."]
+        return [
+            f"header: the quaternion of the qform is longer than 1 ({length:.9g}); it is shortened."
+        ]
     if not int(header["sform_code"]):
         raise ImageError(
             f"The qform of {path} is not usable (a quaternion {quaternion.tolist()} of length "

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from sct_rootlets_task.errors import ModelError
+from sct_rootlets_task.errors import ImageError, ModelError
 from sct_rootlets_task.network.model_folder import ModelFolder
 from sct_rootlets_task.network.resampling import Resize, coarse_axis, new_shape, resize_image
+
+MAX_VOXELS = 2**30
+"""Most voxels an image may have at the network's voxel size: 4 GiB as float32."""
 
 _RESAMPLING = "resample_data_or_seg_to_shape"
 _EPS = 1e-8
@@ -119,6 +123,11 @@ def prepare(volume: np.ndarray, spacing: Sequence[float], recipe: Recipe) -> Pre
         Voxel sizes (z, y, x) in mm.
     recipe : Recipe
         What the model wants.
+
+    Raises
+    ------
+    ImageError
+        If the image would be too large at the network's voxel size.
     """
     turned = volume.transpose(recipe.transpose)
     sizes = [float(spacing[axis]) for axis in recipe.transpose]
@@ -126,9 +135,21 @@ def prepare(volume: np.ndarray, spacing: Sequence[float], recipe: Recipe) -> Pre
     cropped = turned[box].astype(np.float32)
     normalised = _SCHEMES[recipe.normalise](cropped, recipe)
     target = new_shape(cropped.shape, sizes, recipe.spacing)
+    _check_size(target, recipe.spacing)
     resize = _resize(cropped.shape, target, sizes, recipe.spacing, recipe.data_resampling)
     export = _resize(target, cropped.shape, recipe.spacing, sizes, recipe.logit_resampling)
     return Prepared(resize_image(normalised, resize), turned.shape, box, export)
+
+
+def _check_size(shape: Sequence[int], spacing: Sequence[float]) -> None:
+    """Refuse an image that would not fit into memory at the network's voxel size."""
+    voxels = math.prod(shape)
+    if voxels > MAX_VOXELS:
+        sizes = " × ".join(f"{size:g}" for size in spacing)
+        raise ImageError(
+            f"Expected at most {MAX_VOXELS / 1e6:.0f} million voxels at the model's voxel size of "
+            f"{sizes} mm, found {voxels / 1e6:.0f} million. Crop the image to the neck."
+        )
 
 
 def non_zero_box(volume: np.ndarray) -> tuple[slice, ...]:

@@ -50,9 +50,10 @@ class Resize:
 def new_shape(
     shape: Sequence[int], spacing: Sequence[float], new_spacing: Sequence[float]
 ) -> tuple[int, ...]:
-    """Return the size of a grid after a change of voxel size (nnU-Net's rounding)."""
+    """Return the size of a grid after a change of voxel size (nnU-Net's rounding, at least 1)."""
     return tuple(
-        round(old / new * size) for old, new, size in zip(spacing, new_spacing, shape, strict=True)
+        max(1, round(old / new * size))
+        for old, new, size in zip(spacing, new_spacing, shape, strict=True)
     )
 
 
