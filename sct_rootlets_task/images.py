@@ -18,7 +18,7 @@ _WHOLE_DIFFERENCE_MM = 0.5
 _LARGEST_VALUE = 1e12
 _WHOLE = 1e-4
 _COARSEST_STEP = 0.25
-_FARTHEST = 1e9
+_ALIKE = 0.01
 _GRID_FIELDS = ("dim_info", "xyzt_units", "sform_code", "qform_code")
 _SFORM_FIELDS = ("srow_x", "srow_y", "srow_z")
 _QFORM_FIELDS = (
@@ -66,9 +66,9 @@ class InputImage:
         from nibabel.affines import voxel_sizes
 
         sizes = voxel_sizes(self.affine)
-        zooms = [
-            float(str(np.float32(zoom * self.unit_mm))) for zoom in self.header.get_zooms()[:3]
-        ]
+        zooms = [float(str(np.float32(zoom))) for zoom in self.header.get_zooms()[:3]]
+        if self.unit_mm != 1:
+            zooms = [round(zoom * self.unit_mm, 7) for zoom in zooms]
         return tuple(zooms if np.allclose(zooms, sizes, rtol=1e-3) else sizes.tolist())
 
     @property
@@ -434,21 +434,34 @@ def _nifti_header(header: Any) -> Any:
 
 
 def _copy_grid(source: Any, target: Any) -> None:
-    """Copy where voxels lie; leave all that could be read as a text.
-
-    Four letters in a number make one that no place and no duration has.
-    """
-    for name in (*_GRID_FIELDS, *_SFORM_FIELDS, *_QFORM_FIELDS):
+    """Copy where voxels lie; leave all that could be a text, also in numbers that nothing uses."""
+    for name in _GRID_FIELDS:
         target[name] = source[name]
-    steps = np.asarray(source["pixdim"], dtype=float)
-    believable = (steps == 0) | ((np.abs(steps) >= 1e-3) & (np.abs(steps) <= 1e6))
-    believable[:4] = True
-    target["pixdim"] = np.where(believable, source["pixdim"], 1)
-    for code, fields in (("sform_code", _SFORM_FIELDS), ("qform_code", _QFORM_FIELDS)):
-        numbers = np.concatenate([np.ravel(source[name]) for name in fields]).astype(float)
-        if not source[code] and not (np.abs(numbers) <= _FARTHEST).all():
-            for name in fields:
-                target[name] = 0
+    target["pixdim"] = source["pixdim"]
+    steps = target["pixdim"][5:]  # the first is of time
+    steps[(steps != 0) & (steps != 1)] = 1
+    used = source.get_best_affine()
+    if source["sform_code"] or _alike(source.get_sform(), used):
+        for name in _SFORM_FIELDS:
+            target[name] = source[name]
+    if source["qform_code"] or _qform_is(source, used):
+        for name in _QFORM_FIELDS:
+            target[name] = source[name]
+
+
+def _qform_is(header: Any, affine: np.ndarray) -> bool:
+    from nibabel.spatialimages import HeaderDataError
+
+    try:
+        return _alike(header.get_qform(), affine)
+    except (ValueError, HeaderDataError):  # a quaternion that is none
+        return False
+
+
+def _alike(one: np.ndarray, other: np.ndarray) -> bool:
+    with np.errstate(all="ignore"):
+        size = float(np.linalg.norm(other[:3, :3], axis=0).min())
+        return bool((np.abs(one - other) <= _ALIKE * size).all())
 
 
 def save_labels(labels: np.ndarray, image: InputImage, path: Path, description: str) -> None:
