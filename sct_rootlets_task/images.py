@@ -171,7 +171,7 @@ def load_labels(path: Path) -> InputImage:
 
 
 def image_in_mm(image: Any, path: Path) -> Any:
-    """Return a nibabel image with its affine in mm; the image itself where it is in mm.
+    """Return a nibabel image in memory with its affine in mm; the image itself if it is that.
 
     Parameters
     ----------
@@ -183,13 +183,14 @@ def image_in_mm(image: Any, path: Path) -> Any:
     Raises
     ------
     ImageError
-        If it is no image of a body.
+        If it is no image of a body, or its file is damaged.
     """
     import nibabel as nib
 
     unit_mm, _ = mm_per_unit(image.affine, image.shape, unit_of(image.header), path)
-    if unit_mm == 1:
+    if unit_mm == 1 and not nib.is_proxy(image.dataobj):
         return image
+    _check_dtype(path, image.get_data_dtype())
     return nib.Nifti1Image(_values(image, path), to_mm(image.affine, unit_mm))
 
 

@@ -186,3 +186,48 @@ def test_an_image_in_memory_is_segmented_as_its_file_is(tmp_path: Path) -> None:
 def test_an_unknown_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="nonsense"):
         _ = sct_rootlets_task.nonsense
+
+
+def _in_unit(image: Any, unit: str, factor: float) -> Any:
+    affine = image.affine.copy()
+    affine[:3] *= factor
+    other = nib.Nifti1Image(np.asarray(image.dataobj), affine)
+    other.set_qform(affine, 1)
+    other.header.set_xyzt_units(unit)
+    return other
+
+
+@pytest.mark.parametrize(("unit", "factor"), [("meter", 1e-3), ("micron", 1e3), ("meter", 1.0)])
+def test_images_in_another_unit_give_the_same_and_come_back_in_their_unit(
+    images: tuple[Any, Any], unit: str, factor: float
+) -> None:
+    labels, cord = (_in_unit(image, unit, factor) for image in images)
+    plain, _ = spinal_levels(images[0], cord=images[1])
+    found, colored = spinal_levels(labels, cord=cord)
+    mixed, _ = spinal_levels(labels, cord=images[1])
+    for spans in (found.spans, mixed.spans):
+        for one, other in zip(spans, plain.spans, strict=True):
+            assert (one.start, one.end) == pytest.approx((other.start, other.end), abs=0.1)
+    for made in (colored, relabel(labels, shift=0), *split(labels, cord).values()):
+        assert np.array_equal(made.affine, labels.affine)
+        assert made.header.get_xyzt_units()[0] == unit
+    report, expected = check(labels, cord=cord), check(images[0], cord=images[1])
+    assert [flag.code for flag in report.flags] == [flag.code for flag in expected.flags]
+
+
+@pytest.mark.parametrize("bad", [np.diag([0.0, 1, 1, 1]), np.full((4, 4), np.nan), np.eye(4) * 99])
+def test_an_affine_that_makes_no_body_is_refused(images: tuple[Any, Any], bad: np.ndarray) -> None:
+    voxels = np.asarray(images[0].dataobj)
+    with pytest.raises(ImageError, match=r"voxels of|not usable"):
+        check(voxels, affine=bad)
+    with pytest.raises(ImageError, match=r"voxels of|not usable"):
+        segment(voxels.astype(np.float32), affine=bad, model="starter")
+
+
+def test_a_nibabel_image_of_a_damaged_file_is_refused(tmp_path: Path) -> None:
+    path = write_image(tmp_path / "a.nii.gz")
+    path.write_bytes(path.read_bytes()[:-2000])
+    with pytest.raises(ImageError, match="cut short"):
+        segment(nib.load(path), model="starter")
+    with pytest.raises(ImageError, match="cut short"):
+        check(nib.load(path))

@@ -151,7 +151,7 @@ def as_image(data: Any, affine: np.ndarray | None) -> Any:
     Returns
     -------
     nibabel.Nifti1Image
-        The image itself where its unit is mm.
+        The image itself where it is in memory and in mm.
 
     Raises
     ------
@@ -163,6 +163,7 @@ def as_image(data: Any, affine: np.ndarray | None) -> Any:
     import nibabel as nib
 
     from sct_rootlets_task.images import image_in_mm
+    from sct_rootlets_task.physical_size import mm_per_unit
 
     if hasattr(data, "dataobj"):
         return image_in_mm(data, _IN_MEMORY)
@@ -172,8 +173,9 @@ def as_image(data: Any, affine: np.ndarray | None) -> Any:
             f"Expected an affine of shape (4, 4) beside an array, found {found}. Give affine=…, or "
             "a nibabel image."
         )
-    image = nib.Nifti1Image(np.asarray(data, dtype=np.float32), np.asarray(affine, dtype=float))
-    return image_in_mm(image, _IN_MEMORY)
+    voxels, matrix = np.asarray(data, dtype=np.float32), np.asarray(affine, dtype=float)
+    mm_per_unit(matrix, voxels.shape, 0, _IN_MEMORY)
+    return nib.Nifti1Image(voxels, matrix)
 
 
 def level_map(image: Any) -> np.ndarray:
