@@ -312,4 +312,5 @@ def _input(image: Any, affine: np.ndarray | None) -> InputImage:
 
     if isinstance(image, str | Path):
         return load_image(Path(image))
-    return check_image(_image(image, affine), Path("image.nii.gz"))
+    given = image if hasattr(image, "dataobj") else _image(image, affine)
+    return check_image(given, Path("image.nii.gz"))

@@ -223,7 +223,7 @@ def whole_numbers(values: np.ndarray, name: str, *, step: float = 0.0) -> np.nda
     for place in range(values.shape[-1]):
         here = values[..., place]
         whole = np.round(here) if unknown else np.round(np.where(np.isnan(here), 0, here))
-        fine = (whole >= 0) & (whole <= 255) & ~(np.abs(whole - here) > away)
+        fine = _stand_for(whole, here, away)
         if not fine.all():
             raise ImageError(
                 f"Expected whole numbers from 0 to 255 in {name}, found {here[~fine][0]:g}. "
@@ -232,6 +232,12 @@ def whole_numbers(values: np.ndarray, name: str, *, step: float = 0.0) -> np.nda
         labels[..., place] = whole
     labels += 0  # rounding makes −0 of values just below 0
     return labels
+
+
+def _stand_for(whole: np.ndarray, values: np.ndarray, away: float) -> np.ndarray:
+    """Return where values are whole numbers from 0 to 255, but for rounding."""
+    with np.errstate(invalid="ignore"):
+        return (whole >= 0) & (whole <= 255) & ~(np.abs(whole - values) > away)
 
 
 @dataclass(frozen=True, eq=False)

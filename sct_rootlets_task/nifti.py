@@ -26,6 +26,8 @@ MAX_VOXELS = 2**29
 
 _DEFLATE_RATIO = 1032
 _SURPLUS = 2**24
+_FARTHEST_OFFSET = 2**28
+_SKIPPED_AT_ONCE = 2**20
 # Each member copies the rest of its chunk, so that small chunks keep many members quick.
 _COMPRESSED_CHUNK = 2**14
 _VOXELS_AT_ONCE = 2**18
@@ -76,7 +78,7 @@ class Stream:
     def skip_to(self, position: int) -> None:
         """Go on to a place further on."""
         while self.position < position:
-            self.read_exactly(min(position - self.position, _SURPLUS))
+            self.read_exactly(min(position - self.position, _SKIPPED_AT_ONCE))
 
     def finish(self) -> tuple[str, ...]:
         """Check what lies behind the part that was read; return what a user should know."""
@@ -327,10 +329,9 @@ def _check_layout(path: Path, header: Any, stream: Stream) -> None:
     if not 1 <= header["dim"][0] <= 7:
         raise damaged(path, f"expected 1 to 7 dimensions, found {dimensions}")
     offset, least = float(header["vox_offset"]), header.single_vox_offset
-    if not least <= offset <= stream.most:
-        raise damaged(
-            path, f"expected a vox_offset between {least} and {stream.most}, found {offset:g}"
-        )
+    most = min(stream.most, _FARTHEST_OFFSET)
+    if not least <= offset <= most:
+        raise damaged(path, f"expected a vox_offset between {least} and {most}, found {offset:g}")
 
 
 def _mend_voxel_sizes(header: Any) -> list[str]:

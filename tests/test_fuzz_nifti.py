@@ -21,7 +21,7 @@ from sct_rootlets_task.errors import ImageError
 from sct_rootlets_task.images import InputImage, labels_image, load_image, load_labels
 from volumes import write_image
 
-ROUNDS = int(os.environ.get("FUZZ_ROUNDS", "1"))
+ROUNDS = int(os.environ.get("SCT_ROOTLETS_FUZZ", "1"))
 MOST_MEMORY = 2**24
 READERS: dict[str, Callable[[Path], InputImage]] = {"image": load_image, "labels": load_labels}
 

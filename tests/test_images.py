@@ -11,7 +11,14 @@ import numpy as np
 import pytest
 
 from sct_rootlets_task.errors import ImageError, OutputError
-from sct_rootlets_task.images import load_image, load_labels, save_labels, stem
+from sct_rootlets_task.images import (
+    check_image,
+    labels_image,
+    load_image,
+    load_labels,
+    save_labels,
+    stem,
+)
 from volumes import affine_of, smooth_noise, write_image
 
 Maker = Callable[[Path], Path]
@@ -240,6 +247,10 @@ def test_a_failed_write_leaves_the_old_file_and_no_litter(
         (np.full(SHAPE, 300, "i2"), "300"),
         (np.full(SHAPE, -1, "i2"), "-1"),
         (np.full(SHAPE, np.nan, "f4"), "nan"),
+        (np.full(SHAPE, np.inf, "f4"), "inf"),
+        (np.resize([0, 1, -np.inf], SHAPE).astype("f8"), "-inf"),
+        (np.full(SHAPE, 1e300, "f8"), "inf"),
+        (np.resize([0, 1, 2.01], SHAPE).astype("f4"), "2.01"),
     ],
 )
 def test_an_image_given_as_a_label_map_is_refused(
@@ -247,6 +258,33 @@ def test_an_image_given_as_a_label_map_is_refused(
 ) -> None:
     with pytest.raises(ImageError, match=words):
         load_labels(_write(tmp_path, data))
+
+
+@pytest.mark.parametrize("codes", [(1, 1), (2, 0), (0, 3)])
+@pytest.mark.parametrize("stored", [False, True])
+def test_an_image_in_memory_keeps_its_grid_and_unit(
+    tmp_path: Path, codes: tuple[int, int], stored: bool
+) -> None:
+    affine = affine_of("PSR", (0.7e-3, 0.8e-3, 1.3e-3))
+    source = nib.Nifti1Image(_data(), affine)
+    source.set_qform(affine, codes[1])
+    source.set_sform(affine, codes[0])
+    source.header.set_xyzt_units("meter")
+    if stored:
+        nib.save(source, tmp_path / "in.nii.gz")
+        source = nib.load(tmp_path / "in.nii.gz")
+    image = check_image(source, Path("memory"))
+    assert image.spacing == (0.7, 0.8, 1.3)
+    written = labels_image(np.ones(SHAPE, np.uint8), image, "x")
+    assert np.array_equal(written.affine, source.affine)
+    for name in ("sform_code", "qform_code", "srow_x", "quatern_b", "pixdim", "xyzt_units"):
+        assert np.array_equal(written.header[name], source.header[name]), name
+
+
+def test_an_image_of_another_format_in_memory_is_taken() -> None:
+    source = nib.MGHImage(_data("f4"), affine_of("PSR"))
+    image = check_image(source, Path("memory"))
+    assert np.array_equal(labels_image(np.ones(SHAPE, np.uint8), image, "x").affine, source.affine)
 
 
 def test_an_empty_label_map_is_read(tmp_path: Path) -> None:
