@@ -329,9 +329,7 @@ def _values(image: Any, path: Path) -> np.ndarray:
         return np.asarray(image.dataobj).astype(np.float32)
 
 
-def _intensities(
-    path: Path, values: np.ndarray, *, constant: bool
-) -> tuple[np.ndarray, list[str]]:
+def _intensities(path: Path, values: np.ndarray, *, constant: bool) -> tuple[np.ndarray, list[str]]:
     """Return intensities that can be reckoned with, and what was wrong with them."""
     usable = (values >= -_LARGEST_VALUE) & (values <= _LARGEST_VALUE)
     if not constant:

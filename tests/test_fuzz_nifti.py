@@ -1,6 +1,6 @@
 """Generated files, most of them damaged: each is read rightly or refused with a sentence.
 
-A longer run: ``FUZZ_ROUNDS=100 python -m pytest tests/test_fuzz_nifti.py``.
+A longer run: ``SCT_ROOTLETS_FUZZ=100 python -m pytest tests/test_fuzz_nifti.py``.
 """
 
 from __future__ import annotations
