@@ -9,7 +9,7 @@ Cadotte 2015
     Heights of rootlet segmentations predicted on 267 scans, mean ± SD, C2 to C6.
 PAM50
     The template's rootlets, measured along its cord with this package: heights, the spacing of C2
-    and C3, and where the midpoints fall between the template's disc labels.
+    and C3, the distances of its disc labels, and where the midpoints fall between these.
 """
 
 from __future__ import annotations
@@ -39,6 +39,40 @@ HEIGHT_PAM50_MM = {2: 8.0, 3: 15.5, 4: 11.0, 5: 9.5, 6: 9.5, 7: 11.5, 8: 13.5, 9
 DISC_COORDINATE = {2: 1.6, 3: 2.5, 4: 3.5, 5: 4.3, 6: 5.2, 7: 6.3, 8: 7.3, 9: 8.2}
 """Place of each level's midpoint between disc labels (PAM50): 2.5 is halfway from label 2 (disc
 C1/C2) to label 3 (disc C2/C3)."""
+
+DISC_SPACING_MM = {
+    1: 23.0,
+    2: 15.5,
+    3: 18.5,
+    4: 18.5,
+    5: 16.5,
+    6: 15.5,
+    7: 17.0,
+    8: 21.5,
+    9: 23.0,
+    10: 23.0,
+    11: 24.5,
+    12: 25.5,
+    13: 25.5,
+    14: 26.5,
+    15: 27.0,
+    16: 26.5,
+    17: 29.0,
+    18: 31.5,
+    19: 31.5,
+}
+"""Distance from each disc label to the next along the cord in mm (PAM50)."""
+
+DISC_SPACING_RANGE_MM = ((10.0, 24.0), (10.0, 38.0))
+"""Distances of neighbouring discs that raise no doubt: cervical (down to C7/T1), and thoracic.
+Usual are 12–20 mm and up to some 30 mm; children's are smaller. No publication at hand; assumed."""
+
+LAST_CERVICAL_DISC, LAST_DISC = 8, 20
+"""SCT's labels of disc C7/T1 and of the last disc of :data:`DISC_SPACING_MM`."""
+
+PMJ_SCALE_SD, PMJ_SHARED_SD_MM, PMJ_OWN_SD_MM = 0.055, 1.5, 1.5
+"""Spread of distances from the PMJ: a scale common to a subject, a common and an own error in mm.
+They reproduce the published SDs of 3.0 mm at C3 to 8.0 mm at T1."""
 
 DISC_SHARED_SD, DISC_OWN_SD = 0.3, 0.25
 """Spread of :data:`DISC_COORDINATE` in a subject as a whole and level by level. No publication at
@@ -120,6 +154,40 @@ def midpoint_below_pmj(level: int) -> float:
     if level < 3:
         return MIDPOINT_BELOW_PMJ_MM[3][0] - spacing(level, 3)[0]
     return MIDPOINT_BELOW_PMJ_MM[9][0] + spacing(9, level)[0]
+
+
+def pmj_distance_range(level: int, shift: int) -> tuple[float, float]:
+    """Return the distances of a level below the PMJ that a wrong number could explain, in mm.
+
+    Parameters
+    ----------
+    level : int
+        Level by its label.
+    shift : int
+        Largest number by which labels may be off, either way; no level lies above C1.
+    """
+    nearest = midpoint_below_pmj(max(level - shift, 1))
+    farthest = midpoint_below_pmj(level + shift)
+    low = nearest * (1 - 3 * PMJ_SCALE_SD) - 3 * PMJ_SHARED_SD_MM
+    high = farthest * (1 + 3 * PMJ_SCALE_SD) + 3 * PMJ_SHARED_SD_MM
+    return round(low, 1), round(high, 1)
+
+
+def disc_spacing_range(upper: int, lower: int) -> tuple[float, float]:
+    """Return the distances of two discs in mm that raise no doubt.
+
+    Parameters
+    ----------
+    upper, lower : int
+        SCT's disc labels, the upper one first.
+
+    Examples
+    --------
+    >>> disc_spacing_range(7, 9)
+    (20.0, 62.0)
+    """
+    ranges = [DISC_SPACING_RANGE_MM[disc >= LAST_CERVICAL_DISC] for disc in range(upper, lower)]
+    return sum(low for low, _ in ranges), sum(high for _, high in ranges)
 
 
 def disc_coordinate(level: int) -> float:

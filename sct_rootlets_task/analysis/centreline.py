@@ -150,7 +150,7 @@ def line_through_cord(points: np.ndarray) -> CentreLine:
     """
     _require_points(points, "cord mask")
     body = _main_body(_thinned(points))
-    along = body @ _principal_axis(body)
+    along = body @ principal_axis(body)
     for _ in range(3):
         curve = _smooth_curve(*_middles(body, along), _CORD_WAVE_MM)
         line = _sampled(curve, source="cord")
@@ -177,7 +177,7 @@ def line_through_rootlets(points: np.ndarray) -> CentreLine:
     """
     _require_points(points, "segmentation")
     points = _thinned(points)
-    along = points @ _principal_axis(points)
+    along = points @ principal_axis(points)
     curve = _smooth_curve(*_middles(points, along), _ROOTLETS_WAVE_MM)
     line = _sampled(curve, source="rootlets")
     for _ in range(3):
@@ -208,7 +208,7 @@ def _dot(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     return np.einsum("ij,ij->i", first, second)
 
 
-def _principal_axis(points: np.ndarray) -> np.ndarray:
+def principal_axis(points: np.ndarray) -> np.ndarray:
     """Return the long axis of the points, pointing down; the body's axis if there is none."""
     centred = points - points.mean(axis=0)
     values, vectors = np.linalg.eigh(centred.T @ centred)
@@ -220,7 +220,7 @@ def _principal_axis(points: np.ndarray) -> np.ndarray:
 
 def _main_body(points: np.ndarray) -> np.ndarray:
     """Leave out what lies far to the side of the cord: spilt voxels of a segmentation."""
-    axis = _principal_axis(points)
+    axis = principal_axis(points)
     along = points @ axis
     middles, weights = _middles(points, along)
     if len(middles) < 3:

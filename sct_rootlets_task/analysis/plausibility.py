@@ -25,20 +25,25 @@ from sct_rootlets_task.analysis.bundles import (
     find_bundles,
     table,
 )
-from sct_rootlets_task.analysis.centreline import CentreLine, fit_centreline
+from sct_rootlets_task.analysis.centreline import CentreLine
 from sct_rootlets_task.analysis.consistency import STRAY_MM3, sound_bundles, stray_voxels
+from sct_rootlets_task.analysis.cord_mask import line_for
 from sct_rootlets_task.analysis.geometry import (
     level_map,
     require_same_grid,
     slice_axis,
     to_world,
 )
+from sct_rootlets_task.analysis.landmark_checks import check_disc_fit, check_discs, check_pmj
 from sct_rootlets_task.analysis.level_fit import MARGIN, LevelFit, fit_levels
 from sct_rootlets_task.analysis.references import (
+    FEWEST_LEVELS,
+    Doubt,
     References,
     Shift,
     located_level,
     pmj_arc,
+    require_levels,
     shift_from_discs,
     shift_from_located,
     shift_from_pmj,
@@ -64,10 +69,14 @@ OVERLAP_MM = 0.5
 IMPURE_SHARE = 0.02
 """A bundle is mixed when more than this share of it carries another level."""
 
+LANDMARK, NOT_COVERED = "landmark", "not_covered"
+"""Codes of flags on a landmark as a whole, and on levels that the cord mask does not reach."""
+
 SPACING_SDS = 3.0
 """Spacings within this many SD of the mean are expected."""
 
 _FOV_MM = 8.0
+_BESIDE_CANAL = 0.5
 _CADOTTE, _PAM50 = "Cadotte 2015", "PAM50"
 _FIT = "global fit of all bundles (Cadotte 2015)"
 
@@ -128,6 +137,8 @@ CODES: Mapping[str, str] = {
     "overlap": "neighbouring levels that overlap along the cord",
     "fov_cut": "a level cut by the edge of the image",
     "shift": "all levels off by the same number, by an independent reference",
+    LANDMARK: "a PMJ, discs or a cord mask that may not be what they are called",
+    NOT_COVERED: "a level that the cord mask does not reach",
 }
 """Every code a flag can have."""
 
@@ -230,6 +241,7 @@ class _Scene:
     fit: LevelFit | None
     summaries: tuple[LevelSummary, ...]
     shifts: tuple[Shift, ...]
+    doubts: tuple[Doubt, ...]
 
     @property
     def line(self) -> CentreLine:
@@ -259,11 +271,13 @@ def check(
     Raises
     ------
     ImageError
-        If an array lies on another grid than the labels.
+        If an array lies on another grid than the labels, or a landmark cannot be what it is called.
     """
     references = references or References()
     if references.located is not None:
-        require_same_grid(labels, affine, other=references.located, name="locator's levels")
+        name = references.name("located")
+        require_same_grid(labels, affine, other=references.located, name=name)
+        require_levels(references.located, f"the {name}")
     if np.count_nonzero(labels) < 2:
         text = "No rootlets were found; look whether the image shows the cervical spine."
         flag = Flag("empty", None, None, 0.0, (2.0, None), "voxels", "definition", text)
@@ -319,12 +333,14 @@ def _summary(level: int, bundles: Sequence[Bundle]) -> LevelSummary:
 def _scene(
     labels: np.ndarray, affine: np.ndarray, levels: tuple[int, ...], references: References
 ) -> _Scene:
-    line = fit_centreline(_without_strays(labels, affine), affine, cord=references.cord)
+    cleaned = _without_strays(labels, affine)
+    line, doubts = line_for(cleaned, affine, cord=references.cord, name=references.name("cord"))
     bundles = find_bundles(labels, affine, line=line)
     counted, strays = sound_bundles(bundles, labels)
     counted = tuple(bundle for bundle in counted if bundle.level in levels)
     fits = has_priors(levels) and len(counted) >= 2
     summaries = summarise(counted)
+    shifts, others = _opinions(summaries, bundles, references) if fits else ((), ())
     return _Scene(
         labels=labels,
         affine=affine,
@@ -335,7 +351,8 @@ def _scene(
         strays=strays,
         fit=fit_levels(counted, levels) if fits else None,
         summaries=summaries,
-        shifts=_shifts(summaries, bundles, affine, references) if fits else (),
+        shifts=shifts,
+        doubts=(*doubts, *others),
     )
 
 
@@ -345,33 +362,50 @@ def _without_strays(labels: np.ndarray, affine: np.ndarray) -> np.ndarray:
     return cleaned if np.count_nonzero(cleaned) > 1 else labels
 
 
-def _shifts(
-    summaries: Sequence[LevelSummary],
-    bundles: Bundles,
-    affine: np.ndarray,
-    references: References,
-) -> tuple[Shift, ...]:
-    """Ask each reference there is about the numbering of the levels."""
+def _opinions(
+    summaries: Sequence[LevelSummary], bundles: Bundles, references: References
+) -> tuple[tuple[Shift, ...], tuple[Doubt, ...]]:
+    """Ask each reference about the numbering of the levels; one in doubt has no say."""
     midpoints = {summary.level: summary.midpoint for summary in summaries}
+    ends = (min(s.start for s in summaries), max(s.end for s in summaries))
     found: list[Shift | None] = []
+    doubts: list[Doubt] = []
     if references.pmj is not None:
-        found.append(shift_from_pmj(midpoints, pmj_arc(bundles.line, references.pmj)))
+        name = references.name("pmj")
+        doubts += check_pmj(bundles.line, references.pmj, midpoints=midpoints, name=name)
+        if not doubts and len(midpoints) >= FEWEST_LEVELS:
+            found.append(shift_from_pmj(midpoints, pmj_arc(bundles.line, references.pmj)))
     if references.discs is not None:
-        found.append(shift_from_discs(midpoints, bundles.line, discs=references.discs))
+        shift, others = _disc_opinion(bundles.line, references, midpoints, ends)
+        found.append(None if others else shift)
+        doubts += others
     if references.located is not None:
-        found.append(shift_from_located(_located_differences(bundles, affine, references.located)))
-    return tuple(shift for shift in found if shift is not None)
+        found.append(_located_opinion(bundles, references.located, list(midpoints)))
+    return tuple(shift for shift in found if shift is not None), tuple(doubts)
 
 
-def _located_differences(bundles: Bundles, affine: np.ndarray, located: np.ndarray) -> np.ndarray:
-    """Return, for each level, the locator's mean level beside it minus the label."""
-    beside = located_level(located, affine, points=to_world(bundles.voxels, affine))
-    differences = [
-        beside[mask].mean() - level
-        for level in np.unique(bundles.values)
-        if (mask := (bundles.values == level) & (beside > 0)).any()
-    ]
-    return np.array(differences)
+def _disc_opinion(
+    line: CentreLine,
+    references: References,
+    midpoints: Mapping[int, float],
+    ends: tuple[float, float],
+) -> tuple[Shift | None, tuple[Doubt, ...]]:
+    discs = references.discs or {}
+    doubts = check_discs(line, discs, ends=ends, name=references.name("discs"))
+    shift = shift_from_discs(midpoints, line, discs=discs)
+    return shift, doubts or check_disc_fit(line, discs, midpoints=midpoints, shift=shift)
+
+
+def _located_opinion(bundles: Bundles, located: np.ndarray, levels: Sequence[int]) -> Shift | None:
+    """Compare the levels with those of the canal, which most of a level's rootlets lie beside."""
+    beside = located_level(located, bundles.affine, points=to_world(bundles.voxels, bundles.affine))
+    differences = {}
+    for level in levels:
+        found = beside[bundles.values == level]
+        if (found > 0).mean() >= _BESIDE_CANAL:
+            differences[level] = found[found > 0].mean() - level
+    first = min(differences, default=1)
+    return shift_from_located(np.array(list(differences.values())), first=first)
 
 
 def _check_values(scene: _Scene) -> Iterator[Flag]:
@@ -697,13 +731,31 @@ def _check_view(scene: _Scene) -> Iterator[Flag]:
                 )
 
 
+def _check_landmarks(scene: _Scene) -> Iterator[Flag]:
+    for doubt in scene.doubts:
+        code = LANDMARK if doubt.level is None else NOT_COVERED
+        yield Flag(
+            code,
+            doubt.level,
+            None,
+            doubt.value,
+            doubt.expected,
+            doubt.unit,
+            doubt.landmark,
+            doubt.text,
+        )
+
+
 def _check_shifts(scene: _Scene) -> Iterator[Flag]:
+    agree = len({shift.shift for shift in scene.shifts}) == 1
     for shift in scene.shifts:
         if shift.shift and shift.advantage >= SHIFT_ADVANTAGE:
-            text = (
-                f"By the {shift.source} all levels are likely off by {-shift.shift:+d}; "
+            way = (
                 f"'sct_rootlets relabel -shift {shift.shift}' would correct them."
+                if agree
+                else "the other references say otherwise, so look before renumbering."
             )
+            text = f"By the {shift.source} all levels are likely off by {-shift.shift:+d}; {way}"
             yield Flag("shift", None, None, shift.offset, (-0.5, 0.5), "levels", shift.source, text)
 
 
@@ -717,5 +769,6 @@ _CHECKS: tuple[Callable[[_Scene], Iterator[Flag]], ...] = (
     _check_levels,
     _check_neighbours,
     _check_view,
+    _check_landmarks,
     _check_shifts,
 )

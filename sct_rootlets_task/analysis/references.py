@@ -2,13 +2,16 @@
 
 Networks label levels by counting, and may count from a wrong start: then all levels are off by one,
 in good order among themselves. Only something independent tells: the pontomedullary junction (PMJ),
-intervertebral discs, or the locator's map of the canal.
+intervertebral discs, or the locator's map of the canal. None of them speaks beyond its reach.
+
+SCT keeps the landmarks of a subject in one file: 1 to 21 are discs, 49 is the pontomedullary
+groove, 50 the PMJ, 60 the conus, 99 anything else.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any
 
@@ -17,23 +20,46 @@ import numpy as np
 from sct_rootlets_task.analysis.anatomy import (
     DISC_OWN_SD,
     DISC_SHARED_SD,
+    DISC_SPACING_MM,
+    LAST_DISC,
+    PMJ_OWN_SD_MM,
+    PMJ_SCALE_SD,
+    PMJ_SHARED_SD_MM,
     disc_coordinate,
     midpoint_below_pmj,
 )
-from sct_rootlets_task.analysis.centreline import CentreLine
+from sct_rootlets_task.analysis.centreline import CentreLine, principal_axis
 from sct_rootlets_task.analysis.geometry import require_same_grid, to_world
+from sct_rootlets_task.analysis.label_points import label_voxels, one_point
 from sct_rootlets_task.errors import ImageError
 from sct_rootlets_task.voxels import voxels_of
 
-_PMJ_SCALE_SD = 0.055
-_PMJ_SHARED_SD_MM = 1.5
-_PMJ_OWN_SD_MM = 1.5
+FEWEST_LEVELS = 2
+"""So many levels within its reach does a reference need to have a say in the numbering."""
+
+MOST_SHIFT = 3
+"""Levels are thought to be off by no more than this."""
+
+DISC_REACH = 1.1
+"""How far beyond the outermost discs places are told, in intervals between discs."""
+
+PMJ, GROOVE = 50, 49
+"""Values of the pontomedullary junction and of the groove in front of it in SCT's label files."""
+
 _LOCATED_SHARED_SD = 0.2
 _LOCATED_OWN_SD = 0.25
-_SHIFTS = (-3, -2, -1, 0, 1, 2, 3)
-_NEAR_CANAL_MM = 15.0
-_LAST_DISC = 20
+_SHIFTS = tuple(range(-MOST_SHIFT, MOST_SHIFT + 1))
+_NEAR_CANAL_MM, _BEYOND_CANAL_MM = 15.0, 5.0
+_PMJ_APART_MM, _DISC_APART_MM = 6.0, 10.0
+_NOT_PMJ = (*range(2, LAST_DISC + 2), GROOVE, 60, 99)
+_HIGHEST_LEVEL = 30
 _TOUCHING_VOXELS = 1.1
+_NAMES = {
+    "cord": "cord mask",
+    "pmj": "PMJ label",
+    "discs": "disc labels",
+    "located": "locator's levels",
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,12 +77,48 @@ class References:
     located : ndarray of uint8, shape (i, j, k), optional
         Spinal level of each voxel of the canal by the locator, on the grid of the segmentation; 0
         where there is none.
+    files: mapping of str to str
+        Path of the file of each part, by the part's name here, as far as it is known.
     """
 
     cord: np.ndarray | None = None
     pmj: np.ndarray | None = None
     discs: Mapping[int, np.ndarray] | None = None
     located: np.ndarray | None = None
+    files: Mapping[str, str] = field(default_factory=dict)
+
+    def name(self, part: str) -> str:
+        """Return what messages call a part: with its file, where that is known."""
+        file = self.files.get(part)
+        return _NAMES[part] + (f" {file}" if file else "")
+
+
+@dataclass(frozen=True)
+class Doubt:
+    """Something about a landmark that is implausible, though not impossible.
+
+    Parameters
+    ----------
+    landmark : str
+        ``PMJ``, ``discs`` or ``cord mask``.
+    text : str
+        What is implausible, in a sentence.
+    value : float
+        What was found.
+    expected : tuple of (float or None, float or None)
+        Lowest and highest expected value; None where there is no limit.
+    unit : str
+        Of value and range.
+    level : int or None
+        Spinal level concerned; None for the landmark as a whole.
+    """
+
+    landmark: str
+    text: str
+    value: float
+    expected: tuple[float | None, float | None]
+    unit: str
+    level: int | None = None
 
 
 @dataclass(frozen=True)
@@ -82,28 +144,44 @@ class Shift:
     offset: float
 
 
-def pmj_point(label: np.ndarray, affine: np.ndarray) -> np.ndarray:
+def pmj_point(label: np.ndarray, affine: np.ndarray, *, name: str = "PMJ label") -> np.ndarray:
     """Return the world point, shape (3,), of a PMJ label image.
 
     Parameters
     ----------
     label : ndarray, shape (i, j, k)
-        Image that is not 0 at the PMJ (SCT's value is 50); of several voxels the mean is taken.
+        Image with the value 50 at the PMJ, and maybe other landmarks of SCT's numbers elsewhere. An
+        image with one labelled spot may have another value there, unless it stands for something
+        else. Of several voxels next to each other the mean is taken.
     affine : ndarray of float, shape (4, 4)
         Voxel index to world mm; need not be the segmentation's.
+    name : str
+        What messages call the image.
 
     Raises
     ------
     ImageError
-        If the image is empty.
+        If there is no such label, or it lies at several spots.
     """
-    points = to_world(voxels_of(label), affine)
-    if not len(points):
-        raise ImageError("Expected a label at the PMJ, found an empty image. Check the file.")
-    return points.mean(axis=0)
+    indices, values = label_voxels(label, name)
+    if not len(indices):
+        raise ImageError(f"Expected a label at the PMJ, found an empty image: {name}.")
+    found = np.unique(values)
+    if PMJ in found:
+        indices = indices[values == PMJ]
+    elif len(found) > 1 or int(found[0]) in _NOT_PMJ:
+        named = ", ".join(map(str, found[:10]))
+        groove = f" ({GROOVE} is the groove in front of it)" if GROOVE in found else ""
+        raise ImageError(
+            f"Expected the value {PMJ} at the PMJ in {name}, found {named}{groove}. Label the PMJ "
+            f"with {PMJ}, as sct_detect_pmj does."
+        )
+    return one_point(indices, affine, apart_mm=_PMJ_APART_MM, what=f"the PMJ in {name}")
 
 
-def disc_points(labels: np.ndarray, affine: np.ndarray) -> dict[int, np.ndarray]:
+def disc_points(
+    labels: np.ndarray, affine: np.ndarray, *, name: str = "disc labels"
+) -> dict[int, np.ndarray]:
     """Return the world point of each disc of a label image (SCT's numbers).
 
     Parameters
@@ -115,24 +193,33 @@ def disc_points(labels: np.ndarray, affine: np.ndarray) -> dict[int, np.ndarray]
         (PMJ and the like, 21 and above) are left out.
     affine : ndarray of float, shape (4, 4)
         Voxel index to world mm; need not be the segmentation's.
+    name : str
+        What messages call the image.
 
     Raises
     ------
     ImageError
-        If there are fewer than two discs.
+        If there are fewer than two discs, or one lies at several spots.
     """
-    indices = voxels_of(labels)
-    values = np.round(labels[tuple(indices.T)]).astype(int)
-    known = (values >= 1) & (values <= _LAST_DISC)
-    indices, values = indices[known], values[known]
+    indices, values = label_voxels(labels, name)
+    indices, values = indices[values <= LAST_DISC], values[values <= LAST_DISC]
+    numbers = [int(number) for number in np.unique(values)]
     borders = _borders(indices, values)
-    points = to_world(indices, affine)
-    found = {int(v): points[values == v].mean(axis=0) for v in np.unique(values)}
-    if len(borders) > len(found) / 2:
+    if len(borders) > len(numbers) / 2:
         found = {disc: to_world(voxels, affine).mean(axis=0) for disc, voxels in borders.items()}
+    else:
+        found = {
+            number: one_point(
+                indices[values == number],
+                affine,
+                apart_mm=_DISC_APART_MM,
+                what=f"disc {number} in {name}",
+            )
+            for number in numbers
+        }
     if len(found) < 2:
         raise ImageError(
-            f"Expected the labels of at least two intervertebral discs, found {sorted(found)}. "
+            f"Expected at least two intervertebral discs in {name}, found {sorted(found)}. "
             "Give disc labels as sct_label_vertebrae writes them."
         )
     return found
@@ -172,19 +259,51 @@ def references_from_images(
         If an image lies on another grid, or holds no label.
     """
     labels = np.asarray(image.dataobj)
+    given = {"cord": cord, "pmj": pmj, "discs": discs, "located": located}
+    files = {part: other.get_filename() for part, other in given.items() if other is not None}
+    known = References(files={part: str(file) for part, file in files.items() if file})
     arrays = {}
-    for name, other in (("cord mask", cord), ("locator's levels", located)):
+    for part in ("cord", "located"):
+        other = given[part]
         if other is not None:
-            arrays[name] = np.asarray(other.dataobj)
+            arrays[part] = np.asarray(other.dataobj)
             require_same_grid(
-                labels, image.affine, other=arrays[name], other_affine=other.affine, name=name
+                labels,
+                image.affine,
+                other=arrays[part],
+                other_affine=other.affine,
+                name=known.name(part),
             )
-    return References(
-        cord=arrays.get("cord mask"),
-        pmj=None if pmj is None else pmj_point(np.asarray(pmj.dataobj), pmj.affine),
-        discs=None if discs is None else disc_points(np.asarray(discs.dataobj), discs.affine),
-        located=arrays.get("locator's levels"),
-    )
+    points = {}
+    for part, read in (("pmj", pmj_point), ("discs", disc_points)):
+        other = given[part]
+        if other is not None:
+            voxels = np.asarray(other.dataobj)
+            points[part] = read(voxels, other.affine, name=f"the {known.name(part)}")
+    return replace(known, **arrays, **points)
+
+
+def require_levels(located: np.ndarray, name: str) -> None:
+    """Refuse an array that does not hold spinal levels.
+
+    Parameters
+    ----------
+    located : ndarray, shape (i, j, k)
+        Spinal level of each voxel of the canal, 0 elsewhere.
+    name : str
+        What messages call it.
+
+    Raises
+    ------
+    ImageError
+        If a value is none of the whole numbers from 0 to 30.
+    """
+    indices, values = label_voxels(located, name)
+    if len(indices) and values.max() > _HIGHEST_LEVEL:
+        raise ImageError(
+            f"Expected spinal levels from 1 to {_HIGHEST_LEVEL} in {name}, found {values.max()}. "
+            "Give the levels of the canal, as 'sct_rootlets locate' writes them."
+        )
 
 
 def pmj_arc(line: CentreLine, pmj: np.ndarray) -> float:
@@ -214,22 +333,31 @@ def disc_coordinates(
     Returns
     -------
     ndarray of float, shape (n,)
-        2.5 is halfway between discs 2 and 3; beyond the outermost discs the nearest interval goes
-        on.
+        2.5 is halfway between discs 2 and 3. Where a disc is not labelled, it is put where the
+        template's spacing has it. Beyond the outermost discs the nearest interval goes on for
+        :data:`DISC_REACH` intervals; farther out it is NaN.
     """
     numbers = np.array(sorted(discs))
     places = line.project(np.array([discs[number] for number in numbers]))[:, 0]
     order = np.argsort(places)
     numbers, places = numbers[order], places[order]
-    inside = np.interp(arcs, places, numbers)
-    first = (numbers[1] - numbers[0]) / max(places[1] - places[0], 1e-6)
-    last = (numbers[-1] - numbers[-2]) / max(places[-1] - places[-2], 1e-6)
-    above, below = np.minimum(arcs - places[0], 0), np.maximum(arcs - places[-1], 0)
-    return inside + above * first + below * last
+    every = np.arange(numbers.min(), numbers.max() + 1)
+    steps = [DISC_SPACING_MM.get(int(number), 1.0) for number in every[:-1]]
+    expected = np.r_[0.0, np.cumsum(steps)]
+    every_place = np.interp(expected, expected[numbers - numbers.min()], places)
+    inside = np.interp(arcs, every_place, every)
+    first, last = (
+        max(float(ends[1] - ends[0]), 1e-6) for ends in (every_place[:2], every_place[-2:])
+    )
+    above = np.minimum(arcs - places[0], 0) / first
+    below = np.maximum(arcs - places[-1], 0) / last
+    return np.where(np.maximum(-above, below) <= DISC_REACH, inside + above + below, np.nan)
 
 
 def located_level(located: np.ndarray, affine: np.ndarray, *, points: np.ndarray) -> np.ndarray:
-    """Return the locator's level beside each world point; 0 farther than 15 mm from the canal.
+    """Return the locator's level beside each world point; 0 where there is no canal beside it.
+
+    That is farther than 15 mm from the canal, or more than 5 mm above or below its ends.
 
     Parameters
     ----------
@@ -249,9 +377,11 @@ def located_level(located: np.ndarray, affine: np.ndarray, *, points: np.ndarray
     canal = voxels_of(located)
     if not len(canal):
         return np.zeros(len(points), dtype=int)
-    distance, nearest = cKDTree(to_world(canal, affine)).query(points)
+    inside = to_world(canal, affine)
+    distance, nearest = cKDTree(inside).query(points)
+    beyond = np.abs((points - inside[nearest]) @ principal_axis(inside))
     levels = located[tuple(canal[nearest].T)].astype(int)
-    return np.where(distance <= _NEAR_CANAL_MM, levels, 0)
+    return np.where((distance <= _NEAR_CANAL_MM) & (beyond <= _BEYOND_CANAL_MM), levels, 0)
 
 
 def shift_from_pmj(midpoints: Mapping[int, float], distance_from: float) -> Shift:
@@ -270,11 +400,11 @@ def shift_from_pmj(midpoints: Mapping[int, float], distance_from: float) -> Shif
     """
     levels = sorted(midpoints)
     found = np.array([midpoints[level] for level in levels]) - distance_from
-    costs = []
-    for shift in _SHIFTS:
+    costs = {}
+    for shift in _shifts(levels[0]):
         expected = np.array([midpoint_below_pmj(level + shift) for level in levels])
-        shared = np.outer(expected, expected) * _PMJ_SCALE_SD**2 + _PMJ_SHARED_SD_MM**2
-        costs.append(_gaussian_cost(found - expected, shared, _PMJ_OWN_SD_MM))
+        shared = np.outer(expected, expected) * PMJ_SCALE_SD**2 + PMJ_SHARED_SD_MM**2
+        costs[shift] = _gaussian_cost(found - expected, shared, PMJ_OWN_SD_MM)
     own = np.array([midpoint_below_pmj(level) for level in levels])
     offset = -float(np.mean(found - own)) / 15.0
     return _best_shift("PMJ", costs, offset)
@@ -282,8 +412,10 @@ def shift_from_pmj(midpoints: Mapping[int, float], distance_from: float) -> Shif
 
 def shift_from_discs(
     midpoints: Mapping[int, float], line: CentreLine, *, discs: Mapping[int, np.ndarray]
-) -> Shift:
+) -> Shift | None:
     """Return the shift that the places of the levels between the discs speak for.
+
+    Levels beyond the reach of the discs have no say; None where fewer than two are within it.
 
     Parameters
     ----------
@@ -296,28 +428,42 @@ def shift_from_discs(
     """
     levels = sorted(midpoints)
     found = disc_coordinates(line, discs, arcs=np.array([midpoints[level] for level in levels]))
-    costs, residuals = [], []
-    for shift in _SHIFTS:
+    levels = [level for level, place in zip(levels, found, strict=True) if np.isfinite(place)]
+    found = found[np.isfinite(found)]
+    if len(levels) < FEWEST_LEVELS:
+        return None
+    costs, residuals = {}, {}
+    for shift in _shifts(levels[0]):
         residual = found - np.array([disc_coordinate(level + shift) for level in levels])
-        residuals.append(residual)
+        residuals[shift] = residual
         shared = np.full((len(levels),) * 2, DISC_SHARED_SD**2)
-        costs.append(_gaussian_cost(residual, shared, DISC_OWN_SD))
-    return _best_shift("discs", costs, -float(np.mean(residuals[_SHIFTS.index(0)])))
+        costs[shift] = _gaussian_cost(residual, shared, DISC_OWN_SD)
+    return _best_shift("discs", costs, -float(np.mean(residuals[0])))
 
 
-def shift_from_located(differences: np.ndarray) -> Shift | None:
-    """Return the shift that the locator speaks for; None where it sees no canal.
+def shift_from_located(differences: np.ndarray, *, first: int = MOST_SHIFT + 1) -> Shift | None:
+    """Return the shift that the locator speaks for; None where it sees fewer than two levels.
 
     Parameters
     ----------
     differences : ndarray of float, shape (n,)
         For each level of the segmentation, the mean level of the locator beside it minus the label.
+    first : int
+        The uppermost of these levels; no shift may put it above C1.
     """
-    if not len(differences):
+    if len(differences) < FEWEST_LEVELS:
         return None
     shared = np.full((len(differences),) * 2, _LOCATED_SHARED_SD**2)
-    costs = [_gaussian_cost(differences - shift, shared, _LOCATED_OWN_SD) for shift in _SHIFTS]
+    costs = {
+        shift: _gaussian_cost(differences - shift, shared, _LOCATED_OWN_SD)
+        for shift in _shifts(first)
+    }
     return _best_shift("locator", costs, -float(np.mean(differences)))
+
+
+def _shifts(first: int) -> list[int]:
+    """Return the shifts that do not put the uppermost level above C1."""
+    return [shift for shift in _SHIFTS if shift == 0 or first + shift >= 1]
 
 
 def _gaussian_cost(residual: np.ndarray, shared: np.ndarray, own_sd: float) -> float:
@@ -327,6 +473,6 @@ def _gaussian_cost(residual: np.ndarray, shared: np.ndarray, own_sd: float) -> f
     return float(residual @ np.linalg.solve(covariance, residual) + log_determinant) / 2
 
 
-def _best_shift(source: str, costs: list[float], offset: float) -> Shift:
-    best = int(np.argmin(costs))
-    return Shift(source, _SHIFTS[best], costs[_SHIFTS.index(0)] - costs[best], offset)
+def _best_shift(source: str, costs: Mapping[int, float], offset: float) -> Shift:
+    best = min(costs, key=lambda shift: costs[shift])
+    return Shift(source, best, costs[0] - costs[best], offset)

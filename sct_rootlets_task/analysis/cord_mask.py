@@ -1,0 +1,303 @@
+"""Whether a cord mask is one, whether it is that of the rootlets, and which levels it reaches.
+
+A centre line goes on straight beyond the mask it was fitted to. For some mm that is as good as the
+cord; farther out nothing measured along it means anything, and a mask of another place in the image
+(or of another subject) means nothing at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from sct_rootlets_task.analysis.anatomy import describe
+from sct_rootlets_task.analysis.bundles import Bundles, find_bundles
+from sct_rootlets_task.analysis.centreline import CentreLine, fit_centreline
+from sct_rootlets_task.analysis.geometry import require_same_grid, to_world, voxel_volume
+from sct_rootlets_task.analysis.references import Doubt
+from sct_rootlets_task.errors import ImageError
+from sct_rootlets_task.voxels import voxels_of
+
+COVER_MM = 10.0
+"""So far beyond a mask its line is as good as the cord. A cord bent to a radius of 80 mm has left
+its tangent by 0.6 mm there."""
+
+BESIDE_MM = 15.0
+"""The middle of a level's rootlets, even of those of one side, lies no farther from the cord."""
+
+CENTRED_MM = 6.0
+"""Rootlets of both sides have their middle within this distance of the cord (PAM50: 1.7 mm)."""
+
+SECTION_MM2 = (10.0, 400.0)
+"""Mean section of a cord mask; the cord has 40–90 mm², the whole canal some 250 mm²."""
+
+_LARGEST_SECTION_MM2 = 1500.0
+_SHORTEST_MM = 8.0
+_BIN_MM = 2.0
+_HOLLOW_MM = 3.0
+_HALF = 0.5
+_MIDDLE_MM, _MIDDLE_SHARE = 2.0, 0.08
+_BEYOND_SHARE = 0.2
+_BOTH_SIDES_MM = 10.0
+
+
+@dataclass(frozen=True, eq=False)
+class CordMask:
+    """A cord mask along the centre line that was fitted to it.
+
+    Parameters
+    ----------
+    line : CentreLine
+        The centre line.
+    arcs : ndarray of float, shape (n,)
+        Arc lengths of the mask's voxels in mm, ascending.
+    step_mm : float
+        How far apart neighbouring voxels lie along the cord at most.
+    """
+
+    line: CentreLine
+    arcs: np.ndarray
+    step_mm: float
+
+    def distance(self, arcs: np.ndarray) -> np.ndarray:
+        """Return how far arc lengths, shape (n,), lie from the mask along the line, in mm."""
+        right = np.clip(np.searchsorted(self.arcs, arcs), 0, len(self.arcs) - 1)
+        left = np.maximum(right - 1, 0)
+        return np.minimum(np.abs(self.arcs[right] - arcs), np.abs(self.arcs[left] - arcs))
+
+    def share(self, start: float, end: float) -> float:
+        """Return the share of a piece of the line, between two arc lengths, that is in the mask."""
+        places = np.linspace(start, end, max(2, int(4 * (end - start))))
+        return float((self.distance(places) <= max(self.step_mm / 2, 1.0)).mean())
+
+
+def read_cord(cord: np.ndarray, labels: np.ndarray, affine: np.ndarray, *, name: str) -> CordMask:
+    """Return a cord mask along its centre line.
+
+    Parameters
+    ----------
+    cord : ndarray, shape (i, j, k)
+        Cord mask; above 0.5 is cord.
+    labels : ndarray of uint8, shape (i, j, k)
+        Level map.
+    affine : ndarray of float, shape (4, 4)
+        Voxel index to world mm, of both arrays.
+    name : str
+        What messages call the mask.
+
+    Raises
+    ------
+    ImageError
+        If the mask lies on another grid, or is none of the cord: empty, too short or too large,
+        hollow, or made of the rootlets; or if the level map is the cord instead.
+    """
+    require_same_grid(labels, affine, other=cord, name=name)
+    voxels = voxels_of(cord > _HALF)
+    if len(voxels) < 2:
+        raise ImageError(
+            f"Expected a {name} to fit the centre line to, found {len(voxels)} voxels above "
+            f"{_HALF}. Check that the right file was given."
+        )
+    line = fit_centreline(labels, affine, cord=cord)
+    where = line.project(to_world(voxels, affine))
+    step = float(np.linalg.norm(affine[:3, :3], axis=0).max())
+    mask = CordMask(line, np.sort(where[:, 0]), step)
+    _require_shape(where, step, voxel_volume(affine), name)
+    if (labels[tuple(voxels.T)] > 0).mean() > _HALF:
+        raise ImageError(
+            f"Expected the cord, found the rootlets themselves in the {name}. Give the cord's mask."
+        )
+    rootlets = voxels_of(labels)
+    across = line.project(to_world(rootlets, affine))[:, 1:]
+    middle = np.linalg.norm(across, axis=1) < _MIDDLE_MM
+    if len(middle) and (middle & (cord[tuple(rootlets.T)] > _HALF)).mean() > _MIDDLE_SHARE:
+        raise ImageError(
+            f"Expected rootlets beside the {name}, found labels in the middle of the cord. Give "
+            "the level map of the rootlets, and the cord's mask."
+        )
+    return mask
+
+
+def _require_shape(where: np.ndarray, step: float, voxel_mm3: float, name: str) -> None:
+    """Refuse what has not the shape of a cord: its voxels as (arc, right, front) rows."""
+    width = max(_BIN_MM, step)
+    number = np.floor((where[:, 0] - where[:, 0].min()) / width).astype(int)
+    pieces = np.unique(number)
+    length = len(pieces) * width
+    advice = "Check that the right file was given."
+    if np.ptp(where[:, 0]) < _SHORTEST_MM or length < _SHORTEST_MM:
+        raise ImageError(
+            f"Expected a {name} at least {_SHORTEST_MM:.0f} mm long, found {len(where)} voxels over "
+            f"{min(length, float(np.ptp(where[:, 0]))):.0f} mm. {advice}"
+        )
+    section = len(where) * voxel_mm3 / length
+    if section > _LARGEST_SECTION_MM2:
+        raise ImageError(
+            f"Expected a section of some 70 mm² in the {name}, found {section:.0f} mm². {advice}"
+        )
+    nearest = np.full(number.max() + 1, np.inf)
+    np.minimum.at(nearest, number, np.hypot(where[:, 1], where[:, 2]))
+    if (nearest[pieces] > max(_HOLLOW_MM, step)).mean() > _HALF:
+        raise ImageError(
+            f"Expected a solid cord in the {name}, found something hollow, such as rootlets or the "
+            f"fluid around the cord. {advice}"
+        )
+
+
+def section_doubts(cord: np.ndarray, mask: CordMask, affine: np.ndarray) -> tuple[Doubt, ...]:
+    """Say so where a mask is much thinner or thicker than a cord.
+
+    Parameters
+    ----------
+    cord : ndarray, shape (i, j, k)
+        Cord mask; above 0.5 is cord.
+    mask : CordMask
+        The same along its line.
+    affine : ndarray of float, shape (4, 4)
+        Voxel index to world mm.
+    """
+    length = mask.share(mask.arcs[0], mask.arcs[-1]) * float(np.ptp(mask.arcs)) + mask.step_mm
+    section = np.count_nonzero(cord > _HALF) * voxel_volume(affine) / length
+    low, high = SECTION_MM2
+    if low <= section <= high:
+        return ()
+    text = (
+        f"The cord mask has a mean section of {section:.1f} mm²; {low:.0f}–{high:.0f} mm² are "
+        "expected."
+    )
+    return (Doubt("cord mask", text, section, SECTION_MM2, "mm²"),)
+
+
+def levels_out_of_reach(bundles: Bundles, mask: CordMask) -> list[int]:
+    """Return the levels beside whose rootlets there is no mask, ascending.
+
+    A level is within reach when four fifths of its rootlets lie at most :data:`COVER_MM` beyond the
+    mask, and their middle at most :data:`BESIDE_MM` from its line.
+
+    Parameters
+    ----------
+    bundles : Bundles
+        Bundles found with the mask's line.
+    mask : CordMask
+        The mask.
+    """
+    beyond = mask.distance(bundles.where[:, 0]) > COVER_MM
+    missing = []
+    for level in np.unique(bundles.values):
+        members = bundles.values == level
+        aside = float(np.linalg.norm(bundles.where[members, 1:].mean(axis=0)))
+        if beyond[members].mean() > _BEYOND_SHARE or aside > BESIDE_MM:
+            missing.append(int(level))
+    return missing
+
+
+def levels_aside(bundles: Bundles) -> float:
+    """Return how far the cord's line runs from the middle between the rootlets, in mm.
+
+    The median over the levels with rootlets on both sides; 0 where there are none such.
+
+    Parameters
+    ----------
+    bundles : Bundles
+        Bundles found with the mask's line.
+    """
+    found = []
+    for level in np.unique(bundles.values):
+        across = bundles.where[bundles.values == level, 1:]
+        ends = np.quantile(across, (0.1, 0.9), axis=0)
+        if ends[1, 0] - ends[0, 0] > _BOTH_SIDES_MM:
+            found.append(float(np.linalg.norm(ends.mean(axis=0))))
+    return float(np.median(found)) if found else 0.0
+
+
+def require_reach(bundles: Bundles, missing: Sequence[int], *, name: str) -> None:
+    """Refuse a cord mask that reaches none of the levels.
+
+    Parameters
+    ----------
+    bundles : Bundles
+        The bundles.
+    missing : sequence of int
+        Levels out of its reach.
+    name : str
+        What messages call the mask.
+
+    Raises
+    ------
+    ImageError
+        If all levels are out of reach.
+    """
+    if len(missing) and len(missing) == len(np.unique(bundles.values)):
+        raise ImageError(
+            f"Expected the {name} beside the rootlets, found it beside none of them. Check that it "
+            "belongs to this image and reaches the levels."
+        )
+
+
+def line_for(
+    labels: np.ndarray, affine: np.ndarray, *, cord: np.ndarray | None, name: str = "cord mask"
+) -> tuple[CentreLine, tuple[Doubt, ...]]:
+    """Return the centre line to measure all levels along.
+
+    Parameters
+    ----------
+    labels : ndarray of uint8, shape (i, j, k)
+        Level map.
+    affine : ndarray of float, shape (4, 4)
+        Voxel index to world mm.
+    cord : ndarray, shape (i, j, k), optional
+        Cord mask.
+    name : str
+        What messages call the mask.
+
+    Returns
+    -------
+    CentreLine
+        That of the mask where it runs beside all levels, else the one estimated from the rootlets.
+    tuple of Doubt
+        What is wrong with the mask.
+
+    Raises
+    ------
+    ImageError
+        If the mask is none of the cord, or reaches no level.
+    """
+    if cord is None:
+        return fit_centreline(labels, affine), ()
+    mask = read_cord(cord, labels, affine, name=name)
+    bundles = find_bundles(labels, affine, line=mask.line)
+    missing = levels_out_of_reach(bundles, mask)
+    require_reach(bundles, missing, name=name)
+    doubts = [*section_doubts(cord, mask, affine), *_place_doubts(bundles, missing)]
+    if not missing and levels_aside(bundles) <= CENTRED_MM:
+        return mask.line, tuple(doubts)
+    return fit_centreline(labels, affine), tuple(doubts)
+
+
+def _place_doubts(bundles: Bundles, missing: Sequence[int]) -> list[Doubt]:
+    text = "The cord mask does not reach the rootlets of {}; the centre line is estimated."
+    doubts = [
+        Doubt("cord mask", text.format(describe(level)), 0.0, (1.0, None), "levels", level)
+        for level in missing
+    ]
+    aside = levels_aside(bundles)
+    if not missing and aside > CENTRED_MM:
+        limit = f"up to {CENTRED_MM:.0f} mm are expected"
+        text = f"The cord mask lies {aside:.0f} mm beside the middle of the rootlets; {limit}."
+        doubts.append(Doubt("cord mask", text, aside, (None, CENTRED_MM), "mm"))
+    return doubts
+
+
+def name_levels(levels: Sequence[int]) -> str:
+    """Return levels for a message: a range where they follow each other, else a list.
+
+    Examples
+    --------
+    >>> name_levels([2, 3, 4]), name_levels([3, 5])
+    ('C2–C4', 'C3, C5')
+    """
+    if len(levels) > 1 and len(levels) == levels[-1] - levels[0] + 1:
+        return f"{describe(levels[0])}–{describe(levels[-1])}"
+    return ", ".join(map(describe, levels))
