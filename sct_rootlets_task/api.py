@@ -10,6 +10,7 @@ images, tables as pandas data frames from the results' ``to_dataframe()``.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from sct_rootlets_task.images import InputImage
     from sct_rootlets_task.locator import LocatedLevels
     from sct_rootlets_task.pipeline import Segmentation, Settings
+
+logger = logging.getLogger(__name__)
 
 __all__ = ["check", "evaluate", "locate", "relabel", "segment", "spinal_levels", "split"]
 
@@ -188,7 +191,9 @@ def relabel(
         level, number = anchor
         renumbered = shifting.anchor_levels(labels, grid, level=level, slice_number=number)
     elif known.discs is not None:
-        renumbered = shifting.levels_from_discs(labels, grid, discs=known.discs, cord=known.cord)
+        renumbered = shifting.levels_from_discs(
+            labels, grid, discs=known.discs, cord=known.cord, files=known.files
+        )
     elif known.located is not None:
         renumbered = shifting.levels_from_located(labels, grid, located=known.located)
     return _as_given(image, like(source, renumbered))
@@ -229,6 +234,8 @@ def spinal_levels(
     labels = _image(image, affine)
     mask, mark = _beside(cord, labels), _beside(pmj, labels)
     found, colored = spinal_levels_image(labels, cord=mask, pmj=mark, method=method)
+    for warning in found.warnings:
+        logger.warning(warning)
     return found, None if colored is None else _as_given(image, colored)
 
 

@@ -113,6 +113,7 @@ def test_the_discs_tell_how_far_labels_are_shifted(wrong: int, offset: float) ->
     discs = {n: np.array([6.0, 14.0, 99.0 - 10 * (n - 1)]) for n in range(1, 11)}
     midpoints = {level + wrong: 10 * (disc_coordinate(level) + offset - 1) for level in LEVELS}
     found = shift_from_discs(midpoints, LINE, discs=discs)
+    assert found is not None
     assert found.shift == -wrong
     assert (found.advantage > 3) == (wrong != 0)
 
@@ -132,9 +133,10 @@ def test_images_of_the_cord_share_the_grid_and_landmarks_need_not() -> None:
     mark = np.zeros((2, 2, 9), np.uint8)
     mark[1, 1, 8], mark[1, 1, 2] = 3, 4
     marks = nib.Nifti1Image(mark, np.diag([2.0, 2, 2, 1]))
-    found = references_from_images(labels, cord=labels, discs=marks, pmj=marks)
+    found = references_from_images(labels, cord=labels, discs=marks)
     assert found.cord is not None
     assert found.located is None
+    assert found.pmj is None
     assert found.discs is not None
     assert found.discs[3] == pytest.approx([2, 2, 16])
     moved = nib.Nifti1Image(np.ones((4, 4, 4), np.uint8), np.diag([1.0, 1, 2, 1]))

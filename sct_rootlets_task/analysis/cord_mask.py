@@ -24,19 +24,19 @@ COVER_MM = 10.0
 """So far beyond a mask its line is as good as the cord. A cord bent to a radius of 80 mm has left
 its tangent by 0.6 mm there."""
 
-BESIDE_MM = 15.0
+BESIDE_MM = 12.0
 """The middle of a level's rootlets, even of those of one side, lies no farther from the cord."""
 
-CENTRED_MM = 6.0
+CENTRED_MM = 5.0
 """Rootlets of both sides have their middle within this distance of the cord (PAM50: 1.7 mm)."""
 
 SECTION_MM2 = (10.0, 400.0)
 """Mean section of a cord mask; the cord has 40–90 mm², the whole canal some 250 mm²."""
 
-_LARGEST_SECTION_MM2 = 1500.0
+_LARGEST_SECTION_MM2 = 800.0
 _SHORTEST_MM = 8.0
 _BIN_MM = 2.0
-_HOLLOW_MM = 3.0
+_HOLLOW_MM = 2.0
 _HALF = 0.5
 _MIDDLE_MM, _MIDDLE_SHARE = 2.0, 0.08
 _BEYOND_SHARE = 0.2
@@ -114,8 +114,8 @@ def read_cord(cord: np.ndarray, labels: np.ndarray, affine: np.ndarray, *, name:
     middle = np.linalg.norm(across, axis=1) < _MIDDLE_MM
     if len(middle) and (middle & (cord[tuple(rootlets.T)] > _HALF)).mean() > _MIDDLE_SHARE:
         raise ImageError(
-            f"Expected rootlets beside the {name}, found labels in the middle of the cord. Give "
-            "the level map of the rootlets, and the cord's mask."
+            f"Expected rootlets beside the {name}, found labels in the middle of it. Check that "
+            "both belong to one image, and that neither stands in the other's place."
         )
     return mask
 
@@ -129,17 +129,22 @@ def _require_shape(where: np.ndarray, step: float, voxel_mm3: float, name: str) 
     advice = "Check that the right file was given."
     if np.ptp(where[:, 0]) < _SHORTEST_MM or length < _SHORTEST_MM:
         raise ImageError(
-            f"Expected a {name} at least {_SHORTEST_MM:.0f} mm long, found {len(where)} voxels over "
-            f"{min(length, float(np.ptp(where[:, 0]))):.0f} mm. {advice}"
+            f"Expected a {name} at least {_SHORTEST_MM:.0f} mm long, found {len(where)} voxels "
+            f"over {min(length, float(np.ptp(where[:, 0]))):.0f} mm. {advice}"
         )
     section = len(where) * voxel_mm3 / length
+    if section < SECTION_MM2[0] and length < _HALF * np.ptp(where[:, 0]):
+        raise ImageError(
+            f"Expected a {name} without large gaps, found {len(where)} voxels strewn over "
+            f"{np.ptp(where[:, 0]):.0f} mm. {advice}"
+        )
     if section > _LARGEST_SECTION_MM2:
         raise ImageError(
             f"Expected a section of some 70 mm² in the {name}, found {section:.0f} mm². {advice}"
         )
     nearest = np.full(number.max() + 1, np.inf)
     np.minimum.at(nearest, number, np.hypot(where[:, 1], where[:, 2]))
-    if (nearest[pieces] > max(_HOLLOW_MM, step)).mean() > _HALF:
+    if (nearest[pieces] > max(_HOLLOW_MM, 0.75 * step)).mean() > _HALF:
         raise ImageError(
             f"Expected a solid cord in the {name}, found something hollow, such as rootlets or the "
             f"fluid around the cord. {advice}"
@@ -170,11 +175,12 @@ def section_doubts(cord: np.ndarray, mask: CordMask, affine: np.ndarray) -> tupl
     return (Doubt("cord mask", text, section, SECTION_MM2, "mm²"),)
 
 
-def levels_out_of_reach(bundles: Bundles, mask: CordMask) -> list[int]:
+def levels_out_of_reach(bundles: Bundles, mask: CordMask, *, beyond_too: bool = True) -> list[int]:
     """Return the levels beside whose rootlets there is no mask, ascending.
 
     A level is within reach when four fifths of its rootlets lie at most :data:`COVER_MM` beyond the
-    mask, and their middle at most :data:`BESIDE_MM` from its line.
+    mask, and their middle at most :data:`BESIDE_MM` from its line. Where that is too far for most
+    levels, none is.
 
     Parameters
     ----------
@@ -182,15 +188,22 @@ def levels_out_of_reach(bundles: Bundles, mask: CordMask) -> list[int]:
         Bundles found with the mask's line.
     mask : CordMask
         The mask.
+    beyond_too : bool
+        Whether levels beyond the ends of the mask count, or only those beside which it is too far.
     """
+    levels = [int(level) for level in np.unique(bundles.values)]
     beyond = mask.distance(bundles.where[:, 0]) > COVER_MM
-    missing = []
-    for level in np.unique(bundles.values):
+    aside, ended = [], []
+    for level in levels:
         members = bundles.values == level
-        aside = float(np.linalg.norm(bundles.where[members, 1:].mean(axis=0)))
-        if beyond[members].mean() > _BEYOND_SHARE or aside > BESIDE_MM:
-            missing.append(int(level))
-    return missing
+        if np.linalg.norm(bundles.where[members, 1:].mean(axis=0)) > BESIDE_MM:
+            aside.append(level)
+        elif beyond[members].mean() > _BEYOND_SHARE:
+            ended.append(level)
+    # Another cord may cross this one: a mask beside few levels is beside none.
+    if len(aside) > len(levels) / 2:
+        return levels
+    return sorted([*aside, *ended]) if beyond_too else aside
 
 
 def levels_aside(bundles: Bundles) -> float:
@@ -212,15 +225,15 @@ def levels_aside(bundles: Bundles) -> float:
     return float(np.median(found)) if found else 0.0
 
 
-def require_reach(bundles: Bundles, missing: Sequence[int], *, name: str) -> None:
+def require_reach(levels: Sequence[int], missing: Sequence[int], *, name: str) -> None:
     """Refuse a cord mask that reaches none of the levels.
 
     Parameters
     ----------
-    bundles : Bundles
-        The bundles.
+    levels : sequence of int
+        Levels found.
     missing : sequence of int
-        Levels out of its reach.
+        Those of them out of its reach.
     name : str
         What messages call the mask.
 
@@ -229,7 +242,7 @@ def require_reach(bundles: Bundles, missing: Sequence[int], *, name: str) -> Non
     ImageError
         If all levels are out of reach.
     """
-    if len(missing) and len(missing) == len(np.unique(bundles.values)):
+    if missing and len(missing) == len(levels):
         raise ImageError(
             f"Expected the {name} beside the rootlets, found it beside none of them. Check that it "
             "belongs to this image and reaches the levels."
@@ -269,7 +282,7 @@ def line_for(
     mask = read_cord(cord, labels, affine, name=name)
     bundles = find_bundles(labels, affine, line=mask.line)
     missing = levels_out_of_reach(bundles, mask)
-    require_reach(bundles, missing, name=name)
+    require_reach(np.unique(bundles.values).tolist(), missing, name=name)
     doubts = [*section_doubts(cord, mask, affine), *_place_doubts(bundles, missing)]
     if not missing and levels_aside(bundles) <= CENTRED_MM:
         return mask.line, tuple(doubts)
@@ -283,7 +296,7 @@ def _place_doubts(bundles: Bundles, missing: Sequence[int]) -> list[Doubt]:
         for level in missing
     ]
     aside = levels_aside(bundles)
-    if not missing and aside > CENTRED_MM:
+    if aside > CENTRED_MM:
         limit = f"up to {CENTRED_MM:.0f} mm are expected"
         text = f"The cord mask lies {aside:.0f} mm beside the middle of the rootlets; {limit}."
         doubts.append(Doubt("cord mask", text, aside, (None, CENTRED_MM), "mm"))

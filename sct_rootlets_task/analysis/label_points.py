@@ -81,7 +81,7 @@ def one_point(indices: np.ndarray, affine: np.ndarray, *, apart_mm: float, what:
     """
     piece = connected(indices)
     counts = np.bincount(piece)
-    kept = counts[piece] >= _LEAST_SHARE * len(piece)
+    kept = counts[piece] >= min(_LEAST_SHARE * len(piece), counts.max())
     points, piece = to_world(indices[kept], affine), piece[kept]
     middles = np.array([points[piece == number].mean(axis=0) for number in np.unique(piece)])
     apart = float(np.linalg.norm(np.ptp(middles, axis=0)))

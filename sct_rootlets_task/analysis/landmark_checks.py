@@ -1,4 +1,4 @@
-"""Whether the PMJ and the discs can be what they are called: order, spacing, distance to the levels.
+"""Whether PMJ and discs can be what they are called: order, spacing, distance to the levels.
 
 What cannot be is refused; what is merely implausible is returned as doubts, and a landmark in doubt
 has no say in the numbering of the levels.
@@ -6,7 +6,7 @@ has no say in the numbering of the levels.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -84,18 +84,21 @@ def check_pmj(
             f"Expected the PMJ above {describe(first)}, found it {-below:.0f} mm below ({name}). "
             "Check that it is the PMJ of this image, and that its value is 50."
         )
-    _, right, front = line.project(pmj[None])[0]
-    _require_near(float(np.hypot(right, front)), below, what="the PMJ", name=name)
+    arc, right, front = line.project(pmj[None])[0]
+    along = midpoints[first] - float(arc)
+    _require_near(float(np.hypot(right, front)), along, what="the PMJ", name=name)
     low, high = pmj_distance_range(first, MOST_SHIFT)
     if below > high + PMJ_TOO_FAR_MM:
         raise ImageError(
             f"Expected the PMJ {low:.0f}–{high:.0f} mm above {describe(first)}, found it "
             f"{below:.0f} mm above ({name}). Check that it belongs to this image."
         )
-    return tuple(_pmj_doubts(first, below=below, right=abs(right), front=front))
+    return tuple(_pmj_doubts(first, below=below, along=along, right=abs(right), front=front))
 
 
-def _pmj_doubts(first: int, *, below: float, right: float, front: float) -> list[Doubt]:
+def _pmj_doubts(
+    first: int, *, below: float, along: float, right: float, front: float
+) -> list[Doubt]:
     doubts = []
     low, high = pmj_distance_range(first, MOST_SHIFT)
     if not low <= below <= high:
@@ -104,12 +107,11 @@ def _pmj_doubts(first: int, *, below: float, right: float, front: float) -> list
             f"{low:.0f}–{high:.0f} mm are expected."
         )
         doubts.append(Doubt("PMJ", text, below, (low, high), "mm"))
-    for found, least, finding in (
-        (right, PMJ_LATERAL_MM, "to the side of"),
-        (abs(front), PMJ_ASIDE_MM, "in front of" if front > 0 else "behind"),
+    for found, most, finding in (
+        (right, max(PMJ_LATERAL_MM, along / 3), "to the side of"),
+        (abs(front), max(PMJ_ASIDE_MM, along / 2), "in front of" if front > 0 else "behind"),
     ):
-        most = max(least, below / 2)
-        if found > most:
+        if round(found) > round(most):
             text = (
                 f"The PMJ lies {found:.0f} mm {finding} the cord's line; up to {most:.0f} mm are "
                 "expected."
@@ -160,55 +162,67 @@ def check_discs(
                 f"Expected disc {upper} above disc {lower}, found them the other way round "
                 f"({name}). Correct their numbers."
             )
-    doubts = _spacing_doubts(numbers, [discs[number] for number in numbers], name)
-    for number, (arc, right, front) in zip(numbers, where, strict=True):
-        beyond = max(ends[0] - arc, arc - ends[1], 0.0)
-        if beyond <= _NEAR_MM:
-            what = f"disc {number}"
-            _require_near(float(np.hypot(right, front)), beyond, what=what, name=name)
-            doubts += _place_doubts(number, abs(right), front)
-    return tuple(doubts)
+    _require_spacing(discs, name)
+    beyond = np.maximum(ends[0] - where[:, 0], where[:, 0] - ends[1]).clip(min=0)
+    near = beyond <= _NEAR_MM
+    aside = np.linalg.norm(where[:, 1:], axis=1)
+    for number in np.flatnonzero(near):
+        what = f"disc {numbers[number]}"
+        _require_near(float(aside[number]), float(beyond[number]), what=what, name=name)
+    beside = [number for number, one in zip(numbers, near, strict=True) if one]
+    return (*_spacing_doubts(discs, beside), *_place_doubts(beside, where[near]))
 
 
-def _spacing_doubts(numbers: Sequence[int], points: Sequence[np.ndarray], name: str) -> list[Doubt]:
-    doubts = []
-    apart = [float(np.linalg.norm(lower - upper)) for upper, lower in pairwise(points)]
-    cervical = [
-        gap / (lower - upper)
-        for gap, (upper, lower) in zip(apart, pairwise(numbers), strict=True)
-        if lower <= LAST_CERVICAL_DISC
-    ]
-    typical = float(np.median(cervical)) if len(cervical) > 2 else None
-    for gap, (upper, lower) in zip(apart, pairwise(numbers), strict=True):
+def _gaps(discs: Mapping[int, np.ndarray]) -> Iterator[tuple[int, int, float]]:
+    """Return each disc, the next one labeled, and their distance in mm."""
+    for upper, lower in pairwise(sorted(discs)):
+        yield upper, lower, float(np.linalg.norm(discs[lower] - discs[upper]))
+
+
+def _require_spacing(discs: Mapping[int, np.ndarray], name: str) -> None:
+    for upper, lower, gap in _gaps(discs):
         low, high = disc_spacing_range(upper, lower)
-        pair = f"Discs {upper} and {lower}"
         if not _IMPOSSIBLE_SHORT * low <= gap <= _IMPOSSIBLE_LONG * high:
             raise ImageError(
-                f"{pair} are {gap:.0f} mm apart, where {low:.0f}–{high:.0f} mm are expected "
-                f"({name}). Correct their numbers or places."
+                f"Expected discs {upper} and {lower} {low:.0f}–{high:.0f} mm apart, found "
+                f"{gap:.0f} mm ({name}). Correct their numbers or places."
             )
+
+
+def _spacing_doubts(discs: Mapping[int, np.ndarray], beside: Sequence[int]) -> list[Doubt]:
+    """Compare distances with the usual ones, and with the subject's own between cervical discs."""
+    doubts = []
+    cervical = [gap / (n - m) for m, n, gap in _gaps(discs) if n <= LAST_CERVICAL_DISC]
+    typical = float(np.median(cervical)) if len(cervical) > 2 else None
+    for upper, lower, gap in _gaps(discs):
+        low, high = disc_spacing_range(upper, lower)
         if typical and lower <= LAST_CERVICAL_DISC:
             low = max(low, _UNEVEN[0] * typical * (lower - upper))
             high = min(high, _UNEVEN[1] * typical * (lower - upper))
-        if not low <= gap <= high:
-            text = f"{pair} are {gap:.0f} mm apart; {low:.0f}–{high:.0f} mm are expected."
+        if not low <= gap <= high and (upper in beside or lower in beside):
+            text = (
+                f"Discs {upper} and {lower} are {gap:.0f} mm apart; {low:.0f}–{high:.0f} mm are "
+                "expected."
+            )
             doubts.append(Doubt("discs", text, gap, (low, high), "mm"))
     return doubts
 
 
-def _place_doubts(number: int, lateral: float, front: float) -> list[Doubt]:
+def _place_doubts(numbers: Sequence[int], where: np.ndarray) -> list[Doubt]:
+    """Name the disc that lies farthest from where discs are labeled, on each side."""
     doubts = []
     for found, most, finding in (
-        (lateral, DISC_LATERAL_MM, "to the side of"),
-        (front, DISC_ASIDE_MM, "in front of"),
-        (-front, DISC_BEHIND_MM, "behind"),
+        (np.abs(where[:, 1]), DISC_LATERAL_MM, "to the side of"),
+        (where[:, 2], DISC_ASIDE_MM, "in front of"),
+        (-where[:, 2], DISC_BEHIND_MM, "behind"),
     ):
-        if found > most:
+        if round(found.max(initial=0.0)) > most:
+            worst = float(found.max())
             text = (
-                f"Disc {number} lies {found:.0f} mm {finding} the cord's line; up to {most:.0f} mm "
-                "are expected."
+                f"Disc {numbers[int(found.argmax())]} lies {worst:.0f} mm {finding} the cord's "
+                f"line; up to {most:.0f} mm are expected."
             )
-            doubts.append(Doubt("discs", text, float(found), (None, most), "mm"))
+            doubts.append(Doubt("discs", text, worst, (None, most), "mm"))
     return doubts
 
 

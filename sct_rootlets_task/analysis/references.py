@@ -274,13 +274,17 @@ def references_from_images(
                 other_affine=other.affine,
                 name=known.name(part),
             )
-    points = {}
-    for part, read in (("pmj", pmj_point), ("discs", disc_points)):
-        other = given[part]
-        if other is not None:
-            voxels = np.asarray(other.dataobj)
-            points[part] = read(voxels, other.affine, name=f"the {known.name(part)}")
-    return replace(known, **arrays, **points)
+    return replace(
+        known,
+        cord=arrays.get("cord"),
+        located=arrays.get("located"),
+        pmj=None if pmj is None else pmj_point(*_voxels(pmj), name=f"the {known.name('pmj')}"),
+        discs=None if discs is None else disc_points(*_voxels(discs), name=known.name("discs")),
+    )
+
+
+def _voxels(image: Any) -> tuple[np.ndarray, np.ndarray]:
+    return np.asarray(image.dataobj), image.affine
 
 
 def require_levels(located: np.ndarray, name: str) -> None:

@@ -18,9 +18,18 @@ from sct_rootlets_task.analysis.anatomy import (
     disc_coordinate,
 )
 from sct_rootlets_task.analysis.bundles import Bundles, find_bundles
+from sct_rootlets_task.analysis.cord_mask import line_for, name_levels
 from sct_rootlets_task.analysis.geometry import require_same_grid, slice_numbers, to_world
+from sct_rootlets_task.analysis.landmark_checks import check_disc_offset, check_discs
 from sct_rootlets_task.analysis.level_fit import VOTE_COST, LevelFit, fit_levels
-from sct_rootlets_task.analysis.references import disc_coordinates, located_level
+from sct_rootlets_task.analysis.references import (
+    FEWEST_LEVELS,
+    MOST_SHIFT,
+    References,
+    disc_coordinates,
+    located_level,
+    require_levels,
+)
 from sct_rootlets_task.errors import ImageError, LevelSourceError, UsageError
 from sct_rootlets_task.levels import level_from_class_name, level_range, relabel
 from sct_rootlets_task.voxels import voxels_of
@@ -31,6 +40,8 @@ CERVICAL = tuple(range(2, 10))
 """C2 to T1."""
 
 _BEYOND_COST = 1.0
+_MOST_AGREE, _AGREES_WITHIN = 0.75, 0.6
+_ONE_LEVEL = 0.5
 _DISC_OFFSETS = (-0.6, -0.4, -0.2, 0.0, 0.2, 0.4, 0.6)
 
 
@@ -199,11 +210,14 @@ def levels_from_discs(
     discs: Mapping[int, np.ndarray],
     cord: np.ndarray | None = None,
     levels: Sequence[int] = CERVICAL,
+    files: Mapping[str, str] | None = None,
 ) -> np.ndarray:
     """Give each bundle the level that its place between the intervertebral discs speaks for.
 
-    The levels in the segmentation are not used. All bundles are fitted together, with an offset
-    common to the subject, see :func:`sct_rootlets_task.analysis.level_fit.fit_levels`.
+    The levels in the segmentation are not used within the reach of the discs. Bundles farther out
+    follow by counting: their numbers are changed as most of the others are. All bundles are fitted
+    together, with an offset common to the subject, see
+    :func:`sct_rootlets_task.analysis.level_fit.fit_levels`.
 
     Parameters
     ----------
@@ -217,21 +231,91 @@ def levels_from_discs(
         Cord mask.
     levels : sequence of int
         Levels the result may hold.
+    files : mapping of str to str, optional
+        Files of ``discs`` and ``cord``, for messages.
+
+    Raises
+    ------
+    ImageError
+        If the discs are out of order, at impossible distances, far from the cord, or beside too
+        few levels; or if the cord mask is none or reaches no level.
     """
-    bundles = find_bundles(labels, affine, cord=cord)
+    known = References(cord=cord, discs=discs, files=files or {})
+    line, doubts = line_for(labels, affine, cord=cord, name=known.name("cord"))
+    bundles = find_bundles(labels, affine, line=line)
+    if not bundles.items:
+        return labels.copy()
+    ends = (min(b.start for b in bundles.items), max(b.end for b in bundles.items))
+    for doubt in check_discs(line, discs, ends=ends, name=known.name("discs")):
+        raise ImageError(f"{doubt.text} Correct the {known.name('discs')}, or renumber by a shift.")
     midpoints = np.array([bundle.midpoint for bundle in bundles.items])
-    found = disc_coordinates(bundles.line, discs, arcs=midpoints)
+    found = disc_coordinates(line, discs, arcs=midpoints)
+    _require_discs_beside(bundles, found, known.name("discs"))
+    best, offset = _best_disc_fit(bundles, found, levels)
+    for doubt in (*doubts, *check_disc_offset(offset)):
+        logger.warning(doubt.text)
+    return bundles.paint(best.levels)
+
+
+def _require_discs_beside(bundles: Bundles, found: np.ndarray, name: str) -> None:
+    """Refuse to renumber by a single level, and say which levels the discs do not reach."""
+    reached = np.isfinite(found)
+    if reached.all():
+        return
+    own = np.array([disc_coordinate(bundle.level) for bundle in bundles.items])
+    agree = reached.any() and (np.abs(found - own)[reached] < _AGREES_WITHIN).all()
+    beyond = sorted({bundles.items[n].level for n in np.flatnonzero(~reached)})
+    if not agree and (not reached.any() or np.ptp(found[reached]) < _ONE_LEVEL):
+        raise ImageError(
+            f"Expected discs beside at least {FEWEST_LEVELS} levels of rootlets, found none near "
+            f"{name_levels(beyond)} ({name}). Label the discs beside the rootlets too."
+        )
+    logger.warning(
+        "The discs do not reach these rootlets, which are numbered by counting: %s.",
+        name_levels(beyond),
+    )
+
+
+def _best_disc_fit(
+    bundles: Bundles, found: np.ndarray, levels: Sequence[int]
+) -> tuple[LevelFit, float]:
+    """Return the fit of all bundles to places between the discs, and the offset of these."""
     wanted = np.array([disc_coordinate(level) for level in levels])
     outside = np.array([disc_coordinate(levels[0] - 1), disc_coordinate(levels[-1] + 1)])
-    best: tuple[float, LevelFit] | None = None
+    counted = _counted_evidence(bundles, found, levels)
+    fits = []
     for offset in _DISC_OFFSETS:
         place = found[:, None] - offset
         inside = ((place - wanted) / DISC_OWN_SD) ** 2 / 2
         beyond = (((place - outside) / DISC_OWN_SD) ** 2 / 2).min(axis=1) + _BEYOND_COST
-        fit = fit_levels(bundles.items, levels, evidence=np.column_stack((inside, beyond)))
-        cost = fit.total + (offset / DISC_SHARED_SD) ** 2 / 2
-        best = (cost, fit) if best is None or cost < best[0] else best
-    return bundles.paint(best[1].levels) if best else labels.copy()
+        evidence = np.column_stack((inside, beyond))
+        evidence = np.where(np.isfinite(evidence), evidence, counted)
+        fit = fit_levels(bundles.items, levels, evidence=evidence)
+        fits.append((fit.total + (offset / DISC_SHARED_SD) ** 2 / 2, fit, offset))
+    _, best, offset = min(fits, key=lambda one: one[0])
+    return best, offset
+
+
+def _counted_evidence(bundles: Bundles, found: np.ndarray, levels: Sequence[int]) -> np.ndarray:
+    """Return the cost of each level for bundles beyond the discs, whose numbers follow the others.
+
+    Where the others do not agree on a shift, only order and distance count.
+    """
+    evidence = np.zeros((len(found), len(levels) + 1))
+    own = np.array([bundle.level for bundle in bundles.items])
+    reached = np.isfinite(found)
+    sizes = np.array([bundle.volume for bundle in bundles.items])[reached]
+    apart = {
+        shift: np.abs(found[reached] - [disc_coordinate(level + shift) for level in own[reached]])
+        for shift in range(-MOST_SHIFT, MOST_SHIFT + 1)
+    }
+    shift = min(apart, key=lambda one: float(np.average(apart[one], weights=sizes)))
+    if np.average(apart[shift] < _AGREES_WITHIN, weights=sizes) < _MOST_AGREE:
+        return evidence
+    evidence[:] = VOTE_COST
+    for row, level in zip(evidence, own + shift, strict=True):
+        row[list(levels).index(level) if level in levels else -1] = 0.0
+    return evidence
 
 
 def levels_from_located(
@@ -260,9 +344,10 @@ def levels_from_located(
     Raises
     ------
     ImageError
-        If the arrays differ in shape, or the locator found no canal.
+        If the arrays differ in shape, or the locator found no canal or something else than levels.
     """
     require_same_grid(labels, affine, other=located, name="locator's levels")
+    require_levels(located, "the locator's levels")
     if not located.any():
         raise ImageError(
             "Expected the locator's levels of the canal, found none. Look whether the image shows "

@@ -25,6 +25,7 @@ import numpy as np
 
 from sct_rootlets_task.analysis.anatomy import describe, has_priors, spacing
 from sct_rootlets_task.analysis.bundles import (
+    CORD_HALF_WIDTH_MM,
     DORSAL,
     LEFT,
     RIGHT,
@@ -36,16 +37,23 @@ from sct_rootlets_task.analysis.bundles import (
     table,
 )
 from sct_rootlets_task.analysis.consistency import sound_bundles
+from sct_rootlets_task.analysis.cord_mask import (
+    COVER_MM,
+    CordMask,
+    levels_out_of_reach,
+    name_levels,
+    read_cord,
+    require_reach,
+)
 from sct_rootlets_task.analysis.geometry import (
     level_map,
     like,
-    require_same_grid,
     slice_axis,
     to_world,
     voxel_volume,
 )
-from sct_rootlets_task.analysis.plausibility import check
-from sct_rootlets_task.analysis.references import References, pmj_arc, pmj_point
+from sct_rootlets_task.analysis.plausibility import LANDMARK, NOT_COVERED, Report, check
+from sct_rootlets_task.analysis.references import References, pmj_arc, references_from_images
 from sct_rootlets_task.errors import ImageError, UsageError
 from sct_rootlets_task.voxels import voxels_of
 
@@ -63,7 +71,10 @@ INTERPOLATED, OUT_OF_ORDER, FAR = "interpolated", "out_of_order", "not_near_cord
 COLUMNS: Mapping[str, str] = {
     "spinal_level": "The level, 2 = C2 … 9 = T1.",
     "fname": "Name of the segmentation.",
-    "slice_start": "Lowest axial slice of the level, counted from the inferior end.",
+    "slice_start": (
+        "Lowest axial slice of the level, counted from the inferior end; empty, like all lengths, "
+        "sides and roots, where the level is not_covered by the cord mask."
+    ),
     "slice_end": "Highest axial slice of the level.",
     "distance_from_<origin>_start": (
         "Distance of the level's caudal end in mm along the cord. The origin is pmj, else "
@@ -73,7 +84,10 @@ COLUMNS: Mapping[str, str] = {
     "height": "Length of the level in mm along the cord.",
     "distance_from_<origin>_midpoint": "Distance of the level's middle.",
     "volume": "Volume of the level's rootlets in mm³.",
-    "cord_area": "Mean cross-section of the cord within the level in mm²; empty without a mask.",
+    "cord_area": (
+        "Mean cross-section of the cord within the level in mm²; empty where the mask does not "
+        "cover half of it."
+    ),
     "left_volume": "Volume of the rootlets on the left in mm³.",
     "right_volume": "Volume of the rootlets on the right in mm³.",
     "dorsal_volume": "Volume of the dorsal rootlets in mm³; 0 where the roots cannot be told.",
@@ -81,12 +95,15 @@ COLUMNS: Mapping[str, str] = {
     "method": "How the borders were drawn: caudal, midpoint or rootlets.",
     "flags": (
         "Codes of the check's flags on the level, and of its own: interpolated (a level without "
-        "rootlets), out_of_order, not_near_cord."
+        "rootlets), out_of_order, not_near_cord, not_covered; landmark and shift stand at every "
+        "level."
     ),
 }
 """Columns of the table of levels, in order; the first six are those of the published tables."""
 
 _FEWEST_NEAR = 0.05
+_LEAST_COVER, _WHOLE_COVER = 0.5, 0.95
+_GAP_TO_PMJ_MM = 70.0
 _MOVED_MM = 0.25
 _LAST_LEVEL = 30
 
@@ -122,6 +139,8 @@ class SpinalLevels:
         What distances are counted from: ``pmj``, ``cord_top`` or the first level found.
     method : str
         One of :data:`METHODS`.
+    warnings : tuple of str
+        What is doubtful about the landmarks, and which levels the cord mask does not reach.
     """
 
     rows: tuple[dict[str, Any], ...]
@@ -129,6 +148,7 @@ class SpinalLevels:
     spans: tuple[Span, ...]
     origin: str
     method: str
+    warnings: tuple[str, ...] = ()
 
     def to_dataframe(self) -> Any:
         """Return the rows as a pandas data frame.
@@ -189,33 +209,52 @@ def spinal_levels(
     UsageError
         If there is no such method.
     ImageError
-        If there are no rootlets, or the cord mask is empty or on another grid.
+        If there are no rootlets, the cord mask is none, lies on another grid or reaches no level,
+        or the PMJ cannot be one.
     """
+    references = References(cord=cord, pmj=pmj)
+    return _measured(
+        labels, affine, references=references, method=method, reach_mm=reach_mm, fname=fname
+    )
+
+
+def _measured(
+    labels: np.ndarray,
+    affine: np.ndarray,
+    *,
+    references: References,
+    method: str,
+    reach_mm: float,
+    fname: str,
+) -> SpinalLevels:
     if method not in METHODS:
         raise UsageError(f"Expected one of the methods {', '.join(METHODS)}, found {method!r}.")
-    bundles = find_bundles(labels, affine, cord=cord)
+    cord, name = references.cord, references.name("cord")
+    mask = None if cord is None else read_cord(cord, labels, affine, name=name)
+    bundles = find_bundles(labels, affine, line=mask.line if mask else None)
     sound = _level_bundles(bundles, labels)
-    near = _near_cord(bundles, cord, reach_mm)
+    near, beyond = _near_cord(bundles, cord, reach_mm), _beyond_cord(bundles, mask, reach_mm)
     rootlets = [
-        _rootlet_span(bundles, [bundle for bundle in sound if bundle.level == level], near)
+        _rootlet_span(bundles, [b for b in sound if b.level == level], near=near, beyond=beyond)
         for level in sorted({bundle.level for bundle in sound})
     ]
-    report = check(labels, affine, references=References(cord=cord, pmj=pmj))
-    codes = {
-        span.level: sorted({flag.code for flag in report.flags if flag.level == span.level})
-        for span in rootlets
-    }
-    spans = spans_of(rootlets, method)
-    coloured = None if cord is None else _colour(cord, bundles, spans)
-    origin, zero = _origin(bundles, cord, pmj, rootlets[0])
+    report = check(labels, affine, references=references)
+    aside = levels_out_of_reach(bundles, mask, beyond_too=False) if mask else []
+    spans = _with_cover(spans_of(rootlets, method), mask, aside, name)
+    drawn = [span for span in spans if span.level not in aside]
+    coloured = None if cord is None else _colour(cord, bundles, drawn)
+    origin, zero = _origin(bundles, cord, references.pmj, rootlets[0])
     rows = []
     for span in spans:
         places = _places(span, bundles, origin, zero)
         sizes = _sizes(span, [b for b in sound if b.level == span.level], coloured, affine)
-        flags = " ".join([*codes.get(span.level, []), *span.flags])
+        sizes["cord_area"] = _area(sizes["cord_area"], span, mask)
+        flags = " ".join([*_codes(report, span), *span.flags])
         first = {"spinal_level": span.level, "fname": fname}
-        rows.append({**first, **places, **sizes, "method": method, "flags": flags})
-    return SpinalLevels(tuple(rows), coloured, tuple(spans), origin, method)
+        row = {**first, **places, **sizes, "method": method, "flags": flags}
+        rows.append(_only_known(row, span))
+    warnings = _warnings(report, spans, mask, zero if origin == "pmj" else None)
+    return SpinalLevels(tuple(rows), coloured, tuple(spans), origin, method, warnings)
 
 
 def spinal_levels_image(
@@ -250,18 +289,14 @@ def spinal_levels_image(
     Raises
     ------
     ImageError
-        If the cord mask lies on another grid, or an image is empty.
+        As :func:`spinal_levels` does, and if an image is empty or the PMJ lies at several spots.
     """
     labels = level_map(image)
-    mask = None if cord is None else np.asarray(cord.dataobj)
-    if mask is not None:
-        require_same_grid(labels, image.affine, other=mask, other_affine=cord.affine)
-    point = None if pmj is None else pmj_point(np.asarray(pmj.dataobj), pmj.affine)
-    found = spinal_levels(
+    references = references_from_images(image, cord=cord, pmj=pmj)
+    found = _measured(
         labels,
         image.affine,
-        cord=mask,
-        pmj=point,
+        references=references,
         method=method,
         reach_mm=reach_mm,
         fname=fname,
@@ -352,6 +387,64 @@ def _ascending(values: np.ndarray) -> np.ndarray:
     return np.concatenate([[np.mean(pool)] * len(pool) for pool in pools])
 
 
+def _with_cover(
+    spans: Sequence[Span], mask: CordMask | None, aside: Sequence[int], name: str
+) -> list[Span]:
+    """Flag the levels that the cord mask does not reach."""
+    if mask is None:
+        return list(spans)
+    covered = []
+    for span in spans:
+        places = np.linspace(span.start, span.end, max(2, int(span.height)))
+        beyond = mask.distance(places).max() > COVER_MM
+        out = beyond or span.level in aside
+        covered.append(replace(span, flags=(*span.flags, NOT_COVERED)) if out else span)
+    missing = [span.level for span in covered if NOT_COVERED in span.flags]
+    require_reach([span.level for span in spans], missing, name=name)
+    return covered
+
+
+def _only_known(row: dict[str, Any], span: Span) -> dict[str, Any]:
+    """Leave empty what the cord mask tells, where it does not reach."""
+    if NOT_COVERED not in span.flags:
+        return row
+    kept = ("spinal_level", "fname", "volume", "method", "flags")
+    return {column: value if column in kept else "" for column, value in row.items()}
+
+
+def _area(area: float | str, span: Span, mask: CordMask | None) -> float | str:
+    """Return the mean section of the part of a level that the mask covers."""
+    share = mask.share(span.start, span.end) if mask else 0.0
+    if area == "" or share < _LEAST_COVER:
+        return ""
+    return area if share >= _WHOLE_COVER else round(float(area) / share, 2)
+
+
+def _codes(report: Report, span: Span) -> list[str]:
+    """Return the codes of the check's flags on a level, and of those on all of them."""
+    every = {flag.code for flag in report.flags if flag.code in (LANDMARK, "shift")}
+    mine = {flag.code for flag in report.flags if flag.level == span.level} - {NOT_COVERED}
+    return sorted(every if INTERPOLATED in span.flags else every | mine)
+
+
+def _warnings(
+    report: Report, spans: Sequence[Span], mask: CordMask | None, pmj: float | None
+) -> tuple[str, ...]:
+    texts = [flag.text for flag in report.flags if flag.code in (LANDMARK, "shift")]
+    missing = [span.level for span in spans if NOT_COVERED in span.flags]
+    if missing:
+        texts.append(
+            f"The cord mask does not reach {name_levels(missing)}: slices, distances, heights and "
+            "areas stay empty there."
+        )
+    if mask and pmj is not None and -pmj > _GAP_TO_PMJ_MM:
+        texts.append(
+            f"The cord mask begins {-pmj:.0f} mm below the PMJ; distances from the PMJ take the "
+            "way between as straight."
+        )
+    return tuple(texts)
+
+
 def _level_bundles(bundles: Bundles, labels: np.ndarray) -> Sequence[Bundle]:
     """Return the bundles that count; all of them if there are only specks."""
     real = [bundle for bundle in bundles.items if 1 <= bundle.level <= _LAST_LEVEL]
@@ -374,12 +467,27 @@ def _near_cord(bundles: Bundles, cord: np.ndarray | None, reach_mm: float) -> np
     return np.isfinite(tree.query(points, distance_upper_bound=reach_mm)[0])
 
 
-def _rootlet_span(bundles: Bundles, mine: Sequence[Bundle], near: np.ndarray) -> Span:
-    """Return the extent of one level's rootlets near the cord, of all if hardly any are."""
+def _beyond_cord(bundles: Bundles, mask: CordMask | None, reach_mm: float) -> np.ndarray:
+    """Say of each rootlet voxel whether it runs where the mask has ended, as near as to a cord."""
+    if mask is None:
+        return np.zeros(len(bundles.voxels), dtype=bool)
+    arc, right, front = bundles.where.T
+    ended = mask.distance(arc) > max(mask.step_mm, 1.0)
+    return ended & (np.hypot(right, front) <= reach_mm + CORD_HALF_WIDTH_MM)
+
+
+def _rootlet_span(
+    bundles: Bundles, mine: Sequence[Bundle], *, near: np.ndarray, beyond: np.ndarray
+) -> Span:
+    """Return the extent of one level's rootlets near the cord, of all if hardly any are.
+
+    A level that reaches beyond the end of the mask does not end with it.
+    """
     members = [bundles.owner == bundle.number for bundle in mine]
-    touching = [mask & near for mask in members if (mask & near).any()]
     total = sum(np.count_nonzero(mask) for mask in members)
-    enough = sum(np.count_nonzero(mask) for mask in touching) >= _FEWEST_NEAR * total
+    enough = sum(np.count_nonzero(mask & near) for mask in members) >= _FEWEST_NEAR * total
+    near = near | beyond
+    touching = [mask & near for mask in members if (mask & near).any()]
     ends = [
         extent(
             bundles.voxels[mask],

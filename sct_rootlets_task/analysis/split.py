@@ -7,6 +7,9 @@ from typing import Any
 import numpy as np
 
 from sct_rootlets_task.analysis.bundles import DORSAL, LEFT, RIGHT, VENTRAL, find_bundles
+from sct_rootlets_task.analysis.cord_mask import levels_out_of_reach, name_levels, read_cord
+from sct_rootlets_task.analysis.references import references_from_images
+from sct_rootlets_task.errors import ImageError
 
 PARTS = tuple(f"{side}_{part}" for side in (LEFT, RIGHT) for part in (DORSAL, VENTRAL))
 """Names of the parts, in the order of :func:`split`."""
@@ -15,7 +18,9 @@ _MERGED_SHARE = 0.15
 _CLEAR_MM = 0.75
 
 
-def split(labels: np.ndarray, affine: np.ndarray, *, cord: np.ndarray) -> dict[str, np.ndarray]:
+def split(
+    labels: np.ndarray, affine: np.ndarray, *, cord: np.ndarray, name: str = "cord mask"
+) -> dict[str, np.ndarray]:
     """Split a segmentation into left and right, dorsal and ventral rootlets.
 
     Sides and roots are told by the cord's own axes: its centre line and the long axis of its
@@ -30,6 +35,8 @@ def split(labels: np.ndarray, affine: np.ndarray, *, cord: np.ndarray) -> dict[s
         Voxel index to world mm, of both arrays.
     cord : ndarray, shape (i, j, k)
         Cord mask; above 0.5 is cord.
+    name : str
+        What messages call the mask.
 
     Returns
     -------
@@ -39,10 +46,17 @@ def split(labels: np.ndarray, affine: np.ndarray, *, cord: np.ndarray) -> dict[s
     Raises
     ------
     ImageError
-        If the cord mask is empty or on another grid.
+        If the cord mask is none, lies on another grid, or does not reach all levels.
     """
-    parts = {name: np.zeros(labels.shape, dtype=np.uint8) for name in PARTS}
-    bundles = find_bundles(labels, affine, cord=cord)
+    parts = {part: np.zeros(labels.shape, dtype=np.uint8) for part in PARTS}
+    known = read_cord(cord, labels, affine, name=name)
+    bundles = find_bundles(labels, affine, line=known.line)
+    missing = levels_out_of_reach(bundles, known)
+    if missing:
+        raise ImageError(
+            f"Expected the {name} beside all rootlets, found none beside {name_levels(missing)}. "
+            "Give a mask of this image that reaches them, or remove these levels first."
+        )
     # With a cord mask there always is a border, see find_bundles.
     border = bundles.border or 0.0
     for bundle in bundles.items:
@@ -77,10 +91,10 @@ def split_image(image: Any, cord: Any) -> dict[str, Any]:
     ImageError
         If the two images lie on different grids.
     """
-    from sct_rootlets_task.analysis.geometry import level_map, like, require_same_grid
+    from sct_rootlets_task.analysis.geometry import level_map, like
 
-    labels, mask = level_map(image), np.asarray(cord.dataobj)
-    require_same_grid(labels, image.affine, other=mask, other_affine=cord.affine)
-    return {
-        name: like(image, part) for name, part in split(labels, image.affine, cord=mask).items()
-    }
+    labels = level_map(image)
+    known = references_from_images(image, cord=cord)
+    mask = np.asarray(known.cord)
+    parts = split(labels, image.affine, cord=mask, name=known.name("cord"))
+    return {name: like(image, part) for name, part in parts.items()}

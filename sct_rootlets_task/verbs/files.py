@@ -53,7 +53,10 @@ def read_image(path: str | None) -> Any:
         return None
     image = load_image(Path(path))
     _warn(image)
-    return nib.Nifti1Image(image.data, image.affine)
+    loaded = nib.Nifti1Image(image.data, image.affine)
+    # Messages about a landmark name its file.
+    loaded.file_map["image"].filename = path
+    return loaded
 
 
 def check_outputs(

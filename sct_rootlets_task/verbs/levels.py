@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 from sct_rootlets_task.arguments import add_overwrite, label_map_argument, path_argument
@@ -62,6 +63,8 @@ def run(arguments: argparse.Namespace) -> int:
         method=arguments.method,
         fname=Path(arguments.i).name,
     )
+    for warning in found.warnings:
+        print(f"WARNING: {arguments.i}: {warning}", file=sys.stderr)
     if not arguments.s:
         print("No cord mask was given: the centre line is estimated from the rootlets.")
     table, labels = csv_text(found.rows, list(found.rows[0])), found.labels

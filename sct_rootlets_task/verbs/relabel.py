@@ -76,7 +76,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _renumber(labels: np.ndarray, image: Any, arguments: argparse.Namespace) -> np.ndarray:
     from sct_rootlets_task.analysis import shifting
-    from sct_rootlets_task.analysis.references import disc_points
+    from sct_rootlets_task.analysis.references import references_from_images
     from sct_rootlets_task.verbs.files import read_image
 
     if arguments.shift is not None:
@@ -87,12 +87,15 @@ def _renumber(labels: np.ndarray, image: Any, arguments: argparse.Namespace) -> 
     if arguments.map:
         return shifting.map_levels(labels, shifting.parse_map(arguments.map))
     if arguments.discs:
-        discs, cord = read_image(arguments.discs), read_image(arguments.s)
+        known = references_from_images(
+            image, discs=read_image(arguments.discs), cord=read_image(arguments.s)
+        )
         return shifting.levels_from_discs(
             labels,
             image.affine,
-            discs=disc_points(np.asarray(discs.dataobj), discs.affine),
-            cord=None if cord is None else np.asarray(cord.dataobj),
+            discs=known.discs or {},
+            cord=known.cord,
+            files=known.files,
         )
     return _from_locator(labels, image, Path(arguments.locator))
 
