@@ -107,6 +107,11 @@ def check(
     -------
     Report
         ``to_dataframe()`` has a row a level, ``flags_dataframe()`` a row a flag.
+
+    Raises
+    ------
+    ImageError
+        If an image lies on another grid, or a landmark cannot be what it is called.
     """
     from sct_rootlets_task.analysis.plausibility import check_image
     from sct_rootlets_task.analysis.references import references_from_images
@@ -158,7 +163,8 @@ def relabel(
     UsageError
         If not exactly one way is asked for.
     ImageError
-        If an image lies on another grid or holds no label.
+        If an image lies on another grid, holds no label, or discs cannot be what they are called
+        or reach too few levels.
     """
     from sct_rootlets_task.analysis import shifting
     from sct_rootlets_task.analysis.geometry import level_map, like
@@ -225,7 +231,8 @@ def spinal_levels(
     Returns
     -------
     SpinalLevels
-        ``to_dataframe()`` has a row a level, with the columns of the CSV file.
+        ``to_dataframe()`` has a row a level, with the columns of the CSV file; ``warnings`` says
+        what is doubtful, as the log does.
     nibabel.Nifti1Image or None
         The cord coloured by level; None without a cord mask.
     """

@@ -10,17 +10,18 @@ from sct_rootlets_task.analysis.references import disc_points, pmj_point
 from sct_rootlets_task.errors import ImageError
 
 PMJ_AT = (6, 6, 30)
+Mark = tuple[float, tuple[int, int, int]]
 AFFINE = np.diag([1.0, 1.0, 2.0, 1.0])
 
 
-def marked(*marks: tuple[float, tuple[int, int, int]]) -> np.ndarray:
+def marked(*marks: Mark) -> np.ndarray:
     label = np.zeros((13, 13, 40))
     for value, place in marks:
         label[place] = value
     return label
 
 
-OTHERS = {
+OTHERS: dict[str, list[Mark]] = {
     "groove": [(49, (6, 10, 30))],
     "conus": [(60, (6, 6, 1))],
     "other": [(99, (0, 0, 0))],
@@ -49,7 +50,7 @@ def test_a_single_spot_that_stands_for_something_else_is_no_pmj(value: float) ->
         pmj_point(marked((value, PMJ_AT)), AFFINE)
 
 
-REFUSED_PMJ = {
+REFUSED_PMJ: dict[str, tuple[list[Mark], str]] = {
     "two values": ([(30, PMJ_AT), (31, (6, 7, 30))], "found 30, 31"),
     "1 and 49": ([(1, PMJ_AT), (49, (6, 10, 30))], "49 is the groove"),
     "two clicks": ([(50, PMJ_AT), (50, (6, 6, 20))], "found 2 up to 20 mm apart"),

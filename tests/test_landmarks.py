@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -29,7 +30,7 @@ LANDMARK = "landmark"
 AXES = {"left": (-1.0, 0, 0), "right": (1.0, 0, 0), "front": (0, 1.0, 0), "back": (0, -1.0, 0)}
 
 
-def report_of(shift: int = 0, *, with_cord: bool = True, **landmarks: object) -> Report:
+def report_of(shift: int = 0, *, with_cord: bool = True, **landmarks: Any) -> Report:
     labels = shift_levels(phantom().labels, shift)
     cord = phantom().cord if with_cord else None
     return check(labels, phantom().affine, references=References(cord=cord, **landmarks))

@@ -34,6 +34,21 @@ def disc_labels() -> np.ndarray:
     return labels
 
 
+def lower_cord() -> np.ndarray:
+    cord = phantom().cord.astype(np.uint8)
+    cord[:, :, cord.shape[2] // 2 :] = 0
+    return cord
+
+
+def point_image(value: int) -> np.ndarray:
+    """Return a label some mm below the top of the cord, closer above C2 than any PMJ."""
+    labels = np.zeros(phantom().labels.shape, np.uint8)
+    voxels = np.argwhere(phantom().cord)
+    x, y, z = voxels[voxels[:, 2] == voxels[:, 2].max()].mean(axis=0).astype(int)
+    labels[x, y, z - 6] = value
+    return labels
+
+
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Give a folder with a level map, what goes with it, and files that do not fit."""
@@ -48,6 +63,11 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "image": (labels + 10.0).astype(np.float32),
         "halves": (labels / 2).astype(np.float32),
         "elsewhere": phantom().cord[2:].astype(np.uint8),
+        "lower": lower_cord(),
+        "pmj": point_image(50),
+        "groove": point_image(49),
+        "swapped_discs": np.array([0, 1, 2, 4, 3, 5, 6, 7, 8, 9], np.uint8)[disc_labels()],
+        "lower_discs": np.where(disc_labels() > 6, disc_labels(), 0),
     }
     for name, array in arrays.items():
         nib.save(nib.Nifti1Image(array, affine), tmp_path / f"{name}.nii.gz")
@@ -116,6 +136,15 @@ FAILING = [
     ("levels -i seg.nii.gz -s empty.nii.gz -o old.nii.gz", "empty.nii.gz"),
     ("levels -i seg.nii.gz -s elsewhere.nii.gz -o old.nii.gz", "grid"),
     ("levels -i seg.nii.gz -s cord.nii.gz -pmj empty.nii.gz -o old.nii.gz", "empty.nii.gz"),
+    ("check -i seg.nii.gz -pmj groove.nii.gz", "groove.nii.gz, found 49"),
+    ("levels -i seg.nii.gz -pmj groove.nii.gz -csv new.csv", "groove.nii.gz, found 49"),
+    ("check -i seg.nii.gz -pmj discs.nii.gz", "the value 50 at the PMJ in the PMJ label discs"),
+    ("check -i seg.nii.gz -s seg.nii.gz", "cord mask seg.nii.gz"),
+    ("levels -i seg.nii.gz -s seg.nii.gz -csv new.csv", "cord mask seg.nii.gz"),
+    ("levels -i cord.nii.gz -s seg.nii.gz -csv new.csv", "cord mask seg.nii.gz"),
+    ("split -i seg.nii.gz -s lower.nii.gz -o new", "lower.nii.gz beside all rootlets"),
+    ("check -i seg.nii.gz -discs swapped_discs.nii.gz", "swapped_discs.nii.gz"),
+    ("relabel -i seg.nii.gz -o old.nii.gz -discs swapped_discs.nii.gz", "swapped_discs.nii.gz"),
     ("relabel -i missing.nii.gz -o old.nii.gz -shift 1", "There is no image"),
     ("relabel -i halves.nii.gz -o old.nii.gz -shift 1", "Expected whole numbers"),
     ("relabel -i seg.nii.gz -o old.nii.gz -anchor C5:4000", "4000"),
@@ -217,6 +246,42 @@ def test_levels_are_written_as_map_and_table(
     written = labels_of("new.nii.gz")
     assert np.unique(written).tolist() == [0, *LEVELS]
     assert not written[labels_of("cord.nii.gz") == 0].any()
+
+
+def test_doubts_about_landmarks_are_seen_on_the_terminal_in_the_table_and_in_the_report(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = "-i seg.nii.gz -s lower.nii.gz -pmj pmj.nii.gz"
+    assert run(f"levels {words} -csv new.csv -o new.nii.gz") == 0
+    errors = capsys.readouterr().err.splitlines()
+    assert [line for line in errors if line.startswith("WARNING: seg.nii.gz: The PMJ lies")]
+    assert [line for line in errors if "does not reach C2–C" in line]
+    with (folder / "new.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert all("landmark" in row["flags"].split() for row in rows)
+    assert {row["slice_start"] for row in rows if "not_covered" in row["flags"].split()} == {""}
+    assert not labels_of("new.nii.gz")[labels_of("lower.nii.gz") == 0].any()
+    assert run(f"check {words} -o new.json") == 0
+    assert "warning: The PMJ lies" in capsys.readouterr().out
+    flags = json.loads((folder / "new.json").read_text())["Flags"]
+    assert {"landmark", "not_covered"} <= {flag["code"] for flag in flags}
+
+
+def test_right_landmarks_make_no_noise(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("levels -i seg.nii.gz -s cord.nii.gz -csv new.csv") == 0
+    assert run("check -i seg.nii.gz -s cord.nii.gz -discs discs.nii.gz") == 0
+    output = capsys.readouterr()
+    assert output.err == ""
+    assert "Nothing out of the ordinary." in output.out
+
+
+@pytest.mark.parametrize("cord", ["", "-s cord.nii.gz"])
+def test_discs_of_the_lower_levels_leave_right_levels_alone_and_say_what_was_counted(
+    folder: Path, caplog: pytest.LogCaptureFixture, cord: str
+) -> None:
+    assert run(f"relabel -i seg.nii.gz -o new.nii.gz -discs lower_discs.nii.gz {cord}") == 0
+    assert np.array_equal(labels_of("new.nii.gz"), phantom().labels)
+    assert "numbered by counting: C2–C" in caplog.text
 
 
 def test_without_a_cord_mask_the_table_says_so(

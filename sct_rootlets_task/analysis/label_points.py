@@ -18,7 +18,7 @@ WHOLE = 0.01
 SPOT_RADIUS_MM = 20.0
 """No voxel of a point's label lies farther from its middle: disc segmentations are the largest."""
 
-_LEAST_SHARE = 0.1
+_LEAST_SHARE, _MOST = 0.1, 0.5
 
 
 def label_voxels(labels: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray]:
@@ -61,7 +61,8 @@ def label_voxels(labels: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray]
 def one_point(indices: np.ndarray, affine: np.ndarray, *, apart_mm: float, what: str) -> np.ndarray:
     """Return the world point, shape (3,), that the voxels of one label mean.
 
-    Pieces of less than a tenth of the voxels are left out, of the rest the mean is taken.
+    Of pieces next to each other the mean is taken; pieces of less than a tenth of the voxels are
+    left out, unless most are such.
 
     Parameters
     ----------
@@ -81,9 +82,12 @@ def one_point(indices: np.ndarray, affine: np.ndarray, *, apart_mm: float, what:
     """
     piece = connected(indices)
     counts = np.bincount(piece)
-    kept = counts[piece] >= min(_LEAST_SHARE * len(piece), counts.max())
+    kept = counts[piece] >= _LEAST_SHARE * len(piece)
+    if kept.mean() < _MOST:
+        kept[:] = True
     points, piece = to_world(indices[kept], affine), piece[kept]
-    middles = np.array([points[piece == number].mean(axis=0) for number in np.unique(piece)])
+    sums = [np.bincount(piece, weights=axis, minlength=len(counts)) for axis in points.T]
+    middles = (np.stack(sums, axis=1) / np.maximum(counts, 1)[:, None])[np.unique(piece)]
     apart = float(np.linalg.norm(np.ptp(middles, axis=0)))
     if apart > max(apart_mm, 2 * np.linalg.norm(affine[:3, :3], axis=0).max()):
         raise ImageError(

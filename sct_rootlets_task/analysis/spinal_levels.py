@@ -289,7 +289,7 @@ def spinal_levels_image(
     Raises
     ------
     ImageError
-        As :func:`spinal_levels` does, and if an image is empty or the PMJ lies at several spots.
+        As ``spinal_levels`` does, and if an image is empty or the PMJ lies at several spots.
     """
     labels = level_map(image)
     references = references_from_images(image, cord=cord, pmj=pmj)
