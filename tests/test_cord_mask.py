@@ -282,7 +282,7 @@ def test_discs_restore_levels_also_with_a_mask_of_a_part(low: float, high: float
     assert (result == labels).all()
 
 
-def test_a_centre_line_instead_of_a_mask_is_flagged_for_its_section() -> None:
+def test_a_centerline_instead_of_a_mask_is_flagged_for_its_section() -> None:
     cord = np.zeros_like(phantom().cord)
     inverse = np.linalg.inv(phantom().affine)
     curve = phantom().curve[::5]

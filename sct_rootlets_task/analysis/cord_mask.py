@@ -1,6 +1,6 @@
 """Whether a cord mask is one, whether it is that of the rootlets, and which levels it reaches.
 
-A centre line goes on straight beyond the mask it was fitted to. For some mm that is as good as the
+A centerline goes on straight beyond the mask it was fitted to. For some mm that is as good as the
 cord; farther out nothing measured along it means anything, and a mask of another place in the image
 (or of another subject) means nothing at all.
 """
@@ -45,16 +45,16 @@ _BOTH_SIDES_MM = 10.0
 
 @dataclass(frozen=True, eq=False)
 class CordMask:
-    """A cord mask along the centre line that was fitted to it.
+    """A cord mask along the centerline that was fitted to it.
 
     Parameters
     ----------
     line : CentreLine
-        The centre line.
+        The centerline.
     arcs : ndarray of float, shape (n,)
         Arc lengths of the mask's voxels in mm, ascending.
     step_mm : float
-        How far apart neighbouring voxels lie along the cord at most.
+        How far apart neighboring voxels lie along the cord at most.
     """
 
     line: CentreLine
@@ -74,7 +74,7 @@ class CordMask:
 
 
 def read_cord(cord: np.ndarray, labels: np.ndarray, affine: np.ndarray, *, name: str) -> CordMask:
-    """Return a cord mask along its centre line.
+    """Return a cord mask along its centerline.
 
     Parameters
     ----------
@@ -97,7 +97,7 @@ def read_cord(cord: np.ndarray, labels: np.ndarray, affine: np.ndarray, *, name:
     voxels = voxels_of(cord > _HALF)
     if len(voxels) < 2:
         raise ImageError(
-            f"Expected a {name} to fit the centre line to, found {len(voxels)} voxels above "
+            f"Expected a {name} to fit the centerline to, found {len(voxels)} voxels above "
             f"{_HALF}. Check that the right file was given."
         )
     line = fit_centreline(labels, affine, cord=cord)
@@ -252,7 +252,7 @@ def require_reach(levels: Sequence[int], missing: Sequence[int], *, name: str) -
 def line_for(
     labels: np.ndarray, affine: np.ndarray, *, cord: np.ndarray | None, name: str = "cord mask"
 ) -> tuple[CentreLine, tuple[Doubt, ...]]:
-    """Return the centre line to measure all levels along.
+    """Return the centerline to measure all levels along.
 
     Parameters
     ----------
@@ -290,7 +290,7 @@ def line_for(
 
 
 def _place_doubts(bundles: Bundles, missing: Sequence[int]) -> list[Doubt]:
-    text = "The cord mask does not reach the rootlets of {}; the centre line is estimated."
+    text = "The cord mask does not reach the rootlets of {}; the centerline is estimated."
     doubts = [
         Doubt("cord mask", text.format(describe(level)), 0.0, (1.0, None), "levels", level)
         for level in missing

@@ -22,7 +22,7 @@ _LEAST_SHARE, _MOST = 0.1, 0.5
 
 
 def label_voxels(labels: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return the labelled voxels of an image of whole numbers, and their values.
+    """Return the labeled voxels of an image of whole numbers, and their values.
 
     Parameters
     ----------
@@ -73,7 +73,7 @@ def one_point(indices: np.ndarray, affine: np.ndarray, *, apart_mm: float, what:
     apart_mm : float
         How far apart the middles of separate pieces may lie (at least two voxels).
     what : str
-        What is labelled, for messages.
+        What is labeled, for messages.
 
     Raises
     ------

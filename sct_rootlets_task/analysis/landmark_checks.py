@@ -58,7 +58,7 @@ def check_pmj(
     Parameters
     ----------
     line : CentreLine
-        Centre line of the cord.
+        Centerline of the cord.
     pmj : ndarray of float, shape (3,)
         World point in mm.
     midpoints : mapping of int to float
@@ -137,7 +137,7 @@ def check_discs(
     Parameters
     ----------
     line : CentreLine
-        Centre line of the cord.
+        Centerline of the cord.
     discs : mapping of int to ndarray of float, shape (3,)
         World points in mm, by SCT's label.
     ends : tuple of (float, float)
@@ -238,7 +238,7 @@ def check_disc_fit(
     Parameters
     ----------
     line : CentreLine
-        Centre line of the cord.
+        Centerline of the cord.
     discs : mapping of int to ndarray of float, shape (3,)
         World points in mm, by SCT's label.
     midpoints : mapping of int to float
