@@ -191,7 +191,9 @@ def image_in_mm(image: Any, path: Path) -> Any:
     if unit_mm == 1 and not nib.is_proxy(image.dataobj):
         return image
     _check_dtype(path, image.get_data_dtype())
-    return nib.Nifti1Image(_values(image, path), to_mm(image.affine, unit_mm))
+    loaded = nib.Nifti1Image(_values(image, path), to_mm(image.affine, unit_mm))
+    loaded.file_map["image"].filename = image.get_filename()  # for messages about it
+    return loaded
 
 
 def whole_numbers(values: np.ndarray, name: str, *, step: float = 0.0) -> np.ndarray:

@@ -23,6 +23,7 @@ from sct_rootlets_task.hosts import standalone
 from sct_rootlets_task.locator import LocatedLevels
 from sct_rootlets_task.ownership import generated_by, is_ours
 from test_shifting import located, phantom
+from test_verbs import point_image
 from volumes import write_image
 
 COMMANDS = {
@@ -55,8 +56,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Give a folder with every kind of input, each with a sidecar."""
     folder = tmp_path_factory.mktemp("study")
     labels, affine = phantom().labels, phantom().affine
-    pmj = np.zeros_like(labels)
-    pmj[tuple(np.argwhere(phantom().cord)[0])] = 50
+    pmj = point_image(50)
     arrays = {
         "seg": labels,
         "ref": labels,

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
 from sct_rootlets_task.arguments import add_overwrite, label_map_argument, path_argument
+from sct_rootlets_task.console import show
 
 NAME = "levels"
 HELP = "Spinal levels without gaps from rootlets: a level map of the cord, and a table."
@@ -64,7 +64,7 @@ def run(arguments: argparse.Namespace) -> int:
         fname=Path(arguments.i).name,
     )
     for warning in found.warnings:
-        print(f"WARNING: {arguments.i}: {warning}", file=sys.stderr)
+        show(f"WARNING: {arguments.i}: {warning}")
     if not arguments.s:
         print("No cord mask was given: the centre line is estimated from the rootlets.")
     table, labels = csv_text(found.rows, list(found.rows[0])), found.labels
@@ -73,6 +73,7 @@ def run(arguments: argparse.Namespace) -> int:
         load_labels(Path(arguments.i)),
         description=f"spinal levels ({found.method}) by sct_rootlets",
         arguments=arguments,
+        warnings=found.warnings,
         tables={Path(arguments.csv): table} if arguments.csv else {},
     )
     print(f"Distances are counted from: {found.origin}")
