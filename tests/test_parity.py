@@ -62,6 +62,22 @@ def test_test_time_augmentation_equals_stock_mirroring(tmp_path: Path, engine: s
     assert not np.array_equal(plain, mirrored)
 
 
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("axes", [None, ()])
+def test_a_model_trained_without_mirroring_is_run_without_it(
+    tmp_path: Path, axes: tuple[int, ...] | None, engine: str
+) -> None:
+    import torch
+
+    path = write_image(tmp_path / "image.nii.gz", smooth_noise((20, 22, 24)))
+    folder = write_model(tmp_path / "model")
+    checkpoint = folder / "fold_all" / "checkpoint_final.pth"
+    content = torch.load(checkpoint, weights_only=True)
+    torch.save({**content, "inference_allowed_mirroring_axes": axes}, checkpoint)
+    plain = _our_labels(folder, path, engine)
+    assert np.array_equal(_our_labels(folder, path, engine, test_time_aug=True), plain)
+
+
 def _our_labels(
     folder: Path, image: Path, engine: str, *, test_time_aug: bool = False
 ) -> np.ndarray:

@@ -142,7 +142,7 @@ class NNUNetNetwork:
             self._folds,
             folder.dataset,
             "nnUNetTrainer",
-            weights[0].mirror_axes,
+            weights[0].mirror_axes or None,
         )
         self._loaded: int | None = None
         for fold in reversed(range(len(self._folds))):
