@@ -408,7 +408,7 @@ def _print_row(name: str, recipe: Recipe, row: Row) -> None:
     folds = ", ".join(map(str, recipe.folds))
     found = f"{row.voxels} | {row.labels} | {row.differing} | {row.of_500_000:.1f}"
     if row.refusal is not None:
-        found = f"| | {row.refusal} |"
+        found = "| | " + row.refusal.replace("|", "/") + " |"
     print(f"| {name} | {version('nnunetv2')} | {trainer} | {folds} | {row.engine} | {found} |",
           flush=True)  # fmt: skip
 
