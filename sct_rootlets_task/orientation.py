@@ -92,3 +92,30 @@ class Reorientation:
         """Return voxel sizes in mm in the order of the model's axes."""
         order = np.argsort(self.transform[:, 0])
         return tuple(float(spacing[axis]) for axis in order)
+
+
+def obliqueness(affine: np.ndarray) -> float:
+    """Return the largest angle between a voxel axis and the world axis it is assigned to.
+
+    Parameters
+    ----------
+    affine : ndarray of float, shape (4, 4)
+        Voxel index to RAS+ mm; axes may be at any angle to each other.
+
+    Returns
+    -------
+    float
+        Degrees; 0 where the grid runs along the world's axes, whatever its orientation.
+
+    Examples
+    --------
+    >>> obliqueness(np.diag([-1.0, 1.0, 3.0, 1.0]))
+    0.0
+    """
+    from nibabel.orientations import io_orientation
+
+    axes = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
+    nearest = io_orientation(affine)[:, 0].astype(int)
+    along = np.abs(axes[nearest, range(3)])
+    across = np.sqrt(np.clip(1 - along**2, 0, None))
+    return float(np.degrees(np.arctan2(across, along)).max())

@@ -31,7 +31,9 @@ from sct_rootlets_task.locator import (
 )
 from sct_rootlets_task.network.loading import Network, Options, load_network
 from sct_rootlets_task.network.model_folder import ModelFolder, read_model_folder
+from sct_rootlets_task.orientation import obliqueness
 from sct_rootlets_task.oriented import OrientedNetwork
+from sct_rootlets_task.padding import Padding, find_padding
 from sct_rootlets_task.postprocess import (
     HookContext,
     MinimalSize,
@@ -39,6 +41,7 @@ from sct_rootlets_task.postprocess import (
     remove_small,
 )
 from sct_rootlets_task.tasks import BUNDLED, Task
+from sct_rootlets_task.view import OBLIQUE_DEGREES, View, view_of
 
 if TYPE_CHECKING:
     from sct_rootlets_task.models import InstalledModel
@@ -130,12 +133,15 @@ class Found:
         Tiles of the network that were run, and tiles there are.
     seconds : dict of str to float
         Wall time of each stage.
+    warnings : tuple of str
+        What about the image may mislead the networks.
     """
 
     classes: np.ndarray
     canal: Canal | None
     tiles: tuple[int, int]
     seconds: dict[str, float]
+    warnings: tuple[str, ...] = ()
 
 
 class Segmenter:
@@ -225,7 +231,7 @@ class Segmenter:
             for name, step in self._steps():
                 before, labels = labels, step(labels, context)
                 steps.append(Step(name, _changed(before, labels)))
-        warnings = list(image.warnings)
+        warnings = [*image.warnings, *found.warnings]
         if labels.any():
             warnings += told.warnings
         else:
@@ -245,18 +251,26 @@ class Segmenter:
         """
         seconds: dict[str, float] = {}
         with _timed(seconds, "locator"):
-            canal = self._canal(image)
+            padding = find_padding(image.data)
+            view = view_of(image, padding) if self._locator else None
+            canal = self._canal(image, view)
             near = self._search_region(canal, image)
         with _timed(seconds, "network"):
-            classes, tiles = self._classes(image, canal, near)
+            classes, tiles = self._classes(image, view, canal, near)
         seconds["tiles"] = self.network.tile_seconds
-        return Found(classes, canal, tiles, seconds)
+        return Found(classes, canal, tiles, seconds, self._doubts(image, padding))
 
-    def _canal(self, image: InputImage) -> Canal | None:
+    def _doubts(self, image: InputImage, padding: Padding | None) -> tuple[str, ...]:
+        """Return what about an image may mislead the model, which may see it as it is or not."""
+        if isinstance(self._source, lv.ByLocator):
+            return _padding_doubts(padding) if padding else ()
+        return _doubts_as_it_is(image, padding)
+
+    def _canal(self, image: InputImage, view: View | None) -> Canal | None:
         """Return the canal as the locator sees it, in order from head to tail."""
-        if self._locator is None:
+        if self._locator is None or view is None:
             return None
-        found = self._locator.classes(image)
+        found = view.to_source(self._locator.classes(view.image))
         return fit_canal(found, image.affine, self._locator.folder.classes)
 
     def _independent_levels(self, canal: Canal | None) -> np.ndarray | None:
@@ -265,24 +279,36 @@ class Segmenter:
         return lv.relabel(canal.classes, canal_levels(self._locator.folder.classes))
 
     def _classes(
-        self, image: InputImage, canal: Canal | None, near: np.ndarray | None
+        self, image: InputImage, view: View | None, canal: Canal | None, near: np.ndarray | None
     ) -> tuple[np.ndarray, tuple[int, int]]:
-        """Return the class of each voxel, and how many tiles were run of how many."""
-        if isinstance(self._source, lv.ByLocator) and near is not None and not near.any():
-            return np.zeros(image.data.shape, dtype=np.uint8), (0, 0)
+        """Return the class of each voxel, and how many tiles were run of how many.
+
+        A model that tells levels itself sees the image as it is, since its labels shall be SCT's.
+        """
+        if isinstance(self._source, lv.ByLocator) and view is not None:
+            return self._classes_of_view(view, near)
         classes = self._main.classes(image, near, everywhere=self.settings.tiles == "all")
         if near is not None and canal is not None and self._found_too_little(classes, canal, image):
             logger.info("Few of the located levels were found there; all tiles are run.")
             classes = self._main.classes(image)
         return classes, self.network.tiles_run
 
+    def _classes_of_view(
+        self, view: View, near: np.ndarray | None
+    ) -> tuple[np.ndarray, tuple[int, int]]:
+        """Return what :meth:`_classes` does, of a model that has no levels of its own."""
+        shown = None if near is None else view.from_source(near)
+        if shown is not None and not shown.any():
+            nothing = np.zeros(view.image.data.shape, dtype=np.uint8)
+            return view.to_source(nothing), (0, 0)
+        classes = self._main.classes(view.image, shown, everywhere=self.settings.tiles == "all")
+        return view.to_source(classes), self.network.tiles_run
+
     def _found_too_little(self, classes: np.ndarray, canal: Canal, image: InputImage) -> bool:
         """Tell whether the network found less than half of the levels that the locator did.
 
-        Then the locator may have misled it. A model without levels of its own has no say.
+        Then the locator may have misled it.
         """
-        if isinstance(self._source, lv.ByLocator):
-            return False
         found = lv.count_levels(lv.relabel(classes, self._levels))
         return len(found) < len(self._located(canal, image)) / 2
 
@@ -366,8 +392,40 @@ def locate(
     source = lv.ByLocator()
     folder = read_model_folder(_trainer_folder(locator or BUNDLED / source.locator))
     network = load_network(folder, options or Options(device="cpu"))
-    classes = _locator(folder, network, source).classes(image)
-    return located_levels(classes, image.affine, folder.classes)
+    padding = find_padding(image.data)
+    view = view_of(image, padding)
+    classes = view.to_source(_locator(folder, network, source).classes(view.image))
+    levels = located_levels(classes, image.affine, folder.classes)
+    doubts = _padding_doubts(padding) if padding and levels.levels else ()
+    return replace(levels, warnings=(*levels.warnings, *doubts))
+
+
+def _padding_doubts(padding: Padding) -> tuple[str, ...]:
+    """Say so where padding may be taken for tissue by a network that is not shown padding."""
+    if not padding.bright:
+        return ()
+    return (
+        "a border of the image is of one bright value; it may be padding or a background, and was "
+        "left. Look at the levels, or set it to 0.",
+    )
+
+
+def _doubts_as_it_is(image: InputImage, padding: Padding | None) -> tuple[str, ...]:
+    """Say what may mislead a model that sees the image as it is."""
+    doubts = []
+    if padding:
+        values = " and ".join(f"{value:g}" for value in padding.values)
+        doubts.append(
+            f"a border of the image has the constant value {values}, and the model is shown it, as "
+            "SCT does. Look at the levels, or crop the border or set it to 0 first."
+        )
+    degrees = obliqueness(image.affine)
+    if degrees > OBLIQUE_DEGREES:
+        doubts.append(
+            f"the image's grid is oblique by {degrees:.0f}°, and the model is shown it as it is, "
+            "as SCT does. Look at the levels, or resample the image to world axes first."
+        )
+    return tuple(doubts)
 
 
 def _locator(folder: ModelFolder, network: Network, source: lv.ByLocator) -> OrientedNetwork:
