@@ -6,7 +6,8 @@ of zeros is as common as it is harmless.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,8 +16,12 @@ FACE_SHARE = 0.1
 """Share of a face of the image that a value has to cover to count as padding."""
 EXTREME = 0.05
 """Distance from the darkest or brightest tissue that counts as near it, as a share of the range."""
-_BLUR_VOXELS = 4
-"""Interpolation mixes padding with the image over no more voxels than this."""
+FAR = 0.15
+"""Distance beyond them from which on values close to the padding's are padding as well."""
+RINGING = 0.03
+"""How close: interpolation by splines makes padding ring, by this share of the step to the image
+or by more within :data:`BLUR_VOXELS` of it."""
+BLUR_VOXELS = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,8 +35,8 @@ class Padding:
     box : tuple of slice
         Smallest box (i, j, k) that holds all the rest.
     outside : ndarray of bool, shape (i, j, k)
-        Padding that does not look like the darkest or brightest tissue. Interpolated voxels next
-        to it belong to it where their value tells.
+        Padding that does not look like the darkest or brightest tissue, with what interpolation
+        made of it.
     bright : bool
         Whether there is padding inside the box that looks like the brightest tissue. It may be a
         background, and is not part of `outside`.
@@ -47,33 +52,50 @@ def find_padding(data: np.ndarray) -> Padding | None:
     """Return what of an image is padding; None if nothing is.
 
     Padding is a region of one value other than 0 that fills at least :data:`FACE_SHARE` of a face,
-    as noise does not.
+    as noise does not. One that is as dark as the darkest tissue may be a background, and counts
+    where it can be cut off.
 
     Parameters
     ----------
     data : ndarray of float32, shape (i, j, k)
         Finite intensities.
     """
-    regions = {value: _region(data, value) for value in sorted(_solid_values(data))}
-    regions = {value: region for value, region in regions.items() if _covers_a_face(region)}
-    if not regions:
+    areas = _areas(data)
+    if not areas:
         return None
-    padding = np.logical_or.reduce(list(regions.values()))
-    rest = _well_inside(padding)
-    if not rest.any():
-        return None
-    tissue = _Tissue.of(data[rest])
-    outside = np.zeros(data.shape, dtype=bool)
-    for value, region in regions.items():
-        if not (tissue.is_dark(value) or tissue.is_bright(value)):
-            outside |= _with_blur(data, region, value, tissue)
-    covered = padding | outside | _zero_faces(data)
+    tissue = _Tissue.of(data[_well_inside(areas)])
+    covered = _zeros_of_full_faces(data)
+    outside, bright = np.zeros_like(covered), np.zeros_like(covered)
+    for area in areas:
+        region = _extent(data, area, tissue)
+        covered |= region
+        if tissue.is_bright(area.value):
+            bright |= region
+        elif not tissue.is_dark(area.value):
+            outside |= region
     if covered.all():
         return None
     box = _bounding_box(~covered)
-    left = (padding & ~outside)[box]
-    bright = any(tissue.is_bright(v) and (left & regions[v][box]).any() for v in regions)
-    return Padding(tuple(regions), box, outside, bright)
+    found = Padding(tuple(a.value for a in areas), box, outside, bool(bright[box].any()))
+    whole = all(part == slice(0, n) for part, n in zip(box, data.shape, strict=True))
+    return None if whole and not (outside.any() or found.bright) else found
+
+
+@dataclass(frozen=True, eq=False)
+class _Area:
+    """Where an image may be padded with a value.
+
+    Parameters
+    ----------
+    value : float
+        The value.
+    exact, loose : ndarray of bool, shape (i, j, k)
+        Voxels of exactly this value, or about it, that are connected with a solid part of a face.
+    """
+
+    value: float
+    exact: np.ndarray
+    loose: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -96,23 +118,51 @@ class _Tissue:
         low, dark, light, high = np.percentile(values, (0, 0.5, 99.5, 100))
         return cls(float(low), float(dark), float(light), float(high))
 
-    @property
-    def near(self) -> float:
-        return EXTREME * (self.light - self.dark)
+    def distance(self, value: float) -> float:
+        """Return how far beyond the dark or light end a value is, as a share of the range."""
+        beyond = max(self.dark - value, value - self.light, 0.0)
+        return beyond / max(self.light - self.dark, 1e-9)
 
     def is_dark(self, value: float) -> bool:
-        return abs(value - self.dark) <= self.near
+        return abs(value - self.dark) <= EXTREME * (self.light - self.dark)
 
     def is_bright(self, value: float) -> bool:
-        return abs(value - self.light) <= self.near and not self.is_dark(value)
+        near = abs(value - self.light) <= EXTREME * (self.light - self.dark)
+        return near and not self.is_dark(value)
 
-    def blurred_with(self, value: float, data: np.ndarray) -> np.ndarray:
-        """Return which voxels lie between tissue and a value out of its range."""
+    def is_mixed(self, value: float, data: np.ndarray) -> np.ndarray:
+        """Return which voxels lie between tissue and a value far from it."""
         if value < self.dark:
-            return data < max(self.low, (value + self.dark) / 2)
-        if value > self.light:
-            return data > min(self.high, (value + self.light) / 2)
-        return np.zeros(data.shape, dtype=bool)
+            end = max(self.low, (value + self.dark) / 2)
+            return np.asarray(data < end - EXTREME * (end - value))
+        end = min(self.high, (value + self.light) / 2)
+        return np.asarray(data > end + EXTREME * (value - end))
+
+
+def _areas(data: np.ndarray) -> list[_Area]:
+    """Return where an image may be padded, in ascending order of the values."""
+    values = _solid_values(data)
+    others = data[~np.isin(data, values)] if values else data[:0]
+    areas: list[_Area] = []
+    for value in values if others.size else ():
+        step = float(np.abs(np.percentile(others, (10, 90)) - value).max())
+        if any(abs(value - area.value) <= RINGING * step for area in areas):
+            continue
+        loose = _region(np.abs(data - value) <= RINGING * step)
+        if any(face.mean() >= FACE_SHARE for face in _faces(loose)):
+            areas.append(_Area(value, _region(data == value), loose))
+    return sorted(areas, key=lambda area: area.value)
+
+
+def _solid_values(data: np.ndarray) -> list[float]:
+    """Return the values other than 0 that fill a part of a face, the most frequent one first."""
+    found: Counter[float] = Counter()
+    for face in _faces(data):
+        solid = _solid(face)
+        values, counts = np.unique(face[solid & (face != 0)], return_counts=True)
+        large = counts >= FACE_SHARE / 2 * face.size
+        found.update(dict(zip(values[large].tolist(), counts[large].tolist(), strict=True)))
+    return [value for value, _ in found.most_common()]
 
 
 def _faces(array: np.ndarray) -> Iterator[np.ndarray]:
@@ -122,15 +172,6 @@ def _faces(array: np.ndarray) -> Iterator[np.ndarray]:
             yield np.moveaxis(array, axis, 0)[end]
 
 
-def _solid_values(data: np.ndarray) -> set[float]:
-    """Return the values other than 0 that fill a part of a face of an image."""
-    found: set[float] = set()
-    for face in _faces(data):
-        values, counts = np.unique(face[_solid(face) & (face != 0)], return_counts=True)
-        found |= set(values[counts >= FACE_SHARE / 2 * face.size].tolist())
-    return found
-
-
 def _solid(face: np.ndarray) -> np.ndarray:
     """Return which voxels of a face have the value of all of their neighbors in it."""
     from scipy.ndimage import maximum_filter, minimum_filter
@@ -138,43 +179,43 @@ def _solid(face: np.ndarray) -> np.ndarray:
     return np.asarray(minimum_filter(face, 3) == maximum_filter(face, 3))
 
 
-def _region(data: np.ndarray, value: float) -> np.ndarray:
-    """Return the voxels of a value that are connected with solid ones on a face."""
+def _region(mask: np.ndarray) -> np.ndarray:
+    """Return the voxels of a mask that are connected with a solid part of a face."""
     from scipy.ndimage import label
 
-    pieces, count = label(data == value)
-    solid = np.zeros(count + 1, dtype=bool)
-    for face, numbers in zip(_faces(data), _faces(pieces), strict=True):
-        solid[numbers[_solid(face)]] = True
-    solid[0] = False
-    return solid[pieces]
+    pieces, count = label(mask)
+    kept = np.zeros(count + 1, dtype=bool)
+    for face, numbers in zip(_faces(mask), _faces(pieces), strict=True):
+        kept[numbers[face & _solid(face)]] = True
+    return kept[pieces]
 
 
-def _covers_a_face(region: np.ndarray) -> bool:
-    return any(face.mean() >= FACE_SHARE for face in _faces(region))
-
-
-def _well_inside(padding: np.ndarray) -> np.ndarray:
-    """Return voxels that are no padding, and not blurred with it where there are such."""
+def _well_inside(areas: Sequence[_Area]) -> np.ndarray:
+    """Return voxels that are not padding, nor mixed with it where there are such."""
     from scipy.ndimage import binary_dilation
 
-    clear = ~binary_dilation(padding, iterations=_BLUR_VOXELS)
-    return np.asarray(clear if clear.any() else ~padding)
+    padding = np.logical_or.reduce([area.loose for area in areas])
+    for mask in (binary_dilation(padding, iterations=BLUR_VOXELS), padding):
+        if not mask.all():
+            return np.asarray(~mask)
+    return ~np.logical_or.reduce([area.exact for area in areas])
 
 
-def _with_blur(data: np.ndarray, region: np.ndarray, value: float, tissue: _Tissue) -> np.ndarray:
-    """Return a region with the voxels next to it that are interpolated between it and tissue."""
+def _extent(data: np.ndarray, area: _Area, tissue: _Tissue) -> np.ndarray:
+    """Return the voxels of an area: exactly its value, or far from tissue what it blurred into."""
     from scipy.ndimage import binary_dilation
 
-    mask = region | tissue.blurred_with(value, data)
-    return np.asarray(binary_dilation(region, iterations=_BLUR_VOXELS, mask=mask))
+    if tissue.distance(area.value) <= FAR:
+        return area.exact
+    mask = area.loose | tissue.is_mixed(area.value, data)
+    return np.asarray(binary_dilation(area.loose, iterations=BLUR_VOXELS, mask=mask))
 
 
-def _zero_faces(data: np.ndarray) -> np.ndarray:
+def _zeros_of_full_faces(data: np.ndarray) -> np.ndarray:
     """Return the zeros that are connected with a face of zeros."""
-    if not any((face == 0).all() for face in _faces(data)):
+    if all(face.any() for face in _faces(data)):
         return np.zeros(data.shape, dtype=bool)
-    return _region(data, 0.0)
+    return _region(data == 0)
 
 
 def _bounding_box(mask: np.ndarray) -> tuple[slice, ...]:
