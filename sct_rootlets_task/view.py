@@ -68,8 +68,6 @@ def without_padding(image: InputImage, padding: Padding | None) -> View:
     if padding is None:
         return View(image, lambda mask: mask, lambda classes: classes)
     box, shape = padding.box, image.data.shape
-    corner = np.eye(4)
-    corner[:3, 3] = [part.start for part in box]
     seen = _darkened(np.where(padding.outside, np.float32(np.nan), image.data)[box])
 
     def to_source(classes: np.ndarray) -> np.ndarray:
@@ -77,7 +75,7 @@ def without_padding(image: InputImage, padding: Padding | None) -> View:
         whole[box] = classes
         return whole
 
-    part = replace(image, data=seen, affine=image.affine @ corner)
+    part = replace(image, data=seen, affine=image.affine @ _corner(box))
     return View(part, lambda mask: mask[box], to_source)
 
 
@@ -95,48 +93,105 @@ def along_world_axes(image: InputImage, padding: Padding | None) -> View:
     padding : Padding or None
         What :func:`~sct_rootlets_task.padding.find_padding` finds in it.
     """
-    from scipy.ndimage import affine_transform
-
     data, source = image.data, image.affine
     if padding is not None:
         data = np.where(padding.outside, np.float32(np.nan), data)[padding.box]
-        source = without_padding(image, padding).image.affine
-    affine, shape = _world_grid(source, data.shape)
+        source = source @ _corner(padding.box)
+    affine, shape = _world_grid(source, np.isfinite(data))
     matrix = np.linalg.inv(source) @ affine
     # The repeated edge lets voxels be seen in full, not only up to their middle.
-    seen = affine_transform(
-        np.pad(data, 1, mode="edge"),
-        matrix[:3, :3],
-        matrix[:3, 3] + 1,
-        output_shape=shape,
-        order=1,
-        cval=np.nan,
-    )
+    seen = _resampled(np.pad(data, 1, mode="edge"), matrix, shape, order=1, outside=np.nan)
     seen[~_within(matrix, shape, data.shape)] = np.nan
     way = np.linalg.inv(affine) @ image.affine
 
-    def moved(array: np.ndarray, way: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-        values = array.astype(np.uint8)
-        result = affine_transform(values, way[:3, :3], way[:3, 3], output_shape=shape, order=0)
-        return np.asarray(result.astype(array.dtype))
+    def to_source(classes: np.ndarray) -> np.ndarray:
+        return _resampled(np.pad(classes, 1), way, image.data.shape, order=0)
 
-    return View(
-        replace(image, data=_darkened(seen), affine=affine),
-        lambda mask: moved(mask, np.linalg.inv(way), shape),
-        lambda classes: moved(classes, way, image.data.shape),
+    def from_source(mask: np.ndarray) -> np.ndarray:
+        grown = np.pad(mask.astype(np.uint8), 1)
+        return _resampled(grown, np.linalg.inv(way), shape, order=0).astype(bool)
+
+    return View(replace(image, data=_darkened(seen), affine=affine), from_source, to_source)
+
+
+def _resampled(
+    grown: np.ndarray,
+    matrix: np.ndarray,
+    shape: tuple[int, ...],
+    *,
+    order: int,
+    outside: float = 0,
+) -> np.ndarray:
+    """Return an array on another grid.
+
+    Parameters
+    ----------
+    grown : ndarray
+        The array, with one voxel more on each side: scipy takes no voxel beyond the outermost
+        middles, nor one that rounding puts there.
+    matrix : ndarray of float, shape (4, 4)
+        Voxel index of the other grid to that of the array.
+    shape : tuple of int
+        Shape of the other grid.
+    order : int
+        Order of the interpolation, 0 or 1.
+    outside : float
+        Value outside the array.
+    """
+    from scipy.ndimage import affine_transform
+
+    result = affine_transform(
+        grown, matrix[:3, :3], matrix[:3, 3] + 1, output_shape=shape, order=order, cval=outside
     )
+    return np.asarray(result)
 
 
-def _world_grid(affine: np.ndarray, shape: tuple[int, ...]) -> tuple[np.ndarray, tuple[int, ...]]:
-    """Return affine and shape of the grid along world axes that encloses another grid."""
-    corners = np.array(np.meshgrid(*[(-0.5, n - 0.5) for n in shape])).reshape(3, -1)
-    points = affine[:3, :3] @ corners + affine[:3, 3:]
-    low, sides = points.min(axis=1), np.ptp(points, axis=1)
+def _corner(box: tuple[slice, ...]) -> np.ndarray:
+    """Return voxel index in a box of a grid to voxel index of the grid, shape (4, 4)."""
+    matrix = np.eye(4)
+    matrix[:3, 3] = [part.start for part in box]
+    return matrix
+
+
+def _world_grid(affine: np.ndarray, seen: np.ndarray) -> tuple[np.ndarray, tuple[int, ...]]:
+    """Return affine and shape of the grid along world axes that encloses voxels of another one.
+
+    Parameters
+    ----------
+    affine : ndarray of float, shape (4, 4)
+        Voxel index of the other grid to RAS+ mm.
+    seen : ndarray of bool, shape (i, j, k)
+        The voxels.
+    """
+    low, high = np.array([_ends(row, seen) for row in affine[:3]]).T
     finest = np.linalg.norm(affine[:3, :3], axis=0).min()
-    size = max(finest, MIN_VOXEL_MM, np.cbrt(np.prod(sides) / MAX_VOXELS))
+    size = max(finest, MIN_VOXEL_MM, np.cbrt(np.prod(high - low) / MAX_VOXELS))
     result = np.diag([size, size, size, 1.0])
     result[:3, 3] = low + size / 2
-    return result, tuple(int(n) for n in np.maximum(np.ceil(sides / size), 1))
+    return result, tuple(int(n) for n in np.maximum(np.ceil((high - low) / size), 1))
+
+
+def _ends(row: np.ndarray, seen: np.ndarray) -> tuple[float, float]:
+    """Return where voxels begin and end along a world axis, in mm; `row` is the affine's."""
+    half = np.abs(row[:3]).sum() / 2
+    place = _linear(row, seen.shape)
+    low, high = place.min(where=seen, initial=np.inf), place.max(where=seen, initial=-np.inf)
+    return float(low) - half, float(high) + half
+
+
+def _linear(row: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Return the sum of the indices of each voxel, weighted, and a constant, as float32.
+
+    Parameters
+    ----------
+    row : ndarray of float, shape (4,)
+        Weights of i, j and k, and the constant.
+    shape : tuple of int
+        Shape of the grid.
+    """
+    a, b, c, constant = row.astype(np.float32)
+    i, j, k = (np.arange(n, dtype=np.float32) for n in shape)
+    return np.asarray((a * i)[:, None, None] + (b * j)[:, None] + (c * k + constant))
 
 
 def _within(matrix: np.ndarray, shape: tuple[int, ...], source: tuple[int, ...]) -> np.ndarray:
@@ -149,10 +204,9 @@ def _within(matrix: np.ndarray, shape: tuple[int, ...], source: tuple[int, ...])
     shape, source : tuple of int
         Shapes of both grids.
     """
-    i, j, k = np.ogrid[tuple(slice(n) for n in shape)]
     result = np.ones(shape, dtype=bool)
-    for row, size in zip(matrix[:3].astype(np.float32), source, strict=True):
-        place = row[0] * i + row[1] * j + (row[2] * k + row[3])
+    for row, size in zip(matrix[:3], source, strict=True):
+        place = _linear(row, shape)
         result &= (place >= -0.5) & (place <= size - 0.5)
     return result
 

@@ -64,9 +64,7 @@ def test_a_border_of_any_value_is_cut_off(value: float, widths: Widths) -> None:
     widths=st.tuples(*[st.tuples(st.integers(0, 5), st.integers(0, 5))] * 3),
     seed=st.integers(0, 3),
 )
-def test_the_box_is_the_image_whatever_the_padding(
-    value: float, widths: Widths, seed: int
-) -> None:
+def test_the_box_is_the_image_whatever_the_padding(value: float, widths: Widths, seed: int) -> None:
     found = find_padding(padded(tissue(seed), widths, value))
     if not any(map(any, widths)):
         assert found is None
@@ -122,7 +120,7 @@ def test_the_corners_beside_a_turned_image_are_outside(
 def background(value: float, noise: float = 0.0) -> np.ndarray:
     """Return a body that fills the middle of the image, in a background of one value."""
     data = tissue() + 20
-    i, j, k = np.indices(SHAPE) - (np.array(SHAPE)[:, None, None, None] - 1) / 2
+    i, j, _ = np.indices(SHAPE) - (np.array(SHAPE)[:, None, None, None] - 1) / 2
     body = (i / 14) ** 2 + (j / 9) ** 2 < 1
     grain = np.round(np.abs(np.random.default_rng(1).normal(0, noise, SHAPE)))
     return np.where(body, data, value + grain).astype(np.float32)
