@@ -22,6 +22,8 @@ RINGING = 0.03
 """How close: interpolation by splines makes padding ring, by this share of the step to the image
 or by more within :data:`BLUR_VOXELS` of it."""
 BLUR_VOXELS = 4
+MIXED_SHARE = 0.1
+"""Share of the voxels next to padding that are mixed with it where an image was interpolated."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -207,8 +209,12 @@ def _extent(data: np.ndarray, area: _Area, tissue: _Tissue) -> np.ndarray:
 
     if tissue.distance(area.value) <= FAR:
         return area.exact
-    mask = area.loose | tissue.is_mixed(area.value, data)
-    return np.asarray(binary_dilation(area.loose, iterations=BLUR_VOXELS, mask=mask))
+    mixed = tissue.is_mixed(area.value, data)
+    region = binary_dilation(area.loose, iterations=BLUR_VOXELS, mask=area.loose | mixed)
+    next_to_it = binary_dilation(area.loose) & ~area.loose
+    if mixed[next_to_it].mean() > MIXED_SHARE:
+        region = binary_dilation(region)  # mixed as well, though its values do not tell
+    return np.asarray(region)
 
 
 def _zeros_of_full_faces(data: np.ndarray) -> np.ndarray:
