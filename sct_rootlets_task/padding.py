@@ -22,6 +22,8 @@ RINGING = 0.03
 """How close: interpolation by splines makes padding ring, by this share of the step to the image
 or by more within :data:`BLUR_VOXELS` of it."""
 BLUR_VOXELS = 4
+MIN_VOXELS = 1000
+"""Fewer voxels that are not padding do not show what tissue looks like: then none is told."""
 MIXED_SHARE = 0.1
 """Share of the voxels next to padding that are mixed with it where an image was interpolated."""
 
@@ -75,7 +77,7 @@ def find_padding(data: np.ndarray) -> Padding | None:
             bright |= region
         elif not tissue.is_dark(area.value):
             outside |= region
-    if covered.all():
+    if covered.size - np.count_nonzero(covered) < MIN_VOXELS:
         return None
     box = _bounding_box(~covered)
     found = Padding(tuple(a.value for a in areas), box, outside, bool(bright[box].any()))

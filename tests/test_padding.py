@@ -198,3 +198,9 @@ def test_an_image_of_nothing_but_padding_is_left_alone(value: float) -> None:
     assert find_padding(data) is None
     data[:, :, :15] = value + 7
     assert find_padding(data) is None
+
+
+def test_a_few_voxels_in_one_value_are_not_padded() -> None:
+    data = np.full(SHAPE, 100, np.float32)
+    data[5:10, 5:10, 5:10] = tissue()[:5, :5, :5]
+    assert find_padding(data) is None
