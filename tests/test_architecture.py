@@ -13,8 +13,9 @@ PACKAGE = Path(sct_rootlets_task.__file__).parent
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("", "errors", "environment", "untrusted"),
     ("console", "runtime", "levels", "files", "orientation", "paths", "voxels", "network", "qc"),
-    ("network.openvino_import",),
+    ("network.fields", "network.openvino_import", "network.pickled", "network.torch_zip"),
     (
+        "network.architecture",
         "network.checkpoint",
         "network.compiled",
         "network.resampling",

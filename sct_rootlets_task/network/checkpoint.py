@@ -1,155 +1,114 @@
-"""Read the weights of a PyTorch checkpoint without running any code from it.
+"""Read the weights of a PyTorch checkpoint as data.
 
 ``torch.load(weights_only=False)``, which nnU-Net uses, executes whatever a checkpoint names, and
-``weights_only=True`` takes no allow-list before torch 2.4. This reader is stricter than either and
-needs no torch: it understands the zip format that ``torch.save`` writes since torch 1.6, makes
-numpy arrays of the tensors, and refuses every global that is not on a short list of data
-constructors.
+``weights_only=True`` takes no allow-list before torch 2.4. This reader needs no torch and calls
+nothing that a checkpoint names, see :mod:`.pickled`. It understands the zip format that
+``torch.save`` writes since torch 1.6, and makes numpy arrays of the tensors.
 """
 
 from __future__ import annotations
 
-import pickle
-import zipfile
-from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Collection
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
 from sct_rootlets_task.errors import ModelError
+from sct_rootlets_task.network.pickled import PickleReader, StoredTensor, plain
+from sct_rootlets_task.network.torch_zip import TorchZip
 
-_STORAGES = {
-    "DoubleStorage": "<f8",
-    "FloatStorage": "<f4",
-    "HalfStorage": "<f2",
-    "BFloat16Storage": "bfloat16",
-    "LongStorage": "<i8",
-    "IntStorage": "<i4",
-    "ShortStorage": "<i2",
-    "CharStorage": "i1",
-    "ByteStorage": "u1",
-    "BoolStorage": "?",
-}
+_BYTE_ORDERS = {b"little": "<", b"big": ">"}
 
 
-def read_checkpoint(path: Path) -> dict[str, Any]:
+def read_checkpoint(path: Path, parts: Collection[str] | None = None) -> dict[str, Any]:
     """Return the content of a checkpoint, its tensors as numpy arrays.
 
     Parameters
     ----------
     path : Path
         File written by ``torch.save`` (zip format).
+    parts : collection of str, optional
+        Entries to return, where they are there; tensors of others are not read. All by default.
 
     Returns
     -------
     dict
-        The saved dictionary. Tensors are read-only ndarrays of the stored dtype and shape;
-        bfloat16 ones are widened to float32, exactly.
+        The saved dictionary, made of Python's own types. Tensors are ndarrays of the stored dtype
+        and shape; bfloat16 ones are widened to float32, exactly.
 
     Raises
     ------
     ModelError
         If the file is no such checkpoint, is damaged, or names anything but data.
     """
+    if not path.is_file():
+        raise ModelError(f"Expected a checkpoint, found no file {path}. Install the model again.")
     try:
-        with zipfile.ZipFile(path) as archive:
-            pickled = [name for name in archive.namelist() if name.endswith("/data.pkl")]
-            if len(pickled) != 1:
-                raise ModelError(
-                    f"Expected a checkpoint in torch's zip format, found a zip with other content: "
-                    f"{path}. Install the model again."
-                )
-            root = pickled[0].removesuffix("data.pkl")
-            with archive.open(pickled[0]) as stream:
-                content = _CheckpointReader(stream, archive, root, path).load()
-    except (zipfile.BadZipFile, OSError, EOFError, KeyError, pickle.UnpicklingError) as error:
+        with path.open("rb") as stream:
+            return _content(TorchZip(stream), path, parts)
+    except (ValueError, OSError, MemoryError) as error:
+        if isinstance(error, ModelError):
+            raise
         raise ModelError(
-            f"The checkpoint {path} cannot be read ({error}). Install the model again."
+            f"The checkpoint {path} cannot be read: {error or 'it is too large for the memory'}. "
+            "Install the model again, from a source you trust."
         ) from error
+
+
+def _content(archive: TorchZip, path: Path, parts: Collection[str] | None) -> dict[str, Any]:
+    described = [name for name in archive.sizes if name.endswith("/data.pkl")]
+    if len(described) != 1:
+        raise ValueError("it is a zip file with other content than torch.save writes")
+    storages = _Storages(archive, described[0].removesuffix("data.pkl"))
+    loaded = PickleReader(archive.read(described[0]), storages.sizes).load()
+    content = plain(loaded, storages.array, parts)
     if not isinstance(content, dict):
-        raise ModelError(f"Expected a dictionary in {path}, found {type(content).__name__}.")
+        raise ModelError(
+            f"Expected a dictionary in {path}, found {type(content).__name__}. Install the model "
+            "again."
+        )
     return content
 
 
-class _CheckpointReader(pickle.Unpickler):
-    """Unpickler that can make arrays, containers and plain values, and nothing else."""
+class _Storages:
+    """The numbers of a checkpoint's tensors; each storage is read once, when it is needed."""
 
-    def __init__(self, stream: IO[bytes], archive: zipfile.ZipFile, root: str, path: Path) -> None:
-        super().__init__(stream)
+    def __init__(self, archive: TorchZip, root: str) -> None:
         self._archive = archive
-        self._root = root
-        self._path = path
-        self._storages: dict[str, np.ndarray] = {}
+        self._folder = f"{root}data/"
+        order = archive.read(f"{root}byteorder") if f"{root}byteorder" in archive.sizes else None
+        if order not in (None, *_BYTE_ORDERS):
+            raise ValueError("its byte order is neither 'little' nor 'big'")
+        self._order = _BYTE_ORDERS[order or b"little"]
+        self._read: dict[str, np.ndarray] = {}
 
-    def find_class(self, module: str, name: str) -> Any:
-        if module in ("torch", "torch.storage") and name in _STORAGES:
-            return _STORAGES[name]
-        try:
-            return _ALLOWED[module, name]
-        except KeyError:
-            raise ModelError(
-                f"The checkpoint {self._path} refers to {module}.{name}, which is not plain data "
-                "and could run code; it was not loaded. Use a model from a source you trust, "
-                "saved by nnU-Net."
-            ) from None
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Bytes of each storage."""
+        return {
+            name.removeprefix(self._folder): size
+            for name, size in self._archive.sizes.items()
+            if name.startswith(self._folder)
+        }
 
-    def persistent_load(self, pid: Any) -> np.ndarray:
-        kind, dtype, key, _location, size = pid
-        if kind != "storage" or not isinstance(dtype, str):
-            raise ModelError(f"The checkpoint {self._path} holds an unknown object: {pid!r}.")
-        if key not in self._storages:
-            raw = self._archive.read(f"{self._root}data/{key}")
-            self._storages[key] = _decode(raw, dtype)[: int(size)]
-        return self._storages[key]
-
-
-def _decode(raw: bytes, dtype: str) -> np.ndarray:
-    if dtype == "bfloat16":
-        return (np.frombuffer(raw, "<u2").astype("<u4") << 16).view("<f4")
-    return np.frombuffer(raw, dtype)
-
-
-def _rebuild_tensor(
-    storage: np.ndarray, offset: int, shape: tuple[int, ...], stride: tuple[int, ...], *_: Any
-) -> np.ndarray:
-    """Stand in for ``torch._utils._rebuild_tensor_v2``; strides count elements."""
-    last = offset + sum((n - 1) * step for n, step in zip(shape, stride, strict=True))
-    if 0 in shape:
-        return np.empty(shape, storage.dtype)
-    if min(offset, *stride, 0) < 0 or last >= storage.size:
-        raise ModelError("A tensor of the checkpoint reaches beyond its data. Install it again.")
-    strides = tuple(step * storage.itemsize for step in stride)
-    return np.lib.stride_tricks.as_strided(storage[offset:], shape, strides, writeable=False)
+    def array(self, tensor: StoredTensor) -> np.ndarray:
+        """Return a tensor as a view of its storage."""
+        storage = tensor.storage
+        if storage.key not in self._read:
+            raw = self._archive.read(self._folder + storage.key)
+            self._read[storage.key] = _decode(raw, storage.kind, self._order)
+        numbers = self._read[storage.key]
+        if 0 in tensor.shape:
+            return np.empty(tensor.shape, numbers.dtype)
+        strides = tuple(step * numbers.itemsize for step in tensor.strides)
+        return np.lib.stride_tricks.as_strided(
+            numbers[tensor.offset :], tensor.shape, strides, writeable=False
+        )
 
 
-def _rebuild_parameter(data: np.ndarray, *_: Any) -> np.ndarray:
-    return data
-
-
-def _numpy_scalar(dtype: np.dtype[Any], raw: bytes) -> Any:
-    if dtype.hasobject:
-        raise ModelError("The checkpoint holds a numpy object, which is not plain data.")
-    return np.frombuffer(raw, dtype, count=1)[0]
-
-
-def _numpy_dtype(name: str, *_: Any) -> np.dtype[Any]:
-    return np.dtype(name)
-
-
-def _encode(text: str, encoding: str) -> bytes:
-    return text.encode(encoding)
-
-
-_ALLOWED: dict[tuple[str, str], Callable[..., Any]] = {
-    ("collections", "OrderedDict"): OrderedDict,
-    ("torch._utils", "_rebuild_tensor_v2"): _rebuild_tensor,
-    ("torch._utils", "_rebuild_parameter"): _rebuild_parameter,
-    ("torch", "Size"): tuple,
-    ("torch", "device"): lambda *words: ":".join(map(str, words)),
-    ("numpy", "dtype"): _numpy_dtype,
-    ("numpy.core.multiarray", "scalar"): _numpy_scalar,
-    ("numpy._core.multiarray", "scalar"): _numpy_scalar,
-    ("_codecs", "encode"): _encode,
-}
+def _decode(raw: bytes, kind: str, order: str) -> np.ndarray:
+    """Return numbers in this machine's byte order."""
+    if kind == "bf2":
+        return (np.frombuffer(raw, f"{order}u2").astype(np.uint32) << 16).view(np.float32)
+    return np.frombuffer(raw, f"{order}{kind}").astype(np.dtype(kind), copy=False)

@@ -18,11 +18,12 @@ import numpy as np
 
 from sct_rootlets_task import __version__
 from sct_rootlets_task.errors import ModelError
+from sct_rootlets_task.network.architecture import Slot, fitted
 from sct_rootlets_task.network.checkpoint import read_checkpoint
 from sct_rootlets_task.network.compiled import compiled, path_of
-from sct_rootlets_task.network.model_folder import ModelFolder
+from sct_rootlets_task.network.model_folder import ORIGIN_PARTS, ModelFolder, read_origin
 from sct_rootlets_task.network.openvino_import import import_openvino
-from sct_rootlets_task.network.unet import build_graph, read_unet
+from sct_rootlets_task.network.unet import build_graph, unet_of
 
 _SOURCES = (Path(__file__).with_name(name) for name in ("unet.py", "winograd.py"))
 _CODE = tuple(path for path in _SOURCES if path.is_file())
@@ -65,7 +66,7 @@ class Weights:
     Parameters
     ----------
     arrays : mapping of str to ndarray
-        By the names nnU-Net gives them.
+        By the names nnU-Net gives them; each once.
     mirror_axes : tuple of int
         Axes (0=z, 1=y, 2=x) along which the model was trained to be mirrored.
     """
@@ -80,19 +81,39 @@ def read_weights(folder: ModelFolder) -> list[Weights]:
     Raises
     ------
     ModelError
-        If a checkpoint is no nnU-Net checkpoint.
+        If a checkpoint is no nnU-Net checkpoint, its weights are not exactly those of the network
+        in the plans, or the folds disagree.
     """
-    return [_read_fold(read_checkpoint(path), path) for path in folder.checkpoints]
+    wanted = folder.slots
+    folds = [_read_fold(folder, path, wanted) for path in folder.checkpoints]
+    for path, fold in zip(folder.checkpoints, folds, strict=True):
+        if fold.mirror_axes != folds[0].mirror_axes:
+            raise ModelError(
+                f"The folds of {folder.path} disagree: {path} allows mirroring along "
+                f"{fold.mirror_axes}, the first one along {folds[0].mirror_axes}. Install the "
+                "model again."
+            )
+    return folds
 
 
-def _read_fold(checkpoint: Mapping[str, Any], path: object) -> Weights:
-    arrays = checkpoint.get("network_weights")
+def _read_fold(folder: ModelFolder, path: Path, wanted: Mapping[str, Slot]) -> Weights:
+    content = read_checkpoint(path, (*ORIGIN_PARTS, "network_weights"))
+    arrays = content.get("network_weights")
     if not isinstance(arrays, dict):
         raise ModelError(
-            f"Expected 'network_weights' in {path}, found {sorted(checkpoint)}. This is no nnU-Net "
-            "checkpoint."
+            f"Expected 'network_weights' in {path}, found "
+            f"{', '.join(map(repr, content)) or 'nothing'}. This is no nnU-Net checkpoint."
         )
-    return Weights(arrays, tuple(checkpoint.get("inference_allowed_mirroring_axes") or ()))
+    origin = read_origin(path, content)
+    expected = {"configuration": folder.configuration_name, "trainer": folder.trainer}
+    for what, found in (("configuration", origin.configuration), ("trainer", origin.trainer)):
+        if found not in (None, expected[what]):
+            raise ModelError(
+                f"The weights in {path} were trained with the {what} {found!r}, but the model "
+                f"{folder.path} is run with {expected[what]!r}. Install the model again, with "
+                "folds and plans of one training."
+            )
+    return Weights(fitted(arrays, wanted, path), origin.mirror_axes)
 
 
 class OpenVINOEngine:
@@ -129,7 +150,7 @@ class OpenVINOEngine:
         threads: int | None = None,
         cache: Path | None = None,
     ) -> None:
-        unet = read_unet(folder.configuration)
+        unet = unet_of(folder.architecture)
         openvino = import_openvino()
         patch = folder.configuration["patch_size"]
         fast = saves_products(precision)

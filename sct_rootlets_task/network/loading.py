@@ -25,7 +25,7 @@ from sct_rootlets_task.network.model_folder import ModelFolder
 from sct_rootlets_task.network.nnunet import DEVICES, NNUNetNetwork, TorchEngine, choose_device
 from sct_rootlets_task.network.preprocessing import UnsupportedPlansError, read_recipe
 from sct_rootlets_task.network.tiled import TiledNetwork
-from sct_rootlets_task.network.unet import UnsupportedNetworkError, read_unet
+from sct_rootlets_task.network.unet import UnsupportedNetworkError, unet_of
 from sct_rootlets_task.paths import cache_root
 from sct_rootlets_task.runtime import give_back_memory
 
@@ -175,7 +175,7 @@ def choose_engine(folder: ModelFolder, wanted: str, device: str) -> str:
         return "nnunet"
     try:
         read_recipe(folder)
-        read_unet(folder.configuration)
+        unet_of(folder.architecture)
     except (UnsupportedNetworkError, UnsupportedPlansError) as error:
         logger.info("Stock nnU-Net runs this model: %s", error)
         return "nnunet"

@@ -1,20 +1,57 @@
 """What a folder of a trained nnU-Net model says about itself.
 
-Everything is read from the folder: patch, spacing, normalisation, classes, orientation, folds. The
-weights are read by :mod:`sct_rootlets_task.network.checkpoint`.
+Everything is read from the folder: patch, spacing, normalisation, classes, orientation, folds. Both
+JSON files are checked here, once, and what is handed on has the types and ranges that nnU-Net
+writes. The weights are read by :mod:`sct_rootlets_task.network.engines`.
 """
 
 from __future__ import annotations
 
-import json
+import logging
+import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from sct_rootlets_task.errors import ModelError
+from sct_rootlets_task.network.architecture import (
+    Architecture,
+    Slot,
+    described,
+    read_architecture,
+    slots,
+    with_trainer,
+)
+from sct_rootlets_task.network.checkpoint import read_checkpoint
+from sct_rootlets_task.network.fields import Fields, is_integer, read_json
+from sct_rootlets_task.orientation import axcodes_from_sct
+
+logger = logging.getLogger(__name__)
 
 CHECKPOINTS = ("checkpoint_final.pth", "checkpoint_best.pth")
+MOST_CLASSES = 256
+"""Labels are bytes."""
+MOST_PATCH_VOXELS = 2**27
+VOXEL_MM = (0.01, 100.0)
+IGNORED = "ignore"
+"""The label that nnU-Net does not train; it is no class of the network."""
+_FOLD = re.compile("fold_[0-9]{1,4}")
+_PREPROCESSORS = {"DefaultPreprocessor": "DefaultPreprocessor"}
+_NORMALIZATIONS = {
+    f"{name}Normalization": f"{name}Normalization"
+    for name in ("ZScore", "CT", "No", "RescaleTo01", "RGBTo01")
+}
+_RESAMPLINGS = {
+    name: name
+    for name in ("resample_data_or_seg_to_shape", "resample_torch_fornnunet", "no_resampling_hack")
+}
+_STATISTICS = tuple(
+    f"foreground_intensity_properties_{ending}" for ending in ("per_channel", "by_modality")
+)
+_INTENSITIES = ("mean", "std", "percentile_00_5", "percentile_99_5")
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,9 +63,19 @@ class ModelFolder:
     path : Path
         The trainer folder.
     plans, dataset : dict
-        ``plans.json`` and ``dataset.json``.
+        ``plans.json`` and ``dataset.json`` as they are.
     configuration_name : str
         Name of the plans' configuration the weights belong to, for example ``3d_fullres``.
+    configuration : mapping
+        This configuration, checked, in the new format, with what it inherits filled in.
+    transpose : tuple of int
+        Order of axes the network wants, of the axes (z, y, x).
+    intensities : mapping
+        The plans' statistics of the training data, of the one input channel.
+    classes : dict
+        Class names and their index in the network's output.
+    planned : Architecture
+        The network of the plans.
     checkpoints : tuple of Path
         One file a fold, in the order of the folds.
     """
@@ -37,22 +84,101 @@ class ModelFolder:
     plans: dict[str, Any]
     dataset: dict[str, Any]
     configuration_name: str
+    configuration: Mapping[str, Any]
+    transpose: tuple[int, ...]
+    intensities: Mapping[str, float]
+    classes: dict[str, int]
+    planned: Architecture
     checkpoints: tuple[Path, ...]
-
-    @property
-    def classes(self) -> dict[str, int]:
-        """Class names and their index in the network's output."""
-        return dict(self.dataset["labels"])
 
     @property
     def orientation(self) -> str | None:
         """Orientation the model wants, in SCT's letters, or None if it does not say."""
         return self.dataset.get("image_orientation")
 
+    @cached_property
+    def trainer(self) -> str | None:
+        """Name of the trainer in the first checkpoint."""
+        return read_origin(self.checkpoints[0]).trainer
+
+    @cached_property
+    def architecture(self) -> Architecture:
+        """The network of the weights: that of the plans, as the trainer changed it."""
+        return with_trainer(self.planned, self.trainer)
+
     @property
-    def configuration(self) -> Mapping[str, Any]:
-        """The plans' configuration, with what it inherits from others filled in."""
-        return _inherited(self.plans["configurations"], self.configuration_name)
+    def slots(self) -> dict[str, Slot]:
+        """The weights of the network, by all of their names."""
+        return slots(self.architecture, len(self.classes))
+
+    @property
+    def plans_for_nnunet(self) -> dict[str, Any]:
+        """What stock nnU-Net needs of the plans, made of what was checked."""
+        backward = [self.transpose.index(axis) for axis in range(3)]
+        network = {"architecture": described(self.architecture)}
+        return {
+            "dataset_name": "model",
+            "plans_name": "nnUNetPlans",
+            "transpose_forward": list(self.transpose),
+            "transpose_backward": backward,
+            "configurations": {self.configuration_name: {**self.configuration, **network}},
+            "label_manager": "LabelManager",
+            "foreground_intensity_properties_per_channel": {"0": dict(self.intensities)},
+        }
+
+    @property
+    def dataset_for_nnunet(self) -> dict[str, Any]:
+        """What stock nnU-Net needs of ``dataset.json``."""
+        channels = {"channel_names": {"0": "MRI"}}
+        return {**channels, "labels": dict(self.classes), "file_ending": ".nii.gz"}
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a checkpoint says about its training.
+
+    Parameters
+    ----------
+    trainer, configuration : str, optional
+        Names of nnU-Net's trainer class and of the plans' configuration.
+    mirror_axes : tuple of int
+        Axes (0=z, 1=y, 2=x) along which the model was trained to be mirrored.
+    """
+
+    trainer: str | None
+    configuration: str | None
+    mirror_axes: tuple[int, ...]
+
+
+ORIGIN_PARTS = ("trainer_name", "init_args", "inference_allowed_mirroring_axes")
+
+
+def read_origin(path: Path, content: Mapping[str, Any] | None = None) -> Origin:
+    """Read what a checkpoint says about its training.
+
+    Parameters
+    ----------
+    path : Path
+        The checkpoint.
+    content : mapping, optional
+        Its :data:`ORIGIN_PARTS`, if they are read already.
+
+    Raises
+    ------
+    ModelError
+        If the checkpoint cannot be read, or says it in another way than nnU-Net.
+    """
+    content = read_checkpoint(path, ORIGIN_PARTS) if content is None else content
+    fields = Fields(content, path)
+    arguments = fields.object("init_args")
+    axes = fields.get("inference_allowed_mirroring_axes") or ()
+    if not isinstance(axes, tuple | list) or not all(is_integer(axis, 0, 2) for axis in axes):
+        fields.fail("inference_allowed_mirroring_axes", "some of the axes 0, 1 and 2")
+    return Origin(
+        fields.text("trainer_name") if "trainer_name" in fields else None,
+        arguments.text("configuration") if "configuration" in arguments else None,
+        tuple(sorted(set(axes))),
+    )
 
 
 def read_model_folder(path: Path) -> ModelFolder:
@@ -68,57 +194,175 @@ def read_model_folder(path: Path) -> ModelFolder:
     ModelError
         If the folder is incomplete or not of a kind that this package can run.
     """
-    plans, dataset = (_read_json(path / name) for name in ("plans.json", "dataset.json"))
-    labels = dataset.get("labels")
-    if not isinstance(labels, dict) or not all(isinstance(v, int) for v in labels.values()):
-        raise ModelError(
-            f"Expected one number a class in 'labels' of {path / 'dataset.json'}, found "
-            f"{labels!r}. Region-based models cannot be run here."
-        )
-    if len(dataset.get("channel_names", {})) != 1:
-        raise ModelError(
-            f"Expected a model of one input channel, found {dataset.get('channel_names')!r} in "
-            f"{path / 'dataset.json'}. Models of several contrasts cannot be run here."
-        )
-    return ModelFolder(path, plans, dataset, _configuration_name(path, plans), _checkpoints(path))
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelError(
-            f"The model folder {path.parent} has no readable {path.name} ({error}). Install "
-            "the model again."
-        ) from error
-    if not isinstance(content, dict):
-        raise ModelError(f"Expected a JSON object in {path}, found {type(content).__name__}.")
-    return content
-
-
-def _configuration_name(path: Path, plans: dict[str, Any]) -> str:
-    """Return the configuration of the folder's name (trainer__plans__configuration)."""
-    known = list(plans.get("configurations", {}))
-    named = path.name.rsplit("__", 1)[-1]
-    for candidate in (named, "3d_fullres", *known[: len(known) == 1]):
-        if candidate in known:
-            return candidate
-    raise ModelError(
-        f"Expected a configuration named like the end of {path.name!r} in {path / 'plans.json'}, "
-        f"found {known}. Install the model again."
+    plans, dataset = (
+        Fields(read_json(path / name), path / name) for name in ("plans.json", "dataset.json")
+    )
+    classes = _read_dataset(dataset)
+    checkpoints = _checkpoints(path)
+    name = _configuration_name(path, plans, checkpoints)
+    configuration = _inherited(plans, name)
+    planned = read_architecture(configuration)
+    checked = _read_configuration(configuration, planned)
+    scheme = checked["normalization_schemes"][0]
+    return ModelFolder(
+        path=path,
+        plans=dict(plans.content),
+        dataset=dict(dataset.content),
+        configuration_name=name,
+        configuration={**checked, "architecture": described(planned)},
+        transpose=_transpose(plans),
+        intensities=_intensities(plans, needed=scheme == "CTNormalization"),
+        classes=classes,
+        planned=planned,
+        checkpoints=checkpoints,
     )
 
 
-def _inherited(configurations: Mapping[str, Any], name: str) -> dict[str, Any]:
-    own = dict(configurations[name])
-    parent = own.pop("inherits_from", None)
-    return own if parent is None else {**_inherited(configurations, parent), **own}
+def _read_dataset(dataset: Fields) -> dict[str, int]:
+    """Check ``dataset.json`` and return the classes."""
+    channels = "channel_names" if "channel_names" in dataset else "modality"
+    if len(list(dataset.object(channels))) != 1:
+        dataset.fail(channels, "one input channel, since several contrasts cannot be run here,")
+    if "image_orientation" in dataset:
+        axcodes_from_sct(dataset.text("image_orientation"))
+    labels = dataset.object("labels")
+    if any(isinstance(labels.get(name), list) for name in labels):
+        dataset.fail("labels", "one number a class (Region-based models cannot be run here)")
+    for name in labels:
+        labels.integer(name, 0, MOST_CLASSES)
+        if not name.isprintable() or not 0 < len(name) <= 100:
+            dataset.fail("labels", "names of printable characters")
+    numbers = {name: labels.get(name) for name in labels if name != IGNORED}
+    count, ignored = len(numbers), labels.get(IGNORED)
+    if sorted(numbers.values()) != list(range(count)) or not 2 <= count <= MOST_CLASSES:
+        dataset.fail("labels", "a number for each class, from 0 on without gaps,")
+    if numbers.get("background") != 0 or ignored not in (None, count):
+        dataset.fail("labels", "0 for 'background' and the largest number for 'ignore'")
+    return numbers
+
+
+def _configuration_name(path: Path, plans: Fields, checkpoints: tuple[Path, ...]) -> str:
+    """Return the configuration that the weights were trained with.
+
+    The first checkpoint knows it; the folder's name (trainer__plans__configuration) is asked if
+    that does not say. Where there is one configuration, there is nothing to ask.
+    """
+    known = list(plans.object("configurations"))
+    if not known:
+        plans.fail("configurations", "at least one configuration")
+    if len(known) == 1:
+        return known[0]
+    named = path.name.rsplit("__", 1)[-1]
+    saved = read_origin(checkpoints[0]).configuration
+    if saved is not None and saved != named and named in known:
+        logger.warning(
+            "The folder %s is named after the configuration %s, but its weights were trained "
+            "with %s. They are run with %s.", path, named, saved, saved,
+        )  # fmt: skip
+    chosen = saved if saved is not None else named
+    if chosen in known:
+        return chosen
+    if saved is not None:
+        raise ModelError(
+            f"Expected the configuration {saved!r} of {checkpoints[0]} in {path / 'plans.json'}, "
+            f"found {', '.join(map(repr, known[:8]))}. Install the plans it was trained with."
+        )
+    raise ModelError(
+        f"Neither {checkpoints[0]} nor the folder's name says which configuration of its plans the "
+        f"model was trained with. Let the name end in __ and one of "
+        f"{', '.join(map(repr, known[:8]))}, for example nnUNetTrainer__nnUNetPlans__{known[0]}."
+    )
+
+
+def _inherited(plans: Fields, name: str) -> Fields:
+    """Return a configuration with what it inherits from others filled in."""
+    configurations = plans.object("configurations")
+    merged: dict[str, Any] = {}
+    seen: list[str] = []
+    parent: Any = name
+    while parent is not None:
+        if not isinstance(parent, str) or parent not in configurations or parent in seen:
+            configurations.object(seen[-1]).fail("inherits_from", "another configuration's name")
+        seen.append(parent)
+        own = configurations.object(parent)
+        merged = {**own.content, **merged}
+        parent = own.get("inherits_from")
+    return Fields(merged, plans.file, f"configurations.{name}")
+
+
+def _read_configuration(given: Fields, network: Architecture) -> dict[str, Any]:
+    """Return the entries of a configuration that inference needs, checked."""
+    if "previous_stage" in given:
+        given.fail("previous_stage", "nothing, since the second stage of a cascade cannot be run,")
+    axes = network.axes
+    patch = given.integers("patch_size", axes, 1, 4096)
+    steps = [math.prod(stride[axis] for stride in network.strides) for axis in range(axes)]
+    if math.prod(patch) > MOST_PATCH_VOXELS or any(
+        size % step for size, step in zip(patch, steps, strict=True)
+    ):
+        given.fail(
+            "patch_size",
+            f"multiples of {steps}, the product of the strides, and {MOST_PATCH_VOXELS} voxels at "
+            "most,",
+        )
+    (scheme,) = given.names("normalization_schemes", 1, _NORMALIZATIONS)
+    masked = given.items("use_mask_for_norm", 1)[0]
+    if not isinstance(masked, bool):
+        given.fail("use_mask_for_norm", "true or false for the one channel")
+    checked: dict[str, Any] = {
+        "preprocessor_name": given.one_of("preprocessor_name", _PREPROCESSORS),
+        "patch_size": list(patch),
+        "spacing": list(given.numbers("spacing", axes, *VOXEL_MM)),
+        "normalization_schemes": [scheme],
+        "use_mask_for_norm": [masked],
+    }
+    for what in ("data", "seg", "probabilities"):
+        name = f"resampling_fn_{what}"
+        checked[name] = given.one_of(name, _RESAMPLINGS)
+        checked[f"{name}_kwargs"] = _resampling(given.object(f"{name}_kwargs"), checked[name])
+    return checked
+
+
+def _resampling(given: Fields, function: str) -> dict[str, Any]:
+    """Return the arguments of a resampling function of nnU-Net."""
+    flags = {"is_seg", "force_separate_z"}
+    orders = {"order", "order_z"} if function == "resample_data_or_seg_to_shape" else set()
+    threshold = {"separate_z_anisotropy_threshold"}
+    if function == "resample_torch_fornnunet":
+        flags.add("memefficient_seg_resampling")
+    given.only(set() if function == "no_resampling_hack" else flags | orders | threshold)
+    found: dict[str, Any] = {name: given.integer(name, 0, 5) for name in orders if name in given}
+    found |= {name: given.flag(name) for name in flags if name in given}
+    found |= {name: given.number(name, 1, 1e6) for name in threshold if name in given}
+    return found | ({"force_separate_z": None} if given.is_null("force_separate_z") else {})
+
+
+def _transpose(plans: Fields) -> tuple[int, ...]:
+    forward = plans.integers("transpose_forward", 3, 0, 2)
+    backward = [forward.index(axis) for axis in range(3) if axis in forward]
+    if len(backward) != 3:
+        plans.fail("transpose_forward", "an order of the axes 0, 1 and 2")
+    if "transpose_backward" in plans and plans.get("transpose_backward") != backward:
+        plans.fail("transpose_backward", f"{backward}, the way back of transpose_forward,")
+    return forward
+
+
+def _intensities(plans: Fields, *, needed: bool) -> dict[str, float]:
+    """Return the statistics of the one channel; only CTNormalization needs them."""
+    found_in = next((name for name in _STATISTICS if name in plans), _STATISTICS[0])
+    given = plans.object(found_in).object("0")
+    if not needed:
+        return {}
+    found = {name: given.number(name, -1e12, 1e12) for name in _INTENSITIES}
+    if found["percentile_00_5"] > found["percentile_99_5"] or found["std"] < 0:
+        given.fail("percentile_99_5", "a number above percentile_00_5, and a std of 0 or more,")
+    return found
 
 
 def _checkpoints(path: Path) -> tuple[Path, ...]:
     """Return one checkpoint a fold: fold_all alone, or all numbered folds."""
     folds = sorted(
-        (fold for fold in path.glob("fold_*") if fold.name[5:].isdigit()),
+        (fold for fold in path.glob("fold_*") if _FOLD.fullmatch(fold.name)),
         key=lambda fold: int(fold.name[5:]),
     )
     if (path / "fold_all").is_dir():

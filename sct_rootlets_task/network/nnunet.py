@@ -11,11 +11,9 @@ Arrays are in nnU-Net's axis order (z, y, x) of the model's orientation.
 from __future__ import annotations
 
 import contextlib
-import copy
 import io
 import logging
 import os
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from sct_rootlets_task.errors import MissingDependencyError, ModelError, UsageError
+from sct_rootlets_task.network.architecture import described
 from sct_rootlets_task.network.engines import read_weights
 from sct_rootlets_task.network.model_folder import ModelFolder
 
@@ -30,7 +29,6 @@ logger = logging.getLogger(__name__)
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 TILE_STEP = 0.5
-_NETWORKS = "dynamic_network_architectures."
 
 
 def choose_device(wanted: str = "auto") -> str:
@@ -134,13 +132,13 @@ class NNUNetNetwork:
             )
         weights = read_weights(folder)
         plans, configuration = _plans(folder)
-        self._folds = [_tensors(torch, fold.arrays) for fold in weights]
+        self._folds = [_tensors(torch, folder, fold.arrays) for fold in weights]
         self._predictor.manual_initialization(
-            _build_network(folder, plans, configuration),
+            _build_network(folder),
             plans,
             configuration,
             self._folds,
-            folder.dataset,
+            folder.dataset_for_nnunet,
             "nnUNetTrainer",
             weights[0].mirror_axes or None,
         )
@@ -179,7 +177,7 @@ class NNUNetNetwork:
             {"spacing": list(spacing)},
             predictor.plans_manager,
             predictor.configuration_manager,
-            self.folder.dataset,
+            self.folder.dataset_for_nnunet,
         )
         classes = export(
             self._logits(data),
@@ -209,11 +207,12 @@ class NNUNetNetwork:
         self._loaded = fold
 
 
-def _tensors(torch: Any, weights: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """Return weights as float32 tensors."""
-    return {
+def _tensors(torch: Any, folder: ModelFolder, weights: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """Return weights as float32 tensors, by all names that the network has for them."""
+    tensors = {
         name: torch.from_numpy(np.array(value, dtype=np.float32)) for name, value in weights.items()
     }
+    return {name: tensors[slot.name] for name, slot in folder.slots.items()}
 
 
 def _load_weights(network: Any, tensors: Mapping[str, Any], path: Path) -> None:
@@ -231,34 +230,28 @@ def _plans(folder: ModelFolder) -> tuple[Any, Any]:
     """Return nnU-Net's managers of the plans and of their configuration."""
     from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Detected old nnU-Net plans format")
-        plans = PlansManager(copy.deepcopy(folder.plans))
-        return plans, plans.get_configuration(folder.configuration_name)
+    plans = PlansManager(folder.plans_for_nnunet)
+    return plans, plans.get_configuration(folder.configuration_name)
 
 
-def _build_network(folder: ModelFolder, plans: Any, configuration: Any) -> Any:
+def _build_network(folder: ModelFolder) -> Any:
     """Build the network from the plans, without nnU-Net's trainer classes.
 
     nnU-Net finds the trainer by importing every module of its trainers, one of which needs a
-    torchvision that fits torch exactly; the network itself needs none of that.
+    torchvision that fits torch exactly; the network itself needs none of that. nnU-Net finds the
+    classes by their names, which are those of our own table, not the file's.
     """
     from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 
-    network = configuration.network_arch_class_name
-    arguments = configuration.network_arch_init_kwargs
-    imports = configuration.network_arch_init_kwargs_req_import
-    named = [str(arguments[key]) for key in imports if arguments.get(key) is not None]
-    foreign = [name for name in named if not name.startswith("torch.nn.")]
-    if not network.startswith(_NETWORKS) or foreign:
-        raise ModelError(
-            f"Expected a network of {_NETWORKS[:-1]} made of torch.nn parts, found {network!r} "
-            f"{foreign or ''} in {folder.path / 'plans.json'}. It was not loaded, since it could "
-            "run code."
-        )
-    heads = plans.get_label_manager(folder.dataset).num_segmentation_heads
+    network = described(folder.architecture)
     return get_network_from_plans(
-        network, arguments, imports, 1, heads, allow_init=False, deep_supervision=False
+        network["network_class_name"],
+        network["arch_kwargs"],
+        network["_kw_requires_import"],
+        1,
+        len(folder.classes),
+        allow_init=False,
+        deep_supervision=False,
     )
 
 
@@ -272,7 +265,8 @@ class TorchEngine:
     folder : ModelFolder
         Plans of the network.
     weights : mapping of str to ndarray
-        One fold.
+        One fold, each weight once, as :func:`~sct_rootlets_task.network.engines.read_weights`
+        gives it.
     device : {"cpu", "cuda", "mps"}
         Where it runs. On CUDA the convolutions use half precision where nnU-Net does.
     """
@@ -283,9 +277,8 @@ class TorchEngine:
         self._torch = torch = import_torch()
         self.device = device
         self.precision = "f16" if device == "cuda" else "f32"
-        plans, configuration = _plans(folder)
-        network = _build_network(folder, plans, configuration)
-        _load_weights(network, _tensors(torch, weights), folder.path)
+        network = _build_network(folder)
+        _load_weights(network, _tensors(torch, folder, weights), folder.path)
         self._network = network.to(device).eval()
 
     def predict(self, patch: np.ndarray) -> np.ndarray:

@@ -11,12 +11,25 @@ import numpy as np
 
 from sct_rootlets_task.errors import ImageError, ModelError
 from sct_rootlets_task.network.model_folder import ModelFolder
-from sct_rootlets_task.network.resampling import Resize, coarse_axis, new_shape, resize_image
+from sct_rootlets_task.network.resampling import (
+    ANISOTROPY,
+    Resize,
+    coarse_axis,
+    new_shape,
+    resize_image,
+)
 
 MAX_VOXELS = 2**30
 """Most voxels an image may have at the network's voxel size: 4 GiB as float32."""
 
 _RESAMPLING = "resample_data_or_seg_to_shape"
+_DEFAULTS = {
+    **{"is_seg": False, "order": 3, "order_z": 0, "force_separate_z": False},
+    "separate_z_anisotropy_threshold": ANISOTROPY,
+}
+"""nnU-Net's arguments of its resampling, where the plans give none."""
+_ORDERS = {"data": (1, 3), "probabilities": (1,)}
+"""Orders of the splines that are built here."""
 _EPS = 1e-8
 
 
@@ -65,28 +78,25 @@ def read_recipe(folder: ModelFolder) -> Recipe:
         If the plans ask for steps that are not built here.
     """
     configuration = folder.configuration
-    schemes = configuration["normalization_schemes"]
-    if configuration.get("preprocessor_name") != "DefaultPreprocessor":
-        raise UnsupportedPlansError(
-            f"Unknown preprocessor {configuration.get('preprocessor_name')!r}."
-        )
-    if len(configuration["patch_size"]) != 3 or len(schemes) != 1 or schemes[0] not in _SCHEMES:
-        raise UnsupportedPlansError(f"Unknown normalisation {schemes!r} or a 2-D configuration.")
-    for what in ("data", "probabilities"):
+    (scheme,) = configuration["normalization_schemes"]
+    if len(configuration["patch_size"]) != 3 or scheme not in _SCHEMES:
+        raise UnsupportedPlansError(f"Unknown normalisation {scheme!r} or a 2-D configuration.")
+    for what, orders in _ORDERS.items():
         named = configuration[f"resampling_fn_{what}"]
-        arguments = configuration[f"resampling_fn_{what}_kwargs"]
-        if named != _RESAMPLING or arguments.get("order_z", 0) != 0:
+        arguments = {**_DEFAULTS, **configuration[f"resampling_fn_{what}_kwargs"]}
+        known = {**_DEFAULTS, "force_separate_z": arguments["force_separate_z"]}
+        known["order"] = arguments["order"]
+        if named != _RESAMPLING or arguments != known or arguments["order"] not in orders:
             raise UnsupportedPlansError(f"Unknown resampling {named!r} with {arguments!r}.")
-    properties = folder.plans.get("foreground_intensity_properties_per_channel", {})
     return Recipe(
         tuple(configuration["spacing"]),
         tuple(configuration["patch_size"]),
-        tuple(folder.plans["transpose_forward"]),
-        schemes[0],
-        bool(configuration["use_mask_for_norm"][0]),
-        properties.get("0", {}),
-        configuration["resampling_fn_data_kwargs"],
-        configuration["resampling_fn_probabilities_kwargs"],
+        folder.transpose,
+        scheme,
+        configuration["use_mask_for_norm"][0],
+        folder.intensities,
+        {**_DEFAULTS, **configuration["resampling_fn_data_kwargs"]},
+        {**_DEFAULTS, **configuration["resampling_fn_probabilities_kwargs"]},
     )
 
 

@@ -5,26 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from sct_rootlets_task.errors import ModelError
 from sct_rootlets_task.network import winograd
+from sct_rootlets_task.network.architecture import Architecture, read_architecture
+from sct_rootlets_task.network.fields import Fields
 from sct_rootlets_task.network.openvino_import import import_openvino
 from sct_rootlets_task.network.winograd import Volume
 
-_KINDS = {
-    "dynamic_network_architectures.architectures.unet.PlainConvUNet": "plain",
-    "dynamic_network_architectures.architectures.unet.ResidualEncoderUNet": "residual",
-    "dynamic_network_architectures.architectures.residual_unet.ResidualEncoderUNet": "residual",
-}
-_FIXED = {
-    "conv_op": ("torch.nn.modules.conv.Conv3d", "torch.nn.Conv3d"),
-    "norm_op": ("torch.nn.modules.instancenorm.InstanceNorm3d", "torch.nn.InstanceNorm3d"),
-    "dropout_op": (None,),
-    "nonlin": ("torch.nn.LeakyReLU", "torch.nn.modules.activation.LeakyReLU"),
-}
 _LEAKY_SLOPE = 0.01
 _NORM_EPS = 1e-5
 LEAST_MULTIPLY_ADDS = 10**10
@@ -75,51 +67,50 @@ def read_unet(configuration: Mapping[str, Any]) -> UNet:
     Raises
     ------
     UnsupportedNetworkError
-        If it is another kind of network.
+        If it is a kind of network that another engine may run.
+    ModelError
+        If nnU-Net does not write such a network.
     """
-    if "architecture" not in configuration:
-        return _read_old_format(configuration)
-    described = configuration["architecture"]
-    arguments = described["arch_kwargs"]
-    kind = _KINDS.get(described["network_class_name"])
-    if kind is None:
-        raise UnsupportedNetworkError(f"No U-Net: {described['network_class_name']}.")
-    for name, known in _FIXED.items():
-        if arguments.get(name) not in known:
-            raise UnsupportedNetworkError(f"Unknown {name}: {arguments.get(name)!r}.")
-    if arguments.get("nonlin_first"):
-        raise UnsupportedNetworkError("Networks with the non-linearity first are not built here.")
-    stages = int(arguments["n_stages"])
-    blocks = arguments["n_conv_per_stage" if kind == "plain" else "n_blocks_per_stage"]
+    return unet_of(read_architecture(Fields(configuration, Path("plans.json"))))
+
+
+def unet_of(network: Architecture) -> UNet:
+    """Return the shape of a network.
+
+    Parameters
+    ----------
+    network : Architecture
+        The network.
+
+    Raises
+    ------
+    UnsupportedNetworkError
+        If it is of a kind that is not built here.
+    """
+    norm = {"affine": False, "track_running_stats": False, **network.norm_options}
+    reasons = {
+        "a residual decoder": network.network == "ResidualUNet",
+        "bottleneck blocks": network.bottleneck is not None,
+        "images of two axes": network.axes != 3,
+        f"the normalisation {network.norm}": network.norm != "InstanceNorm3d",
+        "no affine normalisation": not norm["affine"],
+        "running statistics": norm["track_running_stats"],
+        "dropout": network.dropout is not None,
+        f"the activation {network.activation}": network.activation != "LeakyReLU",
+        "the activation first": network.activation_first,
+    }
+    found = [reason for reason, holds in reasons.items() if holds]
+    if found:
+        raise UnsupportedNetworkError(f"A network with {found[0]} is not built without torch.")
     return UNet(
-        kind,
-        tuple(tuple(kernel) for kernel in arguments["kernel_sizes"]),
-        tuple(tuple(stride) for stride in arguments["strides"]),
-        _per_stage(blocks, stages),
-        _per_stage(arguments["n_conv_per_stage_decoder"], stages - 1),
-        float((arguments.get("norm_op_kwargs") or {}).get("eps", _NORM_EPS)),
-        float((arguments.get("nonlin_kwargs") or {}).get("negative_slope", _LEAKY_SLOPE)),
+        "residual" if network.residual else "plain",
+        network.kernels,
+        network.strides,
+        network.blocks,
+        network.decoder,
+        float(norm.get("eps", _NORM_EPS)),
+        float(network.activation_options.get("negative_slope", _LEAKY_SLOPE)),
     )
-
-
-def _read_old_format(configuration: Mapping[str, Any]) -> UNet:
-    """Read plans as written before nnunetv2 2.3."""
-    kinds = {"PlainConvUNet": "plain", "ResidualEncoderUNet": "residual"}
-    name = configuration.get("UNet_class_name")
-    if name not in kinds:
-        raise UnsupportedNetworkError(f"No U-Net: {name!r}.")
-    kernels = tuple(tuple(kernel) for kernel in configuration["conv_kernel_sizes"])
-    return UNet(
-        kinds[name],
-        kernels,
-        tuple(tuple(stride) for stride in configuration["pool_op_kernel_sizes"]),
-        _per_stage(configuration["n_conv_per_stage_encoder"], len(kernels)),
-        _per_stage(configuration["n_conv_per_stage_decoder"], len(kernels) - 1),
-    )
-
-
-def _per_stage(value: int | Sequence[int], stages: int) -> tuple[int, ...]:
-    return (value,) * stages if isinstance(value, int) else tuple(value)
 
 
 def build_graph(

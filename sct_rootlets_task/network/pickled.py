@@ -1,0 +1,622 @@
+"""A reader of pickles that can make data and nothing else.
+
+A pickle is a program. This module runs the small part of that language that checkpoints of nnU-Net
+use, on its own stack. A name of a class or function becomes a :class:`_Maker` of the table
+:data:`_MAKERS`, never an object of Python; a call is checked against it before anything is made.
+Everything else is refused.
+
+Containers are filled before they are put into another one, as pickles written by Python do. So
+there are no cycles, and the depth of each is known.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+MOST_BYTES = 2**24
+MOST_STEPS = 4_000_000
+MOST_CONTAINERS = 600_000
+MOST_DEPTH = 60
+_MOST_INTEGER_BYTES = 16
+_MOST_AXES = 8
+
+_ITEM_BYTES = {"f8": 8, "f4": 4, "f2": 2, "bf2": 2, "i8": 8, "i4": 4, "i2": 2, "i1": 1, "u1": 1}
+_STORAGES = {
+    "DoubleStorage": "f8",
+    "FloatStorage": "f4",
+    "HalfStorage": "f2",
+    "BFloat16Storage": "bf2",
+    "LongStorage": "i8",
+    "IntStorage": "i4",
+    "ShortStorage": "i2",
+    "CharStorage": "i1",
+    "ByteStorage": "u1",
+    "BoolStorage": "?",
+}
+_SCALARS = {
+    **{"f8": "d", "f4": "f", "f2": "e", "b1": "?"},
+    **{"i8": "q", "i4": "i", "i2": "h", "i1": "b", "u8": "Q", "u4": "I", "u2": "H", "u1": "B"},
+}
+"""numpy's names of plain number types, and those of :mod:`struct`."""
+
+
+@dataclass(frozen=True)
+class Storage:
+    """A run of numbers in a file of its own.
+
+    Parameters
+    ----------
+    key : str
+        Name of the file.
+    kind : str
+        ``f8`` to ``f2``, ``bf2`` (bfloat16), ``i8`` to ``i1``, ``u1`` or ``?`` (bool).
+    count : int
+        How many numbers; the file holds exactly as many.
+    """
+
+    key: str
+    kind: str
+    count: int
+
+
+@dataclass(frozen=True)
+class StoredTensor:
+    """An array whose numbers are still in the file; it lies inside its storage.
+
+    Parameters
+    ----------
+    storage : Storage
+        Where the numbers are.
+    offset : int
+        Place of the first one.
+    shape, strides : tuple of int
+        Size and step along each axis, in numbers.
+    """
+
+    storage: Storage
+    offset: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+
+
+class _Node:
+    """A container under construction; once it is inside another one, it cannot change."""
+
+    __slots__ = ("depth", "items", "kind", "sealed")
+
+    def __init__(self, kind: str, items: Any) -> None:
+        self.kind = kind
+        self.items = items
+        self.depth = 1
+        self.sealed = False
+
+    def adopt(self, children: Sequence[Any]) -> None:
+        for child in children:
+            if type(child) is _Node:
+                child.sealed = True
+                self.depth = max(self.depth, child.depth + 1)
+        if self.sealed:
+            raise ValueError("a container in it changes after it was used")
+        if self.depth > MOST_DEPTH:
+            raise ValueError("it is nested too deep")
+
+
+class _DType:
+    """numpy's name of a number type, and its byte order."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.order = "<"
+
+
+@dataclass(frozen=True)
+class _Maker:
+    """Stands for a class or function: its name, and what a call of it gives."""
+
+    name: str
+    make: Callable[[list[Any]], Any]
+
+
+class PickleReader:
+    """Runs a pickle.
+
+    Parameters
+    ----------
+    data : bytes
+        The pickle.
+    sizes : mapping of str to int
+        Size in bytes of each storage's file.
+    """
+
+    def __init__(self, data: bytes, sizes: Mapping[str, int]) -> None:
+        if len(data) > MOST_BYTES:
+            raise ValueError("its description is far too large")
+        self._data = data
+        self._sizes = sizes
+        self._at = 0
+        self._stack: list[Any] = []
+        self._marks: list[int] = []
+        self._memo: list[Any] = []
+        self._containers = 0
+        self._storages: dict[str, Storage] = {}
+
+    def load(self) -> Any:
+        """Return what the pickle describes, for :func:`plain`.
+
+        Raises
+        ------
+        ValueError
+            If it holds anything but data, or is damaged.
+        """
+        steps = {code: getattr(self, name) for code, name in _STEPS.items()}
+        data = self._data
+        for _ in range(MOST_STEPS):
+            code = data[self._at : self._at + 1]
+            self._at += 1
+            if code == b".":
+                return self._result()
+            step = steps.get(code)
+            if step is None:
+                raise ValueError(f"its description has the unknown step {code!r}")
+            step()
+        raise ValueError("its description is far too long")
+
+    def _result(self) -> Any:
+        if len(self._stack) != 1 or self._marks or self._at != len(self._data):
+            raise ValueError("its description is damaged")
+        return self._stack[0]
+
+    def _take(self, count: int) -> bytes:
+        part = self._data[self._at : self._at + count]
+        if len(part) != count:
+            raise ValueError("its description ends too early")
+        self._at += count
+        return part
+
+    def _number(self, count: int) -> int:
+        return int.from_bytes(self._take(count), "little")
+
+    def _line(self) -> str:
+        end = self._data.find(b"\n", self._at, self._at + 300)
+        if end < 0:
+            raise ValueError("its description is damaged")
+        line = self._data[self._at : end]
+        self._at = end + 1
+        return line.decode()
+
+    def _pop(self, count: int) -> list[Any]:
+        start = len(self._stack) - count
+        if start < (self._marks[-1] if self._marks else 0):
+            raise ValueError("its description is damaged")
+        items = self._stack[start:]
+        del self._stack[start:]
+        return items
+
+    def _pop_marked(self) -> list[Any]:
+        if not self._marks:
+            raise ValueError("its description is damaged")
+        items = self._pop(len(self._stack) - self._marks[-1])
+        self._marks.pop()
+        return items
+
+    def _top(self, kinds: Sequence[str]) -> _Node:
+        (top,) = self._pop(1)
+        if type(top) is not _Node or top.kind not in kinds:
+            raise ValueError("its description is damaged")
+        self._stack.append(top)
+        return top
+
+    def _push_node(self, kind: str, items: Any) -> _Node:
+        self._containers += 1
+        if self._containers > MOST_CONTAINERS:
+            raise ValueError("it holds far too many objects")
+        node = _Node(kind, items)
+        self._stack.append(node)
+        return node
+
+    def _protocol(self) -> None:
+        if self._number(1) > 5 or self._at != 2:
+            raise ValueError("its description is of an unknown version")
+
+    def _frame(self) -> None:
+        self._take(8)
+
+    def _mark(self) -> None:
+        self._marks.append(len(self._stack))
+
+    def _none(self) -> None:
+        self._stack.append(None)
+
+    def _true(self) -> None:
+        self._stack.append(True)
+
+    def _false(self) -> None:
+        self._stack.append(False)
+
+    def _integer_1(self) -> None:
+        self._stack.append(self._number(1))
+
+    def _integer_2(self) -> None:
+        self._stack.append(self._number(2))
+
+    def _integer_4(self) -> None:
+        self._stack.append(int.from_bytes(self._take(4), "little", signed=True))
+
+    def _integer_long(self) -> None:
+        size = self._number(1)
+        if size > _MOST_INTEGER_BYTES:
+            raise ValueError("it holds a number of too many digits")
+        self._stack.append(int.from_bytes(self._take(size), "little", signed=True))
+
+    def _real(self) -> None:
+        self._stack.append(struct.unpack(">d", self._take(8))[0])
+
+    def _text_1(self) -> None:
+        self._stack.append(self._take(self._number(1)).decode())
+
+    def _text_4(self) -> None:
+        self._stack.append(self._take(self._number(4)).decode())
+
+    def _text_8(self) -> None:
+        self._stack.append(self._take(self._number(8)).decode())
+
+    def _bytes_1(self) -> None:
+        self._stack.append(self._take(self._number(1)))
+
+    def _bytes_4(self) -> None:
+        self._stack.append(self._take(self._number(4)))
+
+    def _empty_list(self) -> None:
+        self._push_node("list", [])
+
+    def _empty_dict(self) -> None:
+        self._push_node("dict", {})
+
+    def _empty_set(self) -> None:
+        self._push_node("set", [])
+
+    def _tuple_of(self, items: list[Any]) -> None:
+        self._push_node("tuple", items).adopt(items)
+
+    def _tuple_0(self) -> None:
+        self._tuple_of([])
+
+    def _tuple_1(self) -> None:
+        self._tuple_of(self._pop(1))
+
+    def _tuple_2(self) -> None:
+        self._tuple_of(self._pop(2))
+
+    def _tuple_3(self) -> None:
+        self._tuple_of(self._pop(3))
+
+    def _tuple_marked(self) -> None:
+        self._tuple_of(self._pop_marked())
+
+    def _append(self) -> None:
+        self._extend(self._pop(1), "list")
+
+    def _appends(self) -> None:
+        self._extend(self._pop_marked(), "list")
+
+    def _add_items(self) -> None:
+        items = self._pop_marked()
+        _check_keys(items)
+        self._extend(items, "set")
+
+    def _extend(self, items: list[Any], kind: str) -> None:
+        node = self._top((kind,))
+        node.adopt(items)
+        node.items.extend(items)
+
+    def _set_item(self) -> None:
+        self._update(self._pop(2))
+
+    def _set_items(self) -> None:
+        self._update(self._pop_marked())
+
+    def _update(self, items: list[Any]) -> None:
+        node, keys, values = self._top(("dict", "ordered")), items[::2], items[1::2]
+        _check_keys(keys)
+        node.adopt(values)
+        before = len(node.items)
+        node.items.update(zip(keys, values, strict=True))
+        if len(node.items) != before + len(keys):
+            raise ValueError("a dictionary in it has a key twice")
+
+    def _put(self, place: int) -> None:
+        (top,) = self._pop(1)
+        if place != len(self._memo):
+            raise ValueError("its description is damaged")
+        self._stack.append(top)
+        self._memo.append(top)
+
+    def _put_1(self) -> None:
+        self._put(self._number(1))
+
+    def _put_4(self) -> None:
+        self._put(self._number(4))
+
+    def _put_next(self) -> None:
+        self._put(len(self._memo))
+
+    def _get(self, place: int) -> None:
+        if place >= len(self._memo):
+            raise ValueError("its description is damaged")
+        self._stack.append(self._memo[place])
+
+    def _get_1(self) -> None:
+        self._get(self._number(1))
+
+    def _get_4(self) -> None:
+        self._get(self._number(4))
+
+    def _name(self) -> None:
+        module = self._line()
+        self._stack.append(_maker(module, self._line()))
+
+    def _name_of_stack(self) -> None:
+        self._stack.append(_maker(*self._pop(2)))
+
+    def _call(self) -> None:
+        maker, arguments = self._pop(2)
+        if type(maker) is not _Maker or type(arguments) is not _Node or arguments.kind != "tuple":
+            raise ValueError("it calls something that is no maker of data and could run code")
+        made = maker.make(arguments.items)
+        if made is _WRONG:
+            raise ValueError(f"it calls {maker.name} with arguments of a wrong kind")
+        self._stack.append(made)
+
+    def _build(self) -> None:
+        """Set an object's state: a number type's byte order; that of OrderedDict is not kept."""
+        target, state = self._pop(2)
+        if type(target) is _DType and _is_plain_state(state):
+            target.order = state.items[1]
+        elif not (_is_node(target, "ordered") and _is_node(state, "dict")):
+            raise ValueError("it sets the state of an object that is not plain data")
+        self._stack.append(target)
+
+    def _persistent(self) -> None:
+        (pid,) = self._pop(1)
+        kinds = [_Maker, str, str, int]
+        items = pid.items if _is_node(pid, "tuple") else []
+        if items[:1] != ["storage"] or [type(item) for item in items[1:]] != kinds:
+            raise ValueError("it holds an unknown object in place of a tensor's data")
+        kind, key, count = items[1].name, items[2], items[4]
+        if kind not in _STORAGES:
+            raise ValueError("it holds an unknown object in place of a tensor's data")
+        storage = Storage(key, _STORAGES[kind], count)
+        size = self._sizes.get(key)
+        if count < 0 or size != count * _ITEM_BYTES.get(storage.kind, 1):
+            raise ValueError(
+                f"a tensor of {count:.3g} numbers reaches beyond its data of {size} bytes"
+                if size is not None
+                else "a tensor's data is missing"
+            )
+        if self._storages.setdefault(key, storage) != storage:
+            raise ValueError("tensors of two kinds share their data")
+        self._stack.append(storage)
+
+
+_STEPS = {
+    b"\x80": "_protocol",
+    b"\x95": "_frame",
+    b"(": "_mark",
+    b"N": "_none",
+    b"\x88": "_true",
+    b"\x89": "_false",
+    b"K": "_integer_1",
+    b"M": "_integer_2",
+    b"J": "_integer_4",
+    b"\x8a": "_integer_long",
+    b"G": "_real",
+    b"\x8c": "_text_1",
+    b"X": "_text_4",
+    b"\x8d": "_text_8",
+    b"C": "_bytes_1",
+    b"B": "_bytes_4",
+    b"]": "_empty_list",
+    b"}": "_empty_dict",
+    b"\x8f": "_empty_set",
+    b")": "_tuple_0",
+    b"\x85": "_tuple_1",
+    b"\x86": "_tuple_2",
+    b"\x87": "_tuple_3",
+    b"t": "_tuple_marked",
+    b"a": "_append",
+    b"e": "_appends",
+    b"\x90": "_add_items",
+    b"s": "_set_item",
+    b"u": "_set_items",
+    b"q": "_put_1",
+    b"r": "_put_4",
+    b"\x94": "_put_next",
+    b"h": "_get_1",
+    b"j": "_get_4",
+    b"c": "_name",
+    b"\x93": "_name_of_stack",
+    b"R": "_call",
+    b"b": "_build",
+    b"Q": "_persistent",
+}
+"""The steps that a checkpoint of nnU-Net needs; pickle has 27 more."""
+
+_WRONG = object()
+"""What a maker gives for arguments that it does not take."""
+
+
+def plain(
+    value: Any, array_of: Callable[[StoredTensor], Any], parts: Collection[str] | None = None
+) -> Any:
+    """Return a loaded value made of Python's own types.
+
+    Parameters
+    ----------
+    value : object
+        What :meth:`PickleReader.load` gives.
+    array_of : callable
+        Gives the array of a tensor.
+    parts : collection of str, optional
+        Entries to convert, if the value is a dictionary; all by default.
+
+    Raises
+    ------
+    ValueError
+        If something that is no data is part of it.
+    """
+    made: dict[int, Any] = {}
+
+    def convert(value: Any) -> Any:
+        if isinstance(value, StoredTensor):
+            return array_of(value)
+        if isinstance(value, (_Maker, _DType, Storage)):
+            raise ValueError("it holds the name of a class in place of data")
+        if type(value) is not _Node:
+            return value
+        if id(value) not in made:
+            made[id(value)] = filled(value)
+        return made[id(value)]
+
+    def filled(node: _Node) -> Any:
+        if node.kind in ("dict", "ordered"):
+            return {key: convert(item) for key, item in node.items.items()}
+        items = [convert(item) for item in node.items]
+        return items if node.kind == "list" else {"tuple": tuple, "set": set}[node.kind](items)
+
+    if parts is not None and (_is_node(value, "dict") or _is_node(value, "ordered")):
+        return {key: convert(item) for key, item in value.items.items() if key in parts}
+    return convert(value)
+
+
+def _check_keys(keys: Sequence[Any]) -> None:
+    if not all(type(key) in (str, int) for key in keys):
+        raise ValueError("a dictionary in it has a key that is neither a text nor a number")
+
+
+def _is_node(value: Any, kind: str) -> bool:
+    return type(value) is _Node and value.kind == kind
+
+
+def _is_plain_state(state: Any) -> bool:
+    """Tell whether this is the state of a plain number type of numpy."""
+    if not _is_node(state, "tuple") or len(state.items) != 8:
+        return False
+    order = state.items[1]
+    rest = [3, None, None, None, -1, -1, 0]
+    found = [state.items[0], *state.items[2:]]
+    same_types = [type(item) for item in found] == [type(item) for item in rest]
+    return type(order) is str and order in ("<", ">", "|", "=") and same_types and found == rest
+
+
+def _maker(module: Any, name: Any) -> _Maker:
+    if type(module) is not str or type(name) is not str:
+        raise ValueError("its description is damaged")
+    module = _RENAMED.get(module, module)
+    if module in ("torch", "torch.storage") and name in _STORAGES:
+        return _Maker(name, lambda _: _WRONG)
+    make = _MAKERS.get((module, name))
+    if make is None:
+        raise ValueError(
+            f"it refers to {f'{module}.{name}'[:120]!r}, which is not plain data and could run code"
+        )
+    return _Maker(f"{module}.{name}", make)
+
+
+def _types(arguments: Sequence[Any]) -> list[Any]:
+    """Return the types of some arguments, those of containers by their kind."""
+    return [item.kind if type(item) is _Node else type(item) for item in arguments]
+
+
+def _sizes_of(node: _Node) -> tuple[int, ...] | None:
+    fits = all(type(item) is int and 0 <= item < 2**62 for item in node.items)
+    return tuple(node.items) if fits and len(node.items) <= _MOST_AXES else None
+
+
+def _tensor(arguments: list[Any]) -> Any:
+    """Stand in for ``torch._utils._rebuild_tensor_v2``; steps count numbers, not bytes."""
+    kinds = [Storage, int, "tuple", "tuple", bool, "ordered"]
+    extra = arguments[6:]
+    if _types(arguments[:6]) != kinds or arguments[5].items or len(extra) > 1:
+        return _WRONG
+    if extra and extra[0] is not None and not (_is_node(extra[0], "dict") and not extra[0].items):
+        return _WRONG
+    storage, offset = arguments[:2]
+    shape, strides = (_sizes_of(node) for node in arguments[2:4])
+    if shape is None or strides is None or len(shape) != len(strides) or offset < 0:
+        return _WRONG
+    count, last = 1, offset
+    for size, step in zip(shape, strides, strict=True):
+        count *= size
+        last += (size - 1) * step
+    if count and (last >= storage.count or count > storage.count):
+        raise ValueError("a tensor reaches beyond its data")
+    steps = tuple(step if size > 1 else 0 for size, step in zip(shape, strides, strict=True))
+    return StoredTensor(storage, offset, shape, steps)
+
+
+def _parameter(arguments: list[Any]) -> Any:
+    fits = _types(arguments) == [StoredTensor, bool, "ordered"] and not arguments[2].items
+    return arguments[0] if fits else _WRONG
+
+
+def _ordered(arguments: list[Any]) -> Any:
+    return _WRONG if arguments else _Node("ordered", {})
+
+
+def _size(arguments: list[Any]) -> Any:
+    fits = _types(arguments) == ["tuple"] and _sizes_of(arguments[0]) is not None
+    return _Node("tuple", list(arguments[0].items)) if fits else _WRONG
+
+
+def _device(arguments: list[Any]) -> Any:
+    fits = _types(arguments) in ([str], [str, int])
+    return ":".join(map(str, arguments)) if fits else _WRONG
+
+
+def _dtype(arguments: list[Any]) -> Any:
+    fits = len(arguments) == 3 and type(arguments[0]) is str and arguments[0] in _SCALARS
+    flags = {type(item) for item in arguments[1:]} <= {bool, int}
+    return _DType(arguments[0]) if fits and flags and arguments[1:] == [0, 1] else _WRONG
+
+
+def _scalar(arguments: list[Any]) -> Any:
+    if _types(arguments) != [_DType, bytes]:
+        return _WRONG
+    dtype, raw = arguments
+    layout = struct.Struct({"|": "<"}.get(dtype.order, dtype.order) + _SCALARS[dtype.name])
+    return layout.unpack(raw)[0] if len(raw) == layout.size else _WRONG
+
+
+def _encode(arguments: list[Any]) -> Any:
+    fits = _types(arguments) == [str, str] and arguments[1] == "latin1"
+    return arguments[0].encode("latin-1") if fits else _WRONG
+
+
+def _no_bytes(arguments: list[Any]) -> Any:
+    return _WRONG if arguments else b""
+
+
+def _set(arguments: list[Any]) -> Any:
+    if _types(arguments) != ["list"]:
+        return _WRONG
+    _check_keys(arguments[0].items)
+    return _Node("set", list(arguments[0].items))
+
+
+_RENAMED = {"__builtin__": "builtins", "numpy._core.multiarray": "numpy.core.multiarray"}
+_MAKERS: dict[tuple[str, str], Callable[[list[Any]], Any]] = {
+    ("collections", "OrderedDict"): _ordered,
+    ("torch._utils", "_rebuild_tensor_v2"): _tensor,
+    ("torch._utils", "_rebuild_parameter"): _parameter,
+    ("torch", "Size"): _size,
+    ("torch", "device"): _device,
+    ("numpy", "dtype"): _dtype,
+    ("numpy.core.multiarray", "scalar"): _scalar,
+    ("_codecs", "encode"): _encode,
+    ("builtins", "bytes"): _no_bytes,
+    ("builtins", "set"): _set,
+}
+"""All names that a pickle may use, and what a call of each gives."""
