@@ -13,6 +13,7 @@ import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+import tiny_model
 from sct_rootlets_task.levels import ByName
 from sct_rootlets_task.tasks import Release, Task
 
@@ -25,13 +26,8 @@ def model_files(
     weights: str = "weights", folds: Sequence[str] = ("fold_all",), **plans: object
 ) -> dict[str, bytes]:
     """Return the files of a trainer folder by relative path; `weights` tells models apart."""
-    plans = {
-        "dataset_name": "Dataset037_x",
-        "plans_name": "nnUNetPlans",
-        "configurations": {"2d": {}, "3d_fullres": {}},
-        **plans,
-    }
-    dataset = {"channel_names": {"0": "MRI"}, "labels": {"background": 0, "lvl2": 2}}
+    plans = {**tiny_model.plans(), "dataset_name": "Dataset037_x", **plans}
+    dataset = {"channel_names": {"0": "MRI"}, "labels": {"background": 0, "lvl2": 1}}
     files = {
         "plans.json": json.dumps(plans).encode(),
         "dataset.json": json.dumps(dataset).encode(),

@@ -72,7 +72,7 @@ def test_the_final_checkpoint_comes_before_the_best(tmp_path: Path) -> None:
         (lambda f: (f / "dataset.json").write_text("[]"), "JSON object"),
         (lambda f: _edit(f, "dataset.json", labels={"background": 0, "a": [1, 2]}), "Region"),
         (lambda f: _edit(f, "dataset.json", channel_names={"0": "a", "1": "b"}), "one input"),
-        (lambda f: _edit(f, "plans.json", configurations={"2d": {}, "3d": {}}), "configuration"),
+        (lambda f: _edit(f, "plans.json", configurations={}), "one configuration"),
         (lambda f: (f / "fold_all" / "checkpoint_final.pth").unlink(), "none"),
     ],
 )

@@ -177,7 +177,8 @@ def test_plans_of_the_old_format_describe_the_same_network() -> None:
     [
         {"nonlin": "torch.nn.ReLU"},
         {"norm_op": "torch.nn.BatchNorm3d"},
-        {"conv_op": "torch.nn.Conv2d"},
+        {"norm_op_kwargs": {"affine": False}},
+        {"norm_op_kwargs": {"affine": True, "track_running_stats": True}},
         {"nonlin_first": True},
         {"dropout_op": "torch.nn.Dropout3d"},
     ],
@@ -187,13 +188,27 @@ def test_other_networks_are_left_to_another_engine(change: dict[str, Any]) -> No
         read_unet(configuration("PlainConvUNet", **change))
 
 
-def test_another_class_of_network_is_left_to_another_engine() -> None:
+def test_another_class_of_network_is_refused() -> None:
     described = configuration("PlainConvUNet")
     described["architecture"]["network_class_name"] = "some.Transformer"
-    with pytest.raises(UnsupportedNetworkError, match="Transformer"):
+    with pytest.raises(ModelError, match=r"could run code.*Transformer"):
         read_unet(described)
-    with pytest.raises(UnsupportedNetworkError):
+    with pytest.raises(ModelError, match=r"could run code.*Transformer"):
         read_unet({"UNet_class_name": "Transformer"})
+
+
+@pytest.mark.parametrize("change", [{"stem_channels": 3}, {"block": tiny_model.BASIC_BLOCK}])
+def test_residual_networks_are_built_by_their_weights(change: dict[str, Any]) -> None:
+    import torch
+
+    described = configuration("ResidualEncoderUNet", **change)
+    described["architecture"]["_kw_requires_import"].extend(set(change) & {"block"})
+    network = torch_network(described)
+    weights = {name: value.numpy() for name, value in network.state_dict().items()}
+    x = np.random.default_rng(0).standard_normal((1, 1, *PATCH)).astype(np.float32)
+    with torch.inference_mode():
+        expected = network(torch.from_numpy(x)).numpy()
+    assert openvino_logits(described, weights, x) == pytest.approx(expected, abs=1e-4)
 
 
 def test_a_missing_weight_is_named() -> None:

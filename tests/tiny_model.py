@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 TRAINER = "nnUNetTrainer_2000epochs__nnUNetPlans__3d_fullres"
+BASIC_BLOCK = "dynamic_network_architectures.building_blocks.residual.BasicBlockD"
 FEATURES = (4, 8, 8)
 STRIDES = ((1, 1, 1), (2, 2, 2), (2, 2, 2))
 
