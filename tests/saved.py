@@ -88,6 +88,7 @@ class Saver:
 
     def __init__(self) -> None:
         self.storages: dict[str, bytes] = {}
+        self._keys: dict[int, str] = {}
 
     def steps(self, value: Any) -> bytes:
         """Return the steps that make a value."""
@@ -118,7 +119,7 @@ class Saver:
         return b"}(" + inner + b"u"
 
     def array(self, value: np.ndarray) -> bytes:
-        key = str(len(self.storages))
+        key = self._keys.setdefault(id(value), str(len(self._keys)))
         self.storages[key] = value.tobytes()
         stored = storage(_STORAGES[value.dtype.name], key, integer(value.size))
         strides = tuple_of(*(step // value.itemsize for step in value.strides))
@@ -149,7 +150,7 @@ def save(content: Any, path: Path) -> Path:
     return path
 
 
-def from_steps(steps: bytes, data: Mapping[str, bytes] = {}) -> bytes:  # noqa: B006
+def from_steps(steps: bytes, data: Mapping[str, bytes] | None = None) -> bytes:
     """Return a checkpoint whose one entry `x` is made by some steps of a pickle."""
     files = members({"x": Raw(steps)})
-    return packed(files | {f"archive/data/{key}": raw for key, raw in data.items()})
+    return packed(files | {f"archive/data/{key}": raw for key, raw in (data or {}).items()})

@@ -93,8 +93,11 @@ def _torch_network(configuration: dict[str, Any], classes: int) -> Any:
     from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 
     architecture = configuration["architecture"]
-    imports = [name for name in architecture["arch_kwargs"] if name in
-               ("conv_op", "norm_op", "dropout_op", "nonlin", "block")]
+    imports = [
+        name
+        for name in architecture["arch_kwargs"]
+        if name in ("conv_op", "norm_op", "dropout_op", "nonlin", "block")
+    ]
     return get_network_from_plans(
         architecture["network_class_name"], architecture["arch_kwargs"], imports, 1, classes,
         allow_init=False, deep_supervision=True,

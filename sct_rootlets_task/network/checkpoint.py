@@ -8,7 +8,10 @@ nothing that a checkpoint names, see :mod:`.pickled`. It understands the zip for
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import contextlib
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -42,55 +45,98 @@ def read_checkpoint(path: Path, parts: Collection[str] | None = None) -> dict[st
     ModelError
         If the file is no such checkpoint, is damaged, or names anything but data.
     """
-    if not path.is_file():
-        raise ModelError(f"Expected a checkpoint, found no file {path}. Install the model again.")
-    try:
-        with path.open("rb") as stream:
-            return _content(TorchZip(stream), path, parts)
-    except (ValueError, OSError, MemoryError) as error:
-        if isinstance(error, ModelError):
-            raise
-        raise ModelError(
-            f"The checkpoint {path} cannot be read: {error or 'it is too large for the memory'}. "
-            "Install the model again, from a source you trust."
-        ) from error
+    return Checkpoint(path).read(parts)
 
 
-def _content(archive: TorchZip, path: Path, parts: Collection[str] | None) -> dict[str, Any]:
-    described = [name for name in archive.sizes if name.endswith("/data.pkl")]
-    if len(described) != 1:
+class Checkpoint:
+    """A checkpoint that is read as far as it is needed, its description once.
+
+    Parameters
+    ----------
+    path : Path
+        File written by ``torch.save`` (zip format).
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def read(self, parts: Collection[str] | None = None) -> dict[str, Any]:
+        """Return the content, see :func:`read_checkpoint`."""
+        description = self._description
+        with self._opened() as archive:
+            if archive.sizes != description.sizes:
+                raise ValueError("it has changed while it was read")
+            storages = _Storages(archive, f"{description.root}data/", description.order)
+            content = plain(description.loaded, storages.array, parts)
+        if not isinstance(content, dict):
+            raise ModelError(
+                f"Expected a dictionary in {self.path}, found {type(content).__name__}. Install "
+                "the model again."
+            )
+        return content
+
+    @cached_property
+    def _description(self) -> _Description:
+        with self._opened() as archive:
+            return _described(archive)
+
+    @contextlib.contextmanager
+    def _opened(self) -> Iterator[TorchZip]:
+        if not self.path.is_file():
+            raise ModelError(
+                f"Expected a checkpoint, found no file {self.path}. Install the model again."
+            )
+        try:
+            with self.path.open("rb") as stream:
+                yield TorchZip(stream)
+        except (ValueError, OSError, MemoryError) as error:
+            raise ModelError(
+                f"The checkpoint {self.path} cannot be read: "
+                f"{error or 'it is too large for the memory'}. Install the model again, from a "
+                "source you trust."
+            ) from error
+
+
+@dataclass(frozen=True)
+class _Description:
+    """What a checkpoint holds: members and their bytes, folder, byte order, and the pickle's."""
+
+    sizes: Mapping[str, int]
+    root: str
+    order: str
+    loaded: Any
+
+
+def _described(archive: TorchZip) -> _Description:
+    names = [name for name in archive.sizes if name.endswith("/data.pkl")]
+    if len(names) != 1:
         raise ValueError("it is a zip file with other content than torch.save writes")
-    storages = _Storages(archive, described[0].removesuffix("data.pkl"))
-    loaded = PickleReader(archive.read(described[0]), storages.sizes).load()
-    content = plain(loaded, storages.array, parts)
-    if not isinstance(content, dict):
-        raise ModelError(
-            f"Expected a dictionary in {path}, found {type(content).__name__}. Install the model "
-            "again."
-        )
-    return content
+    root = names[0].removesuffix("data.pkl")
+    data = f"{root}data/"
+    sizes = {
+        name.removeprefix(data): size
+        for name, size in archive.sizes.items()
+        if name.startswith(data)
+    }
+    loaded = PickleReader(archive.read(names[0]), sizes).load()
+    return _Description(archive.sizes, root, _byte_order(archive, f"{root}byteorder"), loaded)
+
+
+def _byte_order(archive: TorchZip, name: str) -> str:
+    order = archive.read(name) if name in archive.sizes else b"little"
+    if order not in _BYTE_ORDERS:
+        raise ValueError("its byte order is neither 'little' nor 'big'")
+    return _BYTE_ORDERS[order]
 
 
 class _Storages:
     """The numbers of a checkpoint's tensors; each storage is read once, when it is needed."""
 
-    def __init__(self, archive: TorchZip, root: str) -> None:
+    def __init__(self, archive: TorchZip, folder: str, order: str) -> None:
         self._archive = archive
-        self._folder = f"{root}data/"
-        order = archive.read(f"{root}byteorder") if f"{root}byteorder" in archive.sizes else None
-        if order not in (None, *_BYTE_ORDERS):
-            raise ValueError("its byte order is neither 'little' nor 'big'")
-        self._order = _BYTE_ORDERS[order or b"little"]
+        self._folder = folder
+        self._order = order
         self._read: dict[str, np.ndarray] = {}
-
-    @property
-    def sizes(self) -> dict[str, int]:
-        """Bytes of each storage."""
-        return {
-            name.removeprefix(self._folder): size
-            for name, size in self._archive.sizes.items()
-            if name.startswith(self._folder)
-        }
 
     def array(self, tensor: StoredTensor) -> np.ndarray:
         """Return a tensor as a view of its storage."""

@@ -10,18 +10,18 @@ import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import combinations
+from itertools import chain, combinations
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
 from sct_rootlets_task import __version__
 from sct_rootlets_task.errors import ModelError
 from sct_rootlets_task.network.architecture import Slot, fitted
-from sct_rootlets_task.network.checkpoint import read_checkpoint
+from sct_rootlets_task.network.checkpoint import Checkpoint
 from sct_rootlets_task.network.compiled import compiled, path_of
-from sct_rootlets_task.network.model_folder import ORIGIN_PARTS, ModelFolder, read_origin
+from sct_rootlets_task.network.model_folder import ModelFolder, read_origin
 from sct_rootlets_task.network.openvino_import import import_openvino
 from sct_rootlets_task.network.unet import build_graph, unet_of
 
@@ -85,7 +85,8 @@ def read_weights(folder: ModelFolder) -> list[Weights]:
         in the plans, or the folds disagree.
     """
     wanted = folder.slots
-    folds = [_read_fold(folder, path, wanted) for path in folder.checkpoints]
+    others = (Checkpoint(path) for path in folder.checkpoints[1:])
+    folds = [_read_fold(folder, fold, wanted) for fold in chain([folder.first], others)]
     for path, fold in zip(folder.checkpoints, folds, strict=True):
         if fold.mirror_axes != folds[0].mirror_axes:
             raise ModelError(
@@ -96,15 +97,15 @@ def read_weights(folder: ModelFolder) -> list[Weights]:
     return folds
 
 
-def _read_fold(folder: ModelFolder, path: Path, wanted: Mapping[str, Slot]) -> Weights:
-    content = read_checkpoint(path, (*ORIGIN_PARTS, "network_weights"))
-    arrays = content.get("network_weights")
+def _read_fold(folder: ModelFolder, fold: Checkpoint, wanted: Mapping[str, Slot]) -> Weights:
+    path = fold.path
+    arrays = fold.read(("network_weights",)).get("network_weights")
     if not isinstance(arrays, dict):
         raise ModelError(
-            f"Expected 'network_weights' in {path}, found "
-            f"{', '.join(map(repr, content)) or 'nothing'}. This is no nnU-Net checkpoint."
+            f"Expected a dictionary 'network_weights' in {path}, found "
+            f"{type(arrays).__name__}. This is no nnU-Net checkpoint."
         )
-    origin = read_origin(path, content)
+    origin = read_origin(fold)
     expected = {"configuration": folder.configuration_name, "trainer": folder.trainer}
     for what, found in (("configuration", origin.configuration), ("trainer", origin.trainer)):
         if found not in (None, expected[what]):

@@ -25,7 +25,7 @@ from sct_rootlets_task.network.architecture import (
     slots,
     with_trainer,
 )
-from sct_rootlets_task.network.checkpoint import read_checkpoint
+from sct_rootlets_task.network.checkpoint import Checkpoint
 from sct_rootlets_task.network.fields import Fields, is_integer, read_json
 from sct_rootlets_task.orientation import axcodes_from_sct
 
@@ -39,6 +39,7 @@ VOXEL_MM = (0.01, 100.0)
 IGNORED = "ignore"
 """The label that nnU-Net does not train; it is no class of the network."""
 _FOLD = re.compile("fold_[0-9]{1,4}")
+_LABEL_MANAGER = "LabelManager"
 _PREPROCESSORS = {"DefaultPreprocessor": "DefaultPreprocessor"}
 _NORMALIZATIONS = {
     f"{name}Normalization": f"{name}Normalization"
@@ -78,6 +79,8 @@ class ModelFolder:
         The network of the plans.
     checkpoints : tuple of Path
         One file a fold, in the order of the folds.
+    first : Checkpoint
+        That of the first fold.
     """
 
     path: Path
@@ -90,6 +93,7 @@ class ModelFolder:
     classes: dict[str, int]
     planned: Architecture
     checkpoints: tuple[Path, ...]
+    first: Checkpoint
 
     @property
     def orientation(self) -> str | None:
@@ -99,7 +103,7 @@ class ModelFolder:
     @cached_property
     def trainer(self) -> str | None:
         """Name of the trainer in the first checkpoint."""
-        return read_origin(self.checkpoints[0]).trainer
+        return read_origin(self.first).trainer
 
     @cached_property
     def architecture(self) -> Architecture:
@@ -122,7 +126,7 @@ class ModelFolder:
             "transpose_forward": list(self.transpose),
             "transpose_backward": backward,
             "configurations": {self.configuration_name: {**self.configuration, **network}},
-            "label_manager": "LabelManager",
+            "label_manager": _LABEL_MANAGER,
             "foreground_intensity_properties_per_channel": {"0": dict(self.intensities)},
         }
 
@@ -150,26 +154,16 @@ class Origin:
     mirror_axes: tuple[int, ...]
 
 
-ORIGIN_PARTS = ("trainer_name", "init_args", "inference_allowed_mirroring_axes")
-
-
-def read_origin(path: Path, content: Mapping[str, Any] | None = None) -> Origin:
+def read_origin(checkpoint: Checkpoint) -> Origin:
     """Read what a checkpoint says about its training.
-
-    Parameters
-    ----------
-    path : Path
-        The checkpoint.
-    content : mapping, optional
-        Its :data:`ORIGIN_PARTS`, if they are read already.
 
     Raises
     ------
     ModelError
-        If the checkpoint cannot be read, or says it in another way than nnU-Net.
+        If it says it in another way than nnU-Net.
     """
-    content = read_checkpoint(path, ORIGIN_PARTS) if content is None else content
-    fields = Fields(content, path)
+    parts = ("trainer_name", "init_args", "inference_allowed_mirroring_axes")
+    fields = Fields(checkpoint.read(parts), checkpoint.path)
     arguments = fields.object("init_args")
     axes = fields.get("inference_allowed_mirroring_axes") or ()
     if not isinstance(axes, tuple | list) or not all(is_integer(axis, 0, 2) for axis in axes):
@@ -199,11 +193,14 @@ def read_model_folder(path: Path) -> ModelFolder:
     )
     classes = _read_dataset(dataset)
     checkpoints = _checkpoints(path)
-    name = _configuration_name(path, plans, checkpoints)
+    first = Checkpoint(checkpoints[0])
+    name = _configuration_name(path, plans, first)
     configuration = _inherited(plans, name)
     planned = read_architecture(configuration)
     checked = _read_configuration(configuration, planned)
     scheme = checked["normalization_schemes"][0]
+    if "label_manager" in plans:
+        plans.one_of("label_manager", {_LABEL_MANAGER: _LABEL_MANAGER})
     return ModelFolder(
         path=path,
         plans=dict(plans.content),
@@ -215,6 +212,7 @@ def read_model_folder(path: Path) -> ModelFolder:
         classes=classes,
         planned=planned,
         checkpoints=checkpoints,
+        first=first,
     )
 
 
@@ -241,7 +239,7 @@ def _read_dataset(dataset: Fields) -> dict[str, int]:
     return numbers
 
 
-def _configuration_name(path: Path, plans: Fields, checkpoints: tuple[Path, ...]) -> str:
+def _configuration_name(path: Path, plans: Fields, first: Checkpoint) -> str:
     """Return the configuration that the weights were trained with.
 
     The first checkpoint knows it; the folder's name (trainer__plans__configuration) is asked if
@@ -253,7 +251,7 @@ def _configuration_name(path: Path, plans: Fields, checkpoints: tuple[Path, ...]
     if len(known) == 1:
         return known[0]
     named = path.name.rsplit("__", 1)[-1]
-    saved = read_origin(checkpoints[0]).configuration
+    saved = read_origin(first).configuration
     if saved is not None and saved != named and named in known:
         logger.warning(
             "The folder %s is named after the configuration %s, but its weights were trained "
@@ -264,11 +262,11 @@ def _configuration_name(path: Path, plans: Fields, checkpoints: tuple[Path, ...]
         return chosen
     if saved is not None:
         raise ModelError(
-            f"Expected the configuration {saved!r} of {checkpoints[0]} in {path / 'plans.json'}, "
+            f"Expected the configuration {saved!r} of {first.path} in {path / 'plans.json'}, "
             f"found {', '.join(map(repr, known[:8]))}. Install the plans it was trained with."
         )
     raise ModelError(
-        f"Neither {checkpoints[0]} nor the folder's name says which configuration of its plans the "
+        f"Neither {first.path} nor the folder's name says which configuration of its plans the "
         f"model was trained with. Let the name end in __ and one of "
         f"{', '.join(map(repr, known[:8]))}, for example nnUNetTrainer__nnUNetPlans__{known[0]}."
     )

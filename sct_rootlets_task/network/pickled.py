@@ -22,6 +22,8 @@ MOST_CONTAINERS = 600_000
 MOST_DEPTH = 60
 _MOST_INTEGER_BYTES = 16
 _MOST_AXES = 8
+_MOST_NAME = 300
+_DAMAGED = "its description is damaged"
 
 _ITEM_BYTES = {"f8": 8, "f4": 4, "f2": 2, "bf2": 2, "i8": 8, "i4": 4, "i2": 2, "i1": 1, "u1": 1}
 _STORAGES = {
@@ -151,38 +153,46 @@ class PickleReader:
         ValueError
             If it holds anything but data, or is damaged.
         """
-        steps = {code: getattr(self, name) for code, name in _STEPS.items()}
-        data = self._data
+        data, size, steps = self._data, len(self._data), self._steps()
         for _ in range(MOST_STEPS):
-            code = data[self._at : self._at + 1]
-            self._at += 1
+            start = self._at + 1
+            code = data[self._at : start]
             if code == b".":
-                return self._result()
-            step = steps.get(code)
-            if step is None:
+                return self._result(start)
+            if code not in steps:
                 raise ValueError(f"its description has the unknown step {code!r}")
-            step()
+            step, length, argument = steps[code]
+            if length:
+                argument = int.from_bytes(data[start : start + length], "little")
+            self._at = start + length
+            if self._at > size:
+                raise ValueError("its description ends too early")
+            step(argument)
         raise ValueError("its description is far too long")
 
-    def _result(self) -> Any:
-        if len(self._stack) != 1 or self._marks or self._at != len(self._data):
-            raise ValueError("its description is damaged")
+    def _steps(self) -> dict[bytes, tuple[Callable[[Any], None], int, Any]]:
+        return {
+            code: (getattr(self, name), length, constant)
+            for code, (name, length, constant) in _STEPS.items()
+        }
+
+    def _result(self, end: int) -> Any:
+        if len(self._stack) != 1 or self._marks or end != len(self._data):
+            raise ValueError(_DAMAGED)
         return self._stack[0]
 
     def _take(self, count: int) -> bytes:
-        part = self._data[self._at : self._at + count]
-        if len(part) != count:
+        end = self._at + count
+        if end > len(self._data):
             raise ValueError("its description ends too early")
-        self._at += count
+        part = self._data[self._at : end]
+        self._at = end
         return part
 
-    def _number(self, count: int) -> int:
-        return int.from_bytes(self._take(count), "little")
-
     def _line(self) -> str:
-        end = self._data.find(b"\n", self._at, self._at + 300)
+        end = self._data.find(b"\n", self._at, self._at + _MOST_NAME)
         if end < 0:
-            raise ValueError("its description is damaged")
+            raise ValueError(_DAMAGED)
         line = self._data[self._at : end]
         self._at = end + 1
         return line.decode()
@@ -190,14 +200,14 @@ class PickleReader:
     def _pop(self, count: int) -> list[Any]:
         start = len(self._stack) - count
         if start < (self._marks[-1] if self._marks else 0):
-            raise ValueError("its description is damaged")
+            raise ValueError(_DAMAGED)
         items = self._stack[start:]
         del self._stack[start:]
         return items
 
     def _pop_marked(self) -> list[Any]:
         if not self._marks:
-            raise ValueError("its description is damaged")
+            raise ValueError(_DAMAGED)
         items = self._pop(len(self._stack) - self._marks[-1])
         self._marks.pop()
         return items
@@ -205,7 +215,7 @@ class PickleReader:
     def _top(self, kinds: Sequence[str]) -> _Node:
         (top,) = self._pop(1)
         if type(top) is not _Node or top.kind not in kinds:
-            raise ValueError("its description is damaged")
+            raise ValueError(_DAMAGED)
         self._stack.append(top)
         return top
 
@@ -217,105 +227,61 @@ class PickleReader:
         self._stack.append(node)
         return node
 
-    def _protocol(self) -> None:
-        if self._number(1) > 5 or self._at != 2:
+    def _protocol(self, version: int) -> None:
+        if version > 5 or self._at != 2:
             raise ValueError("its description is of an unknown version")
 
-    def _frame(self) -> None:
-        self._take(8)
+    def _skip(self, _: int) -> None:
+        """Pass over the length of what follows, which comes out anyway."""
 
-    def _mark(self) -> None:
+    def _mark(self, _: None) -> None:
         self._marks.append(len(self._stack))
 
-    def _none(self) -> None:
-        self._stack.append(None)
+    def _push(self, value: Any) -> None:
+        self._stack.append(value)
 
-    def _true(self) -> None:
-        self._stack.append(True)
+    def _signed(self, value: int) -> None:
+        self._stack.append(value - 2**32 if value >= 2**31 else value)
 
-    def _false(self) -> None:
-        self._stack.append(False)
-
-    def _integer_1(self) -> None:
-        self._stack.append(self._number(1))
-
-    def _integer_2(self) -> None:
-        self._stack.append(self._number(2))
-
-    def _integer_4(self) -> None:
-        self._stack.append(int.from_bytes(self._take(4), "little", signed=True))
-
-    def _integer_long(self) -> None:
-        size = self._number(1)
-        if size > _MOST_INTEGER_BYTES:
+    def _long(self, length: int) -> None:
+        if length > _MOST_INTEGER_BYTES:
             raise ValueError("it holds a number of too many digits")
-        self._stack.append(int.from_bytes(self._take(size), "little", signed=True))
+        self._stack.append(int.from_bytes(self._take(length), "little", signed=True))
 
-    def _real(self) -> None:
-        self._stack.append(struct.unpack(">d", self._take(8))[0])
+    def _real(self, bits: int) -> None:
+        self._stack.append(struct.unpack(">d", bits.to_bytes(8, "little"))[0])
 
-    def _text_1(self) -> None:
-        self._stack.append(self._take(self._number(1)).decode())
+    def _text(self, length: int) -> None:
+        self._stack.append(self._take(length).decode())
 
-    def _text_4(self) -> None:
-        self._stack.append(self._take(self._number(4)).decode())
+    def _bytes(self, length: int) -> None:
+        self._stack.append(self._take(length))
 
-    def _text_8(self) -> None:
-        self._stack.append(self._take(self._number(8)).decode())
+    def _empty(self, kind: str) -> None:
+        self._push_node(kind, {} if kind == "dict" else [])
 
-    def _bytes_1(self) -> None:
-        self._stack.append(self._take(self._number(1)))
-
-    def _bytes_4(self) -> None:
-        self._stack.append(self._take(self._number(4)))
-
-    def _empty_list(self) -> None:
-        self._push_node("list", [])
-
-    def _empty_dict(self) -> None:
-        self._push_node("dict", {})
-
-    def _empty_set(self) -> None:
-        self._push_node("set", [])
-
-    def _tuple_of(self, items: list[Any]) -> None:
+    def _tuple(self, count: int | None) -> None:
+        items = self._pop_marked() if count is None else self._pop(count)
         self._push_node("tuple", items).adopt(items)
 
-    def _tuple_0(self) -> None:
-        self._tuple_of([])
-
-    def _tuple_1(self) -> None:
-        self._tuple_of(self._pop(1))
-
-    def _tuple_2(self) -> None:
-        self._tuple_of(self._pop(2))
-
-    def _tuple_3(self) -> None:
-        self._tuple_of(self._pop(3))
-
-    def _tuple_marked(self) -> None:
-        self._tuple_of(self._pop_marked())
-
-    def _append(self) -> None:
+    def _append(self, _: None) -> None:
         self._extend(self._pop(1), "list")
 
-    def _appends(self) -> None:
-        self._extend(self._pop_marked(), "list")
-
-    def _add_items(self) -> None:
+    def _append_marked(self, kind: str) -> None:
         items = self._pop_marked()
-        _check_keys(items)
-        self._extend(items, "set")
+        if kind == "set":
+            _check_keys(items)
+        self._extend(items, kind)
 
     def _extend(self, items: list[Any], kind: str) -> None:
         node = self._top((kind,))
         node.adopt(items)
         node.items.extend(items)
 
-    def _set_item(self) -> None:
+    def _set(self, _: None) -> None:
         self._update(self._pop(2))
 
-    def _set_items(self) -> None:
+    def _set_marked(self, _: None) -> None:
         self._update(self._pop_marked())
 
     def _update(self, items: list[Any]) -> None:
@@ -327,41 +293,25 @@ class PickleReader:
         if len(node.items) != before + len(keys):
             raise ValueError("a dictionary in it has a key twice")
 
-    def _put(self, place: int) -> None:
-        (top,) = self._pop(1)
-        if place != len(self._memo):
-            raise ValueError("its description is damaged")
-        self._stack.append(top)
-        self._memo.append(top)
-
-    def _put_1(self) -> None:
-        self._put(self._number(1))
-
-    def _put_4(self) -> None:
-        self._put(self._number(4))
-
-    def _put_next(self) -> None:
-        self._put(len(self._memo))
+    def _put(self, place: int | None) -> None:
+        empty = len(self._stack) <= (self._marks[-1] if self._marks else 0)
+        if empty or place not in (None, len(self._memo)):
+            raise ValueError(_DAMAGED)
+        self._memo.append(self._stack[-1])
 
     def _get(self, place: int) -> None:
         if place >= len(self._memo):
-            raise ValueError("its description is damaged")
+            raise ValueError(_DAMAGED)
         self._stack.append(self._memo[place])
 
-    def _get_1(self) -> None:
-        self._get(self._number(1))
-
-    def _get_4(self) -> None:
-        self._get(self._number(4))
-
-    def _name(self) -> None:
+    def _name(self, _: None) -> None:
         module = self._line()
         self._stack.append(_maker(module, self._line()))
 
-    def _name_of_stack(self) -> None:
+    def _name_of_stack(self, _: None) -> None:
         self._stack.append(_maker(*self._pop(2)))
 
-    def _call(self) -> None:
+    def _call(self, _: None) -> None:
         maker, arguments = self._pop(2)
         if type(maker) is not _Maker or type(arguments) is not _Node or arguments.kind != "tuple":
             raise ValueError("it calls something that is no maker of data and could run code")
@@ -370,7 +320,7 @@ class PickleReader:
             raise ValueError(f"it calls {maker.name} with arguments of a wrong kind")
         self._stack.append(made)
 
-    def _build(self) -> None:
+    def _build(self, _: None) -> None:
         """Set an object's state: a number type's byte order; that of OrderedDict is not kept."""
         target, state = self._pop(2)
         if type(target) is _DType and _is_plain_state(state):
@@ -379,7 +329,7 @@ class PickleReader:
             raise ValueError("it sets the state of an object that is not plain data")
         self._stack.append(target)
 
-    def _persistent(self) -> None:
+    def _persistent(self, _: None) -> None:
         (pid,) = self._pop(1)
         kinds = [_Maker, str, str, int]
         items = pid.items if _is_node(pid, "tuple") else []
@@ -401,48 +351,48 @@ class PickleReader:
         self._stack.append(storage)
 
 
-_STEPS = {
-    b"\x80": "_protocol",
-    b"\x95": "_frame",
-    b"(": "_mark",
-    b"N": "_none",
-    b"\x88": "_true",
-    b"\x89": "_false",
-    b"K": "_integer_1",
-    b"M": "_integer_2",
-    b"J": "_integer_4",
-    b"\x8a": "_integer_long",
-    b"G": "_real",
-    b"\x8c": "_text_1",
-    b"X": "_text_4",
-    b"\x8d": "_text_8",
-    b"C": "_bytes_1",
-    b"B": "_bytes_4",
-    b"]": "_empty_list",
-    b"}": "_empty_dict",
-    b"\x8f": "_empty_set",
-    b")": "_tuple_0",
-    b"\x85": "_tuple_1",
-    b"\x86": "_tuple_2",
-    b"\x87": "_tuple_3",
-    b"t": "_tuple_marked",
-    b"a": "_append",
-    b"e": "_appends",
-    b"\x90": "_add_items",
-    b"s": "_set_item",
-    b"u": "_set_items",
-    b"q": "_put_1",
-    b"r": "_put_4",
-    b"\x94": "_put_next",
-    b"h": "_get_1",
-    b"j": "_get_4",
-    b"c": "_name",
-    b"\x93": "_name_of_stack",
-    b"R": "_call",
-    b"b": "_build",
-    b"Q": "_persistent",
+_STEPS: dict[bytes, tuple[str, int, Any]] = {
+    b"\x80": ("_protocol", 1, None),
+    b"\x95": ("_skip", 8, None),
+    b"(": ("_mark", 0, None),
+    b"N": ("_push", 0, None),
+    b"\x88": ("_push", 0, True),
+    b"\x89": ("_push", 0, False),
+    b"K": ("_push", 1, None),
+    b"M": ("_push", 2, None),
+    b"J": ("_signed", 4, None),
+    b"\x8a": ("_long", 1, None),
+    b"G": ("_real", 8, None),
+    b"\x8c": ("_text", 1, None),
+    b"X": ("_text", 4, None),
+    b"\x8d": ("_text", 8, None),
+    b"C": ("_bytes", 1, None),
+    b"B": ("_bytes", 4, None),
+    b"]": ("_empty", 0, "list"),
+    b"}": ("_empty", 0, "dict"),
+    b"\x8f": ("_empty", 0, "set"),
+    b")": ("_tuple", 0, 0),
+    b"\x85": ("_tuple", 0, 1),
+    b"\x86": ("_tuple", 0, 2),
+    b"\x87": ("_tuple", 0, 3),
+    b"t": ("_tuple", 0, None),
+    b"a": ("_append", 0, None),
+    b"e": ("_append_marked", 0, "list"),
+    b"\x90": ("_append_marked", 0, "set"),
+    b"s": ("_set", 0, None),
+    b"u": ("_set_marked", 0, None),
+    b"q": ("_put", 1, None),
+    b"r": ("_put", 4, None),
+    b"\x94": ("_put", 0, None),
+    b"h": ("_get", 1, None),
+    b"j": ("_get", 4, None),
+    b"c": ("_name", 0, None),
+    b"\x93": ("_name_of_stack", 0, None),
+    b"R": ("_call", 0, None),
+    b"b": ("_build", 0, None),
+    b"Q": ("_persistent", 0, None),
 }
-"""The steps that a checkpoint of nnU-Net needs; pickle has 27 more."""
+"""The steps that checkpoints need, by code: method, bytes of its argument, or the argument."""
 
 _WRONG = object()
 """What a maker gives for arguments that it does not take."""
@@ -513,7 +463,7 @@ def _is_plain_state(state: Any) -> bool:
 
 def _maker(module: Any, name: Any) -> _Maker:
     if type(module) is not str or type(name) is not str:
-        raise ValueError("its description is damaged")
+        raise ValueError(_DAMAGED)
     module = _RENAMED.get(module, module)
     if module in ("torch", "torch.storage") and name in _STORAGES:
         return _Maker(name, lambda _: _WRONG)
@@ -599,7 +549,7 @@ def _no_bytes(arguments: list[Any]) -> Any:
     return _WRONG if arguments else b""
 
 
-def _set(arguments: list[Any]) -> Any:
+def _make_set(arguments: list[Any]) -> Any:
     if _types(arguments) != ["list"]:
         return _WRONG
     _check_keys(arguments[0].items)
@@ -617,6 +567,6 @@ _MAKERS: dict[tuple[str, str], Callable[[list[Any]], Any]] = {
     ("numpy.core.multiarray", "scalar"): _scalar,
     ("_codecs", "encode"): _encode,
     ("builtins", "bytes"): _no_bytes,
-    ("builtins", "set"): _set,
+    ("builtins", "set"): _make_set,
 }
 """All names that a pickle may use, and what a call of each gives."""

@@ -42,6 +42,11 @@ class TorchZip:
     stream : binary file
         Open for reading, seekable.
 
+    Attributes
+    ----------
+    sizes : dict of str to int
+        Size in bytes of each member.
+
     Raises
     ------
     ValueError
@@ -57,13 +62,9 @@ class TorchZip:
             if name in self._members:
                 raise ValueError(f"its member {name[:80]!r} is there twice")
             self._members[name] = member
-        if sum(member.size for member in self._members.values()) > self._end:
+        self.sizes = {name: member.size for name, member in self._members.items()}
+        if sum(self.sizes.values()) > self._end:
             raise ValueError("its members are larger than the file")
-
-    @property
-    def sizes(self) -> dict[str, int]:
-        """Size in bytes of each member."""
-        return {name: member.size for name, member in self._members.items()}
 
     def read(self, name: str) -> bytes:
         """Return the content of a member.
