@@ -57,7 +57,7 @@ VALUES: tuple[bytes, ...] = (
     *(b"N", b"\x88", b"\x89", text(""), text("x" * 300), text("\u202e\x1b[2J"), b"]", b"}", b")"),
     *(b"\x85" * 3, b")" + b"\x85" * 300, b"]" + b"\x85" * 70, EMPTY_ORDERED, _NUMPY_INTEGER),
     *(dtype("f8"), dtype("O"), dtype("V8"), dtype("(1000000,)f8")),
-    *(dtype("V8", b"(K\x03" + text("|") + b"N(" + text("a") + b"t}K\x08K\x01" + integer(63) + b"t"),),
+    dtype("V8", b"(K\x03" + text("|") + b"N(" + text("a") + b"t}K\x08K\x01" + integer(63) + b"t"),
     *(name(*pair) for pair in GLOBALS),
     *(call(*pair) for pair in GLOBALS),
     *(call(*pair, text("x"), text("rot13")) for pair in GLOBALS),

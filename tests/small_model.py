@@ -46,7 +46,8 @@ def weights(
     found: OrderedDict[str, np.ndarray] = OrderedDict()
     for name, slot in slots(network, classes).items():
         if slot.name not in arrays:
-            arrays[slot.name] = rng.uniform(0.1, 1, slot.shape).astype(np.float32)
+            least = 0.5 if slot.name.endswith(("norm.weight", "running_var")) else -0.5
+            arrays[slot.name] = rng.uniform(least, least + 1, slot.shape).astype(np.float32)
             if slot.name.endswith("num_batches_tracked"):
                 arrays[slot.name] = np.array(3)
         found[name] = arrays[slot.name]

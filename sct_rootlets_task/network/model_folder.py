@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 CHECKPOINTS = ("checkpoint_final.pth", "checkpoint_best.pth")
 MOST_CLASSES = 256
 """Labels are bytes."""
-MOST_PATCH_VOXELS = 2**27
+MOST_PATCH_VOXELS = 2**25
 VOXEL_MM = (0.01, 100.0)
 IGNORED = "ignore"
 """The label that nnU-Net does not train; it is no class of the network."""

@@ -196,9 +196,23 @@ class NNUNetNetwork:
         with self._torch.inference_mode():
             for fold in range(len(self._folds)):
                 self._load(fold)
-                logits = self._predictor.predict_sliding_window_return_logits(tensor).to("cpu")
+                logits = self._fold_logits(tensor)
                 total = logits if total is None else total.add_(logits)
             return total if len(self._folds) == 1 else total.div_(len(self._folds))
+
+    def _fold_logits(self, tensor: Any) -> Any:
+        try:
+            logits = self._predictor.predict_sliding_window_return_logits(tensor).to("cpu")
+        except RuntimeError as error:
+            if "Encountered inf" not in str(error):
+                raise
+            logits = None
+        if logits is None or not self._torch.isfinite(logits.sum(dtype=self._torch.float64)):
+            raise ModelError(
+                f"The logits of the network in {self.folder.path} are too large for half "
+                "precision, or no numbers: the model is broken. Train it again, or use another one."
+            )
+        return logits
 
     def _load(self, fold: int) -> None:
         if self._loaded == fold:

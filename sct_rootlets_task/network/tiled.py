@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from sct_rootlets_task.errors import ModelError
 from sct_rootlets_task.network.engines import Engine
 from sct_rootlets_task.network.model_folder import ModelFolder
 from sct_rootlets_task.network.preprocessing import Prepared, prepare, read_recipe
@@ -28,6 +29,12 @@ CLEAR = 4.0
 """Logits by which the background is ahead where rounding the sums cannot make it a label."""
 HELD_BYTES = 2**25
 """Memory for the tiles' logits from which on those that cannot matter are looked for."""
+
+_MOST_LOGIT = float(np.finfo(np.float16).max)
+_TOO_LARGE = (
+    "The logits of the network in {} are too large for half precision, or no numbers: the model is "
+    "broken. Train it again, or use another one."
+)
 
 Progress = Callable[[Iterable[Any], int], Iterable[Any]]
 
@@ -78,7 +85,21 @@ class TiledNetwork:
         -------
         ndarray of uint8, shape (z, y, x)
             Index of the class with the highest mean logit.
+
+        Raises
+        ------
+        ModelError
+            If the network's logits are too large for half precision, or no numbers.
         """
+        try:
+            with np.errstate(over="raise"):
+                return self._predict(volume, spacing, near)
+        except FloatingPointError:
+            raise ModelError(_TOO_LARGE.format(self.folder.path)) from None
+
+    def _predict(
+        self, volume: np.ndarray, spacing: Sequence[float], near: np.ndarray | None
+    ) -> np.ndarray:
         self.tile_seconds = 0.0
         prepared = prepare(volume, spacing, self._recipe)
         data, offset = _padded(prepared.data, self._recipe.patch)
@@ -141,6 +162,8 @@ class TiledNetwork:
         start = time.perf_counter()
         logits = engine.predict(part)
         self.tile_seconds += time.perf_counter() - start
+        if not (logits.min() > -_MOST_LOGIT and logits.max() < _MOST_LOGIT):
+            raise ModelError(_TOO_LARGE.format(self.folder.path))
         return logits
 
     def _average_near(
