@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import pickle
 import struct
 import subprocess
@@ -461,6 +462,9 @@ def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("script", ["fuzz_checkpoints.py", "fuzz_plans.py"])
 def test_damaged_models_load_or_end_in_a_sentence(script: str) -> None:
     """In a process of their own, since they could crash the interpreter."""
-    command = [sys.executable, str(Path(__file__).with_name(script)), "--count", "500"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    times, seed = (os.environ.get(f"SCT_ROOTLETS_{name}", "1") for name in ("FUZZ", "TEST_SEED"))
+    command = [sys.executable, str(Path(__file__).with_name(script)), "--seed", seed]
+    command += ["--count", str(500 * int(times))]
+    limit = 300 * int(times)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=limit, check=False)
     assert done.returncode == 0, f"{done.stdout[-3000:]}\n{done.stderr[-500:]}"
