@@ -398,3 +398,30 @@ def test_logits_beyond_half_precision_are_no_labels(
     mask = np.ones(volume.shape, bool) if near else None
     with pytest.raises(ModelError, match="the model is broken"):
         network.predict(volume, (1.0, 1.0, 1.0), mask)
+
+
+def _flat(tmp_path: Path, **changes: Any) -> Path:
+    """Write a 2-D model."""
+    plans = tiny_model.plans()
+    configuration = plans["configurations"].pop("3d_fullres")
+    configuration.update(network("PlainConvUNet", 2), spacing=[1.0, 1.1])
+    plans["configurations"]["2d"] = configuration
+    origin = {"init_args": {"configuration": "2d"}, "inference_allowed_mirroring_axes": (0, 1)}
+    content = small_model.checkpoint(
+        network_weights=small_model.weights(configuration), **{**origin, **changes}
+    )
+    return small_model.write(tmp_path, [content], plans=plans)
+
+
+@pytest.mark.network
+def test_a_model_of_two_axes_is_run_by_nnunet(tmp_path: Path) -> None:
+    folder = read_model_folder(_flat(tmp_path))
+    assert choose_engine(folder, "auto", "cpu") == "nnunet"
+    network = load_network(folder, Options(device="cpu", test_time_aug=True))
+    volume = np.random.default_rng(0).random((9, 18, 17)).astype(np.float32)
+    assert network.predict(volume, (1.0, 1.0, 1.0)).shape == volume.shape
+
+
+def test_a_model_of_two_axes_is_not_mirrored_along_a_third(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="axes below 2"):
+        read_weights(read_model_folder(_flat(tmp_path, inference_allowed_mirroring_axes=(0, 2))))

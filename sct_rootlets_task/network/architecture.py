@@ -56,7 +56,7 @@ _PLAIN = ("n_conv_per_stage", "nonlin_first")
 _RESIDUAL = ("n_blocks_per_stage", "block", "bottleneck_channels", "stem_channels")
 _OLD_NETWORKS = {name: name for name in ("PlainConvUNet", "ResidualEncoderUNet")}
 BATCH_NORM_TRAINERS = ("nnUNetTrainerBN",)
-"""Trainers that take batch normalisation, whatever the plans say."""
+"""Trainers that take batch normalization, whatever the plans say."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class Architecture:
     norm_options, dropout_options, activation_options : mapping
         Their arguments.
     activation_first : bool
-        Whether the activation comes before the normalisation.
+        Whether the activation comes before the normalization.
     bottleneck : tuple of int, optional
         Inner channels of each stage's blocks, if these are of three convolutions.
     stem : int, optional
@@ -388,7 +388,7 @@ def _layer(
     whole: bool = True,
     biased: bool = True,
 ) -> _Named:
-    """Give the weights of a convolution with its normalisation.
+    """Give the weights of a convolution with its normalization.
 
     `whole` layers have dropout and activation, too. These have no weights, but they count in the
     second name.
@@ -407,7 +407,7 @@ def _layer(
 
 
 def _norm_shapes(net: Architecture, channels: int) -> dict[str, tuple[int, ...]]:
-    """Return the weights of a normalisation, with torch's defaults."""
+    """Return the weights of a normalization, with torch's defaults."""
     batch = str(net.norm).startswith("Batch")
     affine = ("weight", "bias") if net.norm_options.get("affine", batch) else ()
     tracked = net.norm_options.get("track_running_stats", batch)

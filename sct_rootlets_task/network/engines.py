@@ -114,6 +114,11 @@ def _read_fold(folder: ModelFolder, fold: Checkpoint, wanted: Mapping[str, Slot]
                 f"{folder.path} is run with {expected[what]!r}. Install the model again, with "
                 "folds and plans of one training."
             )
+    if max(origin.mirror_axes, default=0) >= folder.architecture.axes:
+        raise ModelError(
+            f"Expected axes below {folder.architecture.axes} in 'inference_allowed_mirroring_axes' "
+            f"of {path}, found {origin.mirror_axes}. Install the model again."
+        )
     return Weights(fitted(arrays, wanted, path), origin.mirror_axes)
 
 

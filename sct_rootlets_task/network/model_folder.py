@@ -291,7 +291,10 @@ def _inherited(plans: Fields, name: str) -> Fields:
 def _read_configuration(given: Fields, network: Architecture) -> dict[str, Any]:
     """Return the entries of a configuration that inference needs, checked."""
     if "previous_stage" in given:
-        given.fail("previous_stage", "nothing, since the second stage of a cascade cannot be run,")
+        raise ModelError(
+            f"The model is the second stage of a cascade ('previous_stage' in {given.file}), which "
+            "cannot be run here. Use the model of its first stage, or one of a single stage."
+        )
     axes = network.axes
     patch = given.integers("patch_size", axes, 1, 4096)
     steps = [math.prod(stride[axis] for stride in network.strides) for axis in range(axes)]

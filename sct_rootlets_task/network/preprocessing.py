@@ -80,7 +80,7 @@ def read_recipe(folder: ModelFolder) -> Recipe:
     configuration = folder.configuration
     (scheme,) = configuration["normalization_schemes"]
     if len(configuration["patch_size"]) != 3 or scheme not in _SCHEMES:
-        raise UnsupportedPlansError(f"Unknown normalisation {scheme!r} or a 2-D configuration.")
+        raise UnsupportedPlansError(f"Unknown normalization {scheme!r} or a 2-D configuration.")
     for what, orders in _ORDERS.items():
         named = configuration[f"resampling_fn_{what}"]
         arguments = {**_DEFAULTS, **configuration[f"resampling_fn_{what}_kwargs"]}
