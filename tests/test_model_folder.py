@@ -135,6 +135,7 @@ WRONG_PLANS: list[tuple[str, object]] = [
     ("configurations", "3d_fullres"),
     ("configurations", {}),
     ("configurations.3d_fullres", []),
+    ("configurations.3d_fullres", None),
     ("configurations.3d_fullres", "3d_lowres"),
     ("transpose_forward", [0, 1, 1]),
     ("transpose_forward", [0, 1]),

@@ -425,3 +425,14 @@ def test_a_model_of_two_axes_is_run_by_nnunet(tmp_path: Path) -> None:
 def test_a_model_of_two_axes_is_not_mirrored_along_a_third(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="axes below 2"):
         read_weights(read_model_folder(_flat(tmp_path, inference_allowed_mirroring_axes=(0, 2))))
+
+
+@pytest.mark.network
+@pytest.mark.parametrize("engine", ["openvino", "torch", "nnunet"])
+def test_voxels_that_would_fill_the_memory_are_refused(tmp_path: Path, engine: str) -> None:
+    plans = tiny_model.plans(spacing=(0.01, 0.01, 0.01))
+    folder = read_model_folder(small_model.write(tmp_path, plans=plans))
+    network = load_network(folder, Options(engine=engine, device="cpu"))
+    volume = np.random.default_rng(0).random((30, 30, 30)).astype(np.float32)
+    with pytest.raises(ModelError, match=r"0\.01.*smaller image"):
+        network.predict(volume, (1.0, 1.0, 1.0))

@@ -278,6 +278,8 @@ def _inherited(plans: Fields, name: str) -> Fields:
     merged: dict[str, Any] = {}
     seen: list[str] = []
     parent: Any = name
+    if name not in configurations:
+        configurations.fail(name, "an object")
     while parent is not None:
         if not isinstance(parent, str) or parent not in configurations or parent in seen:
             configurations.object(seen[-1]).fail("inherits_from", "another configuration's name")

@@ -24,6 +24,7 @@ from sct_rootlets_task.errors import MissingDependencyError, ModelError, UsageEr
 from sct_rootlets_task.network.architecture import described
 from sct_rootlets_task.network.engines import read_weights
 from sct_rootlets_task.network.model_folder import ModelFolder
+from sct_rootlets_task.network.preprocessing import grid_shape
 
 logger = logging.getLogger(__name__)
 
@@ -169,7 +170,12 @@ class NNUNetNetwork:
             convert_predicted_logits_to_segmentation_with_correct_shape as export,
         )
 
-        predictor = self._predictor
+        predictor, order = self._predictor, self.folder.transpose
+        grid_shape(
+            [volume.shape[axis] for axis in order],
+            [float(spacing[axis]) for axis in order],
+            self.folder.configuration["spacing"],
+        )
         preprocessor = predictor.configuration_manager.preprocessor_class(verbose=False)
         data, _, properties = preprocessor.run_case_npy(
             volume[np.newaxis].astype(np.float32),

@@ -19,9 +19,6 @@ from sct_rootlets_task.network.resampling import (
     resize_image,
 )
 
-MAX_VOXELS = 2**30
-"""Most voxels an image may have at the network's voxel size: 4 GiB as float32."""
-
 _RESAMPLING = "resample_data_or_seg_to_shape"
 _DEFAULTS = {
     **{"is_seg": False, "order": 3, "order_z": 0, "force_separate_z": False},
@@ -31,6 +28,8 @@ _DEFAULTS = {
 _ORDERS = {"data": (1, 3), "probabilities": (1,)}
 """Orders of the splines that are built here."""
 _EPS = 1e-8
+MOST_GRID_VOXELS = 2**30
+"""Far more than any image of a spine has at the resolution of a network."""
 
 
 class UnsupportedPlansError(ModelError):
@@ -144,22 +143,39 @@ def prepare(volume: np.ndarray, spacing: Sequence[float], recipe: Recipe) -> Pre
     box = non_zero_box(turned)
     cropped = turned[box].astype(np.float32)
     normalised = _SCHEMES[recipe.normalise](cropped, recipe)
-    target = new_shape(cropped.shape, sizes, recipe.spacing)
-    _check_size(target, recipe.spacing)
+    target = grid_shape(cropped.shape, sizes, recipe.spacing)
     resize = _resize(cropped.shape, target, sizes, recipe.spacing, recipe.data_resampling)
     export = _resize(target, cropped.shape, recipe.spacing, sizes, recipe.logit_resampling)
     return Prepared(resize_image(normalised, resize), turned.shape, box, export)
 
 
-def _check_size(shape: Sequence[int], spacing: Sequence[float]) -> None:
-    """Refuse an image that would not fit into memory at the network's voxel size."""
-    voxels = math.prod(shape)
-    if voxels > MAX_VOXELS:
-        sizes = " × ".join(f"{size:g}" for size in spacing)
+def grid_shape(
+    shape: Sequence[int], spacing: Sequence[float], wanted: Sequence[float]
+) -> tuple[int, ...]:
+    """Return the size of an image on the network's grid.
+
+    Parameters
+    ----------
+    shape, spacing : sequence of number
+        Size of the image, and its voxel sizes in mm, along the axes of the network.
+    wanted : sequence of float
+        Voxel sizes of the network in mm; the last axes if they are fewer.
+
+    Raises
+    ------
+    ImageError
+        If it has more than :data:`MOST_GRID_VOXELS`.
+    """
+    kept = tuple(spacing)[: len(spacing) - len(wanted)]
+    target = new_shape(shape, spacing, (*kept, *wanted))
+    voxels = math.prod(target)
+    if voxels > MOST_GRID_VOXELS:
         raise ImageError(
-            f"Expected at most {MAX_VOXELS / 1e6:.0f} million voxels at the model's voxel size of "
-            f"{sizes} mm, found {voxels / 1e6:.0f} million. Crop the image to the neck."
+            f"Expected at most {MOST_GRID_VOXELS / 1e6:.0f} million voxels at the model's voxel "
+            f"size of {' × '.join(f'{size:g}' for size in wanted)} mm, found {voxels / 1e6:.0f} "
+            "million. Crop the image to the neck, or use another model."
         )
+    return target
 
 
 def non_zero_box(volume: np.ndarray) -> tuple[slice, ...]:
