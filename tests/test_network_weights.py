@@ -13,7 +13,7 @@ import pytest
 
 import small_model
 import tiny_model
-from sct_rootlets_task.errors import ModelError
+from sct_rootlets_task.errors import ImageError, ModelError
 from sct_rootlets_task.network.architecture import described, read_architecture, slots
 from sct_rootlets_task.network.engines import OpenVINOEngine, read_weights
 from sct_rootlets_task.network.fields import Fields
@@ -434,5 +434,5 @@ def test_voxels_that_would_fill_the_memory_are_refused(tmp_path: Path, engine: s
     folder = read_model_folder(small_model.write(tmp_path, plans=plans))
     network = load_network(folder, Options(engine=engine, device="cpu"))
     volume = np.random.default_rng(0).random((30, 30, 30)).astype(np.float32)
-    with pytest.raises(ModelError, match=r"0\.01.*smaller image"):
+    with pytest.raises(ImageError, match=r"0\.01.*Crop the image"):
         network.predict(volume, (1.0, 1.0, 1.0))
