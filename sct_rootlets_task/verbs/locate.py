@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,9 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Write the label map and print the table."""
-    from sct_rootlets_task.files import csv_text
     from sct_rootlets_task.images import load_image
-    from sct_rootlets_task.levels import level_name
     from sct_rootlets_task.locator import COLUMNS, LINE_COLUMNS
     from sct_rootlets_task.outputs import plan_outputs
     from sct_rootlets_task.pipeline import locate
@@ -52,12 +51,53 @@ def run(arguments: argparse.Namespace) -> int:
     path = Path(arguments.i)
     job = plan_outputs([path], arguments.o, "_levels", overwrite=arguments.overwrite)[0]
     arguments.o = str(job.output)
-    check_outputs(
-        arguments, ["o", "csv", "line"], {"csv": list(COLUMNS), "line": list(LINE_COLUMNS)}
-    )
+    columns = {"csv": list(COLUMNS), "line": list(LINE_COLUMNS)}
+    check_outputs(arguments, ["o", *columns], columns)
     image = load_image(path)
     found = locate(image)
-    rows = [
+    _tell(found)
+    for warning in (*image.warnings, *found.warnings):
+        show(f"WARNING: {path}: {warning}")
+    write_labels(
+        {job.output: found.labels},
+        image,
+        description="spinal levels of the canal by sct_rootlets",
+        arguments=arguments,
+        warnings=found.warnings,
+        tables=_tables(found, arguments, columns),
+    )
+    return 0
+
+
+def _tell(found: LocatedLevels) -> None:
+    for row in _rows(found):
+        print(
+            f"{row['level']}: {row['start_mm']} to {row['end_mm']} mm from the top of the canal, "
+            f"confidence {row['confidence']}"
+        )
+    if not found.levels:
+        print("No level was found in this image.")
+
+
+def _tables(
+    found: LocatedLevels, arguments: argparse.Namespace, columns: Mapping[str, Sequence[str]]
+) -> dict[Path, str]:
+    """Return the texts of the tables that are asked for, by their files."""
+    from sct_rootlets_task.files import csv_text
+
+    rows = {"csv": _rows, "line": _line}
+    return {
+        Path(path): csv_text(rows[name](found), names)
+        for name, names in columns.items()
+        if (path := getattr(arguments, name))
+    }
+
+
+def _rows(found: LocatedLevels) -> list[dict[str, object]]:
+    """Return a row for each level, from head to tail."""
+    from sct_rootlets_task.levels import level_name
+
+    return [
         {
             "level": level_name(level.level),
             "start_mm": round(level.start, 1),
@@ -66,29 +106,6 @@ def run(arguments: argparse.Namespace) -> int:
         }
         for level in found.levels
     ]
-    for row in rows:
-        print(
-            f"{row['level']}: {row['start_mm']} to {row['end_mm']} mm from the top of the canal, "
-            f"confidence {row['confidence']}"
-        )
-    if not rows:
-        print("No level was found in this image.")
-    for warning in (*image.warnings, *found.warnings):
-        show(f"WARNING: {path}: {warning}")
-    tables = {"csv": (rows, COLUMNS), "line": (_line(found), LINE_COLUMNS)}
-    write_labels(
-        {job.output: found.labels},
-        image,
-        description="spinal levels of the canal by sct_rootlets",
-        arguments=arguments,
-        warnings=found.warnings,
-        tables={
-            Path(path): csv_text(content, list(columns))
-            for name, (content, columns) in tables.items()
-            if (path := getattr(arguments, name))
-        },
-    )
-    return 0
 
 
 def _line(found: LocatedLevels) -> list[dict[str, object]]:
