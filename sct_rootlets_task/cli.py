@@ -6,9 +6,8 @@ import argparse
 import sys
 from collections.abc import Iterator, Sequence
 
-from sct_rootlets_task import __version__
+from sct_rootlets_task import __version__, console
 from sct_rootlets_task.arguments import CommandParser, add_verbosity, start_logging
-from sct_rootlets_task.console import run_command
 from sct_rootlets_task.verbs import (
     check,
     evaluate,
@@ -76,8 +75,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         start_logging(arguments.v)
         return int(arguments.run(arguments))
 
-    return run_command("sct_rootlets", words, body)
+    return console.run_command("sct_rootlets", words, body)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(console.sct_rootlets())

@@ -17,6 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sct_rootlets_task import console
 from sct_rootlets_task.arguments import start_logging
 from sct_rootlets_task.console import explain, harmless, run_command, show
 from sct_rootlets_task.errors import FAILED, OutputError, UsageError
@@ -424,4 +425,4 @@ def _summarise(jobs: Sequence[Job], failures: Sequence[Job], seconds: float) -> 
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(console.sct_deepseg())
