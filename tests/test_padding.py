@@ -106,7 +106,7 @@ def test_what_interpolation_makes_of_the_border_is_cut_off_too(
 ) -> None:
     widths = ((12, 12), (12, 12), (12, 12))
     moved = affine_transform(
-        padded(tissue(), widths, value), np.ones(3), shift, order=order, mode="nearest"
+        padded(tissue(), widths, value), np.eye(3), shift, order=order, mode="nearest"
     )
     found = find_padding(np.round(moved).astype(dtype).astype(np.float32))
     assert found is not None
