@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from sct_rootlets_task.console import harmless
@@ -50,6 +51,10 @@ def label_map_argument(text: str) -> str:
     path = path_argument(text)
     if path.lower().endswith(EXTENSIONS):
         return path
+    if Path(path).is_dir():
+        raise argparse.ArgumentTypeError(
+            f"expected the name of a file to write, found a folder: {path}"
+        )
     if path.lower().endswith(("/", *_OTHER_ENDINGS)):
         raise argparse.ArgumentTypeError(
             f"expected the name of a label map ({' or '.join(EXTENSIONS)}), found {path}"

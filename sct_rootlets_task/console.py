@@ -85,12 +85,24 @@ def run_command(program: str, arguments: Sequence[str], body: Callable[[], int])
         show(f"{program}: interrupted")
         return INTERRUPTED
     except Exception as error:
+        if _was_interrupted(error):
+            show(f"{program}: interrupted")
+            return INTERRUPTED
         if _wants_traceback(arguments) and not isinstance(error, RootletsError):
             import traceback
 
             show(traceback.format_exc())
         show(f"{program}: error: {explain(error, shlex.join([program, *arguments]))}")
         return error.exit_code if isinstance(error, RootletsError) else FAILED
+
+
+def _was_interrupted(error: BaseException | None) -> bool:
+    """Tell whether Ctrl-C is behind an error: some libraries turn it into one of their own."""
+    if error is None:
+        return False
+    if isinstance(error, KeyboardInterrupt):
+        return True
+    return _was_interrupted(error.__cause__ or error.__context__)
 
 
 def explain(error: Exception, doing: str) -> str:
@@ -112,14 +124,27 @@ def explain(error: Exception, doing: str) -> str:
             "the job more memory."
         )
     if isinstance(error, OSError) and error.strerror:
-        names = " → ".join(str(name) for name in (error.filename, error.filename2) if name)
-        where = f": {names}" if names else ""
-        return f"{error.strerror}{where}. Check that the files and the working folder are there."
+        return _of_the_system(error)
     kind = type(error).__name__
     return (
         f"{kind}: {error} (while running: {doing}). This is a fault of sct_rootlets_task "
         f"{__version__}: please report it with what the same command prints with -v 2."
     )
+
+
+def _of_the_system(error: OSError) -> str:
+    """Return an error of the system as a sentence with a way out."""
+    names = " → ".join(str(name) for name in (error.filename, error.filename2) if name)
+    if error.errno == errno.ENOENT and not names:
+        return "The working folder is not there any more. Change to another folder."
+    ways = {
+        errno.ENOENT: "Check the path",
+        errno.ENAMETOOLONG: "Choose a shorter name",
+        errno.ENOSPC: "Free space on the disk",
+        errno.EACCES: "Check the permissions",
+    }
+    way = ways.get(error.errno or 0, "Check the disk, and try again")
+    return f"{error.strerror}{f': {names}' if names else ''}. {way}."
 
 
 def show(text: str) -> None:

@@ -32,7 +32,7 @@ _ABANDONED_S = 24 * 60 * 60.0
 _TURN_S = 10.0
 """Longest wait for another job that is moving files in the same folder."""
 _CHUNK = 1 << 20
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
+_FORMULA = (*"=+-@＝＋－＠", "\t", "\r", "\n")
 """What a cell begins with that a spreadsheet would run as a formula."""
 
 
@@ -169,7 +169,8 @@ def csv_text(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:
 
 
 def _cell(value: Any) -> Any:
-    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
+    starts = (value, value.lstrip()) if isinstance(value, str) else ()
+    return f"'{value}" if any(start.startswith(_FORMULA) for start in starts) else value
 
 
 @contextlib.contextmanager
@@ -250,14 +251,16 @@ def _turn(folder: Path) -> Iterator[None]:
 
 def _move_all(temporaries: Sequence[Path], paths: Sequence[Path]) -> None:
     """Move complete files into place; if one cannot be moved, the old ones come back."""
+    if len(paths) == 1:
+        temporaries[0].replace(paths[0])
+        return
     moved: list[tuple[Path, Path | None]] = []
     with contextlib.ExitStack() as stack:
         try:
             for temporary, path in zip(temporaries, paths, strict=True):
-                backup = _backup(path, stack) if len(paths) > 1 else None
+                moved.append((path, _backup(path, stack)))
                 temporary.replace(path)
-                moved.append((path, backup))
-        except OSError:
+        except BaseException:  # Ctrl-C and SIGTERM too
             for path, backup in reversed(moved):
                 if backup is None:
                     path.unlink(missing_ok=True)

@@ -166,7 +166,11 @@ def load_labels(path: Path) -> InputImage:
         grid = _Grid.of_file(file)
         values, warnings = file.read_values()
     data = whole_numbers(values.reshape(grid.shape), f"the label map {path}", step=file.step)
-    remarks = (*file.warnings, *warnings, *grid.warnings)
+    lost = int(np.count_nonzero(np.isnan(values)))
+    doubts = (
+        [f"{lost} voxels are not a number (NaN); they are taken as background."] if lost else []
+    )
+    remarks = (*file.warnings, *warnings, *grid.warnings, *doubts)
     return InputImage(path, data, grid.affine, file.header, remarks, grid.unit_mm)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -211,7 +212,8 @@ def check_outputs(
     OutputError
         If a folder cannot be written to.
     """
-    kept = [path for given in inputs for path in (given, sidecar_of(given))]
+    real = [(given, Path(_real(given))) for given in inputs]
+    kept = [path for names in real for name in names for path in (name, sidecar_of(name))]
     kept_places = {_real(path) for path in kept}
     taken: dict[tuple[str, str], Output] = {}
     for output in outputs:
@@ -235,10 +237,11 @@ def check_outputs(
 def _require_file(output: Output) -> None:
     """Refuse what cannot become a file: folders, devices, names too long, closed folders."""
     path = output.path
-    if len(os.fsencode(path.name)) > _LONGEST_NAME:
+    longest = max(path.parts, key=lambda part: len(os.fsencode(part)), default="")
+    if len(os.fsencode(longest)) > _LONGEST_NAME:
         raise UsageError(
-            f"The output name {path.name!r} is longer than {_LONGEST_NAME} bytes, which disks do "
-            f"not take. Choose a shorter one with {output.option}."
+            f"The name {longest!r} is longer than {_LONGEST_NAME} bytes, which disks do not take. "
+            f"Choose a shorter one with {output.option}."
         )
     if os.path.lexists(path) and not path.is_symlink() and not path.is_file():
         raise UsageError(
@@ -251,11 +254,19 @@ def _require_file(output: Output) -> None:
             f"The output {path} would lie in {folder}, which is no folder. Choose another name "
             f"with {output.option}."
         )
-    if not os.access(folder, os.W_OK | os.X_OK):
+    if not os.access(folder, os.W_OK | os.X_OK) or _is_kept_by_others(path, folder):
         raise OutputError(
-            f"Cannot write to the folder {folder}. Choose another place with {output.option}, or "
-            "ask for the right to write there."
+            f"Cannot write {path} into the folder {folder}. Choose another place with "
+            f"{output.option}, or ask for the right to write there."
         )
+
+
+def _is_kept_by_others(path: Path, folder: Path) -> bool:
+    """Tell whether a file belongs to somebody else in a folder where all keep their own."""
+    if not hasattr(os, "geteuid") or os.geteuid() == 0 or not os.path.lexists(path):
+        return False
+    is_sticky = bool(folder.stat().st_mode & stat.S_ISVTX)
+    return is_sticky and os.geteuid() not in (folder.stat().st_uid, path.lstat().st_uid)
 
 
 def _require_free(output: Output, overwrite: int | None) -> None:
@@ -269,8 +280,8 @@ def _require_free(output: Output, overwrite: int | None) -> None:
         )
     if not is_ours(path, output.columns):
         raise UsageError(
-            f"The output {path} exists and was not written by this package. Choose another name "
-            f"with {output.option}, or replace it with -overwrite 1."
+            f"The output {path} exists and was not written by this package, or was changed since. "
+            f"Choose another name with {output.option}, or replace it with -overwrite 1."
         )
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from sct_rootlets_task import __version__
+from sct_rootlets_task.files import hash_file
 from sct_rootlets_task.images import EXTENSIONS, stem
 from sct_rootlets_task.levels import level_name
 
@@ -25,7 +26,17 @@ NAME = "sct_rootlets_task"
 HEADER_MARKS = (b"sct_rootlets", b"value=level (C1=1)")
 """One of these stands in ``descrip`` of every image that this package writes."""
 
-_SCT, _TASKS = "spinalcordtoolbox:", frozenset({"rootlets", "seg_spinal_rootlets_t2w"})
+_OURS, _SCT = f"{NAME}:", "spinalcordtoolbox:"
+_TASKS = frozenset({"rootlets", "seg_spinal_rootlets_t2w"})
+_COLOR_ROWS = tuple(
+    re.compile(row)
+    for row in (
+        r"(\d+)(?: [01]\.\d{5}){3} (\w+)",
+        r' *(\d+)(?: +\d+){6} +"([\w ]+)"',
+        r"(\d+) (\w+)(?: \d+){4}",
+    )
+)
+"""Rows of color tables for FSLeyes, ITK-SNAP and 3D Slicer: the value and the name of a level."""
 _HEADER_BYTES = 540
 _PNG = b"\x89PNG"
 _PICTURE_BYTES = 1 << 12
@@ -75,7 +86,9 @@ def is_ours(path: Path, columns: Collection[str] = ()) -> bool:
         start = _start_of(path, _PICTURE_BYTES)
         if start.startswith(_PNG):
             return NAME.encode() in start
-        return _is_our_json(path) if start.startswith(b"{") else _is_color_table(path)
+        if start.startswith(b"{"):
+            return _is_made_by(_record(path), _OURS, _SCT)
+        return _is_color_table(path)
     except (OSError, EOFError, ValueError, RecursionError, zlib.error):
         return False
 
@@ -86,23 +99,33 @@ def sidecar_of(image: Path) -> Path:
 
 
 def _is_our_image(path: Path) -> bool:
+    """Tell by the checksum in the sidecar; where there is none, by the sidecar or the header."""
+    record = _record(sidecar_of(path)) if sidecar_of(path).is_file() else {}
+    output = record.get("Output")
+    if isinstance(output, Mapping):
+        return output.get("SHA256") == hash_file(path)
+    if _is_made_by(record, _SCT):
+        return True
     with (gzip.open if path.suffix.lower() == ".gz" else open)(path, "rb") as stream:
         header = stream.read(_HEADER_BYTES)
-    if any(mark in header for mark in HEADER_MARKS):
-        return True
-    sidecar = sidecar_of(path)
-    return sidecar.is_file() and _is_our_json(sidecar)
+    return any(mark in header for mark in HEADER_MARKS)
 
 
-def _is_our_json(path: Path) -> bool:
+def _record(path: Path) -> Mapping[str, Any]:
     content = json.loads(_start_of(path, _TEXT_BYTES))
-    makers = content.get("GeneratedBy") if isinstance(content, dict) else None
-    return any(_is_our_entry(maker) for maker in (makers if isinstance(makers, list) else ()))
+    return content if isinstance(content, dict) else {}
 
 
-def _is_our_entry(maker: Any) -> bool:
+def _is_made_by(record: Mapping[str, Any], *names: str) -> bool:
+    """Tell whether a record says that it was made by our task of one of these programs."""
+    makers = record.get("GeneratedBy")
+    entries = makers if isinstance(makers, list) else ()
+    return any(_is_our_entry(entry, names) for entry in entries)
+
+
+def _is_our_entry(maker: Any, names: Collection[str]) -> bool:
     words = str(maker.get("Name")).split() if isinstance(maker, Mapping) else []
-    if not words or words[0] not in (f"{NAME}:", _SCT):
+    if not words or words[0] not in names:
         return False
     return words[0] != _SCT or bool(_TASKS.intersection(words[1:]))
 
@@ -115,13 +138,14 @@ def _has_columns(path: Path, columns: Collection[str]) -> bool:
 
 
 def _is_color_table(path: Path) -> bool:
-    """Return whether each row of a text is a value and the name of its level."""
-    rows = [line.split() for line in _start_of(path, _TEXT_BYTES).decode("ascii").splitlines()]
-    colored = [row for row in rows if row and row[0] != "0"]
-    return bool(colored) and all(
-        row[0].isdecimal() and any(level_name(int(row[0])) == word.strip('"') for word in row[1:])
-        for row in colored
-    )
+    """Return whether each row of a text gives a color to the name of a level, in one format."""
+    lines = _start_of(path, _TEXT_BYTES).decode("ascii").splitlines()
+    for pattern in _COLOR_ROWS:
+        rows = [match.groups() for line in lines if (match := pattern.fullmatch(line))]
+        levels = [(int(value), name) for value, name in rows if int(value)]
+        if rows and len(rows) == len(lines):
+            return bool(levels) and all(level_name(value) == name for value, name in levels)
+    return False
 
 
 def _start_of(path: Path, size: int) -> bytes:

@@ -156,11 +156,12 @@ def raises(error: BaseException) -> Callable[[], NoReturn]:
         (ImageError("Bad image."), 1, "error: Bad image."),
         (KeyboardInterrupt(), 130, "interrupted"),
         (MemoryError(), 1, "not enough memory"),
-        (FileNotFoundError(2, "No such file or directory", "a"), 1, "directory: a."),
+        (FileNotFoundError(2, "No such file or directory", "a"), 1, "directory: a. Check the path"),
         (OSError(36, "File name too long", "a" * 9), 1, "File name too long: aaaaaaaaa."),
         (PermissionError(13, "Permission denied", "a", None, "b"), 1, "denied: a → b."),
         (ValueError("odd"), 1, "ValueError: odd (while running: tool -i 'a b')"),
         (RecursionError("deep"), 1, "please report it"),
+        (FileNotFoundError(2, "No such file or directory"), 1, "working folder is not there"),
         (OSError("no number"), 1, "OSError: no number"),
         (SystemExit("text"), 1, "text"),
         (SystemExit(7), 7, ""),
@@ -174,6 +175,19 @@ def test_every_error_has_a_code_and_one_sentence(
     message = capsys.readouterr().err
     assert words in message
     assert "Traceback" not in message
+
+
+def test_ctrl_c_that_a_library_turned_into_an_error_of_its_own_is_ctrl_c(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def body() -> int:
+        try:
+            raise KeyboardInterrupt
+        except KeyboardInterrupt as error:
+            raise ImportError("initialization failed") from error
+
+    assert run_command("tool", [], body) == 130
+    assert capsys.readouterr().err == "tool: interrupted\n"
 
 
 def test_the_traceback_of_a_fault_is_shown_to_those_who_ask(

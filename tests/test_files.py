@@ -114,6 +114,37 @@ def test_if_one_file_cannot_be_moved_the_others_are_as_they_were(
     assert names(tmp_path) == (["m.json", "m.nii.gz"] if before else ["m.nii.gz"])
 
 
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, SystemExit])
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_stop_between_two_moves_brings_the_old_files_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: type[BaseException], number: int
+) -> None:
+    paths = (tmp_path / "m.json", tmp_path / "m.nii.gz")
+    for path in paths:
+        path.write_text("old")
+    moves: list[Path] = []
+    move = Path.replace
+
+    def moved_then_stopped(self: Path, target: Path) -> Path:
+        moves.append(target)
+        result = move(self, target)
+        if len(moves) == number:
+            raise stop
+        return result
+
+    monkeypatch.setattr(Path, "replace", moved_then_stopped)
+
+    def write_both() -> None:
+        with atomic_outputs(*paths) as temporaries:
+            for temporary in temporaries:
+                temporary.write_text("new")
+
+    with pytest.raises(stop):
+        write_both()
+    assert {path.read_text() for path in paths} == {"old"}
+    assert names(tmp_path) == ["m.json", "m.nii.gz"]
+
+
 def test_two_jobs_on_one_output_do_not_mix_what_belongs_together(tmp_path: Path) -> None:
     paths = (tmp_path / "m.json", tmp_path / "m.nii.gz")
     mixed = []
@@ -212,7 +243,19 @@ def test_json_holds_any_name_of_a_file(tmp_path: Path, name: str) -> None:
     assert json_bytes({"Sources": [name]}) == content
 
 
-FORMULAS = ["=1+1", "+1", "-1+2", "@SUM(A1)", "\t=1", "\r=1", "\n=1", '=cmd|" /C calc"!A0', "-"]
+FORMULAS = [
+    " =1",
+    "＝1",
+    "=1+1",
+    "+1",
+    "-1+2",
+    "@SUM(A1)",
+    "\t=1",
+    "\r=1",
+    "\n=1",
+    '=cmd|" /C calc"!A0',
+    "-",
+]
 HARMLESS = ["sub-01", "", "C5 height", "1=2", "'quoted", "Ä=", "2.5"]
 
 

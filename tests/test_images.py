@@ -121,6 +121,15 @@ def test_integer_and_float_images_are_read(tmp_path: Path, dtype: str, name: str
     assert np.array_equal(image.data, data.astype(np.float32))
 
 
+def test_not_a_number_in_a_label_map_is_background_with_a_warning(tmp_path: Path) -> None:
+    values = np.zeros(SHAPE, np.float32)
+    values[1, 1], values[2, 2] = 5, np.nan
+    image = load_labels(write_image(tmp_path / "nan.nii.gz", values))
+    assert set(np.unique(image.data)) == {0, 5}
+    [warning] = image.warnings
+    assert warning == f"{SHAPE[2]} voxels are not a number (NaN); they are taken as background."
+
+
 def test_scaled_integers_are_scaled(tmp_path: Path) -> None:
     header = nib.Nifti1Header()
     header.set_data_dtype(np.int16)

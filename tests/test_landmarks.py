@@ -408,3 +408,33 @@ def test_messages_name_the_file_that_an_image_was_read_from(tmp_path: Path) -> N
     with pytest.raises(ImageError, match=r"groove\.nii\.gz"):
         references_from_images(labels, pmj=nib.load(path))
     assert asdict(References(files={"pmj": "x"}))["files"] == {"pmj": "x"}
+
+
+@pytest.mark.parametrize("value", [1, 5, 9])
+def test_a_mask_is_no_map_of_the_levels_of_the_canal(value: int) -> None:
+    mask = phantom().cord.astype(np.uint8) * value
+    with pytest.raises(ImageError, match="Expected levels of at most"):
+        check(phantom().labels, phantom().affine, references=References(located=mask))
+    with pytest.raises(ImageError, match="Expected levels of at most"):
+        api.relabel(phantom().labels, affine=phantom().affine, located=mask)
+
+
+def test_levels_counted_from_the_feet_are_no_levels_of_the_canal() -> None:
+    upside_down = np.where(located() > 0, 11 - located(), 0).astype(np.uint8)
+    with pytest.raises(ImageError, match="Expected level 2 above level 3"):
+        check(phantom().labels, phantom().affine, references=References(located=upside_down))
+
+
+@pytest.mark.parametrize("down", [12.0, 16.0])
+def test_no_command_is_advised_that_would_make_a_level_the_task_does_not_have(down: float) -> None:
+    report = report_of(pmj=pmj() - np.array([0, 0, down]))
+    texts = [flag.text for flag in report.flags if flag.code in ("shift", LANDMARK)]
+    assert texts, "the levels look one too high"
+    assert not any("relabel -shift" in text for text in texts)
+
+
+@pytest.mark.parametrize("moved", [-11.0, -9.0, 9.0, 10.0])
+def test_discs_half_a_level_off_are_doubted_by_the_check_too(moved: float) -> None:
+    off = {number: point + np.array([0, 0, moved]) for number, point in discs().items()}
+    report = report_of(discs=off)
+    assert [flag.text for flag in report.flags if flag.code == LANDMARK]

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from sct_rootlets_task.analysis.anatomy import height_range, midpoint_below_pmj, spacing
-from sct_rootlets_task.analysis.bundles import Bundle
+from sct_rootlets_task.analysis.bundles import Bundle, find_bundles
 from sct_rootlets_task.analysis.level_fit import MARGIN, fit_levels, vote_costs
+from sct_rootlets_task.analysis.phantom import make_phantom
 
 LEVELS = tuple(range(2, 10))
 
@@ -136,3 +137,10 @@ def test_priors_are_ordered_and_additive() -> None:
     places = [midpoint_below_pmj(level) for level in range(1, 12)]
     assert places == sorted(places)
     assert all(0 < low < high for low, high in map(height_range, LEVELS))
+
+
+def test_levels_that_no_numbering_makes_possible_cost_infinitely_much() -> None:
+    labels = make_phantom(voxel_mm=(1, 1, 1)).labels
+    bundles = find_bundles(labels, np.diag([8.0, 8.0, 8.0, 1.0])).items
+    costs = fit_levels(bundles, range(2, 10)).costs
+    assert not np.isnan(costs).any()

@@ -307,7 +307,7 @@ def test_the_mask_for_the_report_is_no_output(model: Path, more: tuple[str, ...]
 @pytest.mark.parametrize(
     ("maker", "ours"),
     [
-        (generated_by("sct_deepseg rootlets -i a.nii.gz"), True),
+        (generated_by("sct_deepseg rootlets -i a.nii.gz"), False),  # the checksum is missing
         ([{"Name": "spinalcordtoolbox: sct_deepseg rootlets -i a.nii.gz"}], True),
         ([{"Name": "spinalcordtoolbox: sct_deepseg -task seg_spinal_rootlets_t2w -i a"}], True),
         ([{"Name": "spinalcordtoolbox: sct_deepseg spinalcord -i a_rootlets.nii.gz"}], False),
@@ -321,6 +321,77 @@ def test_a_label_map_is_ours_if_its_sidecar_says_so(maker: object, ours: bool) -
     write_image(Path("x.nii.gz"), np.zeros((3, 3, 3), np.uint8))
     Path("x.json").write_text(json.dumps({"GeneratedBy": maker}))
     assert is_ours(Path("x.nii.gz")) == ours
+
+
+def a_report_of_a_check() -> None:
+    assert run("check -i seg.nii.gz -o OUT", "real.json") == 0
+
+
+def the_sidecar_of_another_map() -> None:
+    assert run("relabel -i seg.nii.gz -shift 0 -o OUT", "other.nii.gz") == 0
+    shutil.copy("other.json", "real.json")
+
+
+@pytest.mark.parametrize("put", [a_report_of_a_check, the_sidecar_of_another_map])
+def test_a_file_of_ours_beside_an_image_does_not_make_the_image_ours(
+    put: Callable[[], None],
+) -> None:
+    shutil.copy("image.nii.gz", "real.nii.gz")
+    put()
+    before = snapshot(Path())
+    assert run("relabel -i seg.nii.gz -shift 0 -o OUT", "real.nii.gz") == 2
+    assert run("sample OUT", "real.nii.gz") == 2
+    assert snapshot(Path()) == before
+
+
+def test_a_label_map_that_was_corrected_by_hand_is_kept(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert run("relabel -i seg.nii.gz -shift 0 -o OUT", "mine.nii.gz") == 0
+    corrected = nib.load("mine.nii.gz")
+    labels = np.asarray(corrected.dataobj)
+    nib.save(
+        nib.Nifti1Image(np.where(labels == 4, 5, labels), None, corrected.header), "mine.nii.gz"
+    )
+    before = snapshot(Path())
+    assert run("relabel -i seg.nii.gz -shift 0 -o OUT", "mine.nii.gz") == 2
+    assert "was changed since" in capsys.readouterr().err
+    assert snapshot(Path()) == before
+    assert run("relabel -i seg.nii.gz -shift 0 -o OUT", "mine.nii.gz", "-overwrite", "1") == 0
+
+
+@pytest.mark.parametrize("output", ["dataset.nii.gz", "plans.nii", "fold_all/x.nii.gz"])
+def test_a_result_never_replaces_a_file_of_its_model(model: Path, output: str) -> None:
+    before = snapshot(model)
+    code = segment(model, "-i", "image.nii.gz", "-o", model / output, "-overwrite", "1")
+    assert code == (0 if output == "fold_all/x.nii.gz" else 2)
+    assert {name: snapshot(model).get(name) for name in before} == before
+
+
+def test_the_sidecar_of_an_image_behind_a_link_is_kept(model: Path) -> None:
+    Path("linked.nii.gz").symlink_to("image.nii.gz")
+    assert segment(model, "-i", "linked.nii.gz", "-o", "image.nii", "-overwrite", "1") == 2
+
+
+@pytest.mark.parametrize(
+    "text", ["2 C2 is thick in sub-03\n", "2 C2\n", "2 0.4 0.5 0.6 C3\n", "0 0 0 0 0 0 0\n", "C2\n"]
+)
+def test_notes_about_levels_are_no_color_table_of_ours(text: str) -> None:
+    Path("x.lut").write_text(text)
+    assert not is_ours(Path("x.lut"))
+
+
+def test_a_file_that_others_keep_in_a_sticky_folder_is_found_out_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "sticky"
+    folder.mkdir()
+    folder.chmod(0o1777)
+    (folder / "out.csv").write_text("x")
+    monkeypatch.setattr(os, "geteuid", lambda: folder.stat().st_uid + 1)
+    words = shlex.split("evaluate -i seg.nii.gz -gt ref.nii.gz -overwrite 1 -csv")
+    assert main([*words, str(folder / "out.csv")]) == 1
+    assert (folder / "out.csv").read_text() == "x"
 
 
 @pytest.mark.parametrize("content", [b"", b"\x1f\x8b", b"{", b"[" * 100_000, b"\xff" * 600])

@@ -266,18 +266,20 @@ def check_disc_fit(
     return (Doubt("discs", text, worst, (None, _WORST_FIT), "levels"),)
 
 
-def check_disc_offset(offset: float) -> tuple[Doubt, ...]:
+def check_disc_offset(offset: float, *, least: float = _HALF_A_LEVEL) -> tuple[Doubt, ...]:
     """Check how far all levels lie off the place that the discs speak for.
 
     Parameters
     ----------
     offset : float
         In discs; positive when the rootlets lie too low.
+    least : float
+        Offset from which on it counts.
     """
-    if abs(offset) < _HALF_A_LEVEL:
+    if abs(offset) < least:
         return ()
     text = (
         f"All levels lie {abs(offset):.1f} of a level {'below' if offset > 0 else 'above'} where "
         "the discs have them, so that the neighboring numbers fit nearly as well."
     )
-    return (Doubt("discs", text, offset, (-_HALF_A_LEVEL, _HALF_A_LEVEL), "levels"),)
+    return (Doubt("discs", text, offset, (-least, least), "levels"),)

@@ -122,7 +122,8 @@ def fit_levels(
         problem = _Problem.of(taking_part, evidence[order], levels)
         costs = problem.solve()
         total = float(costs.min())
-        extra[order] = costs - total
+        possible = np.isfinite(costs)
+        extra[order] = np.subtract(costs, total, out=np.full(costs.shape, np.inf), where=possible)
         for number in order:
             column = int(extra[number].argmin())
             chosen[number] = levels[column] if column < len(levels) else 0

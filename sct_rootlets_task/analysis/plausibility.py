@@ -34,7 +34,12 @@ from sct_rootlets_task.analysis.geometry import (
     slice_axis,
     to_world,
 )
-from sct_rootlets_task.analysis.landmark_checks import check_disc_fit, check_discs, check_pmj
+from sct_rootlets_task.analysis.landmark_checks import (
+    check_disc_fit,
+    check_disc_offset,
+    check_discs,
+    check_pmj,
+)
 from sct_rootlets_task.analysis.level_fit import MARGIN, LevelFit, fit_levels
 from sct_rootlets_task.analysis.references import (
     FEWEST_LEVELS,
@@ -75,6 +80,7 @@ LANDMARK, NOT_COVERED = "landmark", "not_covered"
 SPACING_SDS = 3.0
 """Spacings within this many SD of the mean are expected."""
 
+_HALFWAY = 0.5
 _FOV_MM = 8.0
 _BESIDE_CANAL = 0.5
 _CADOTTE, _PAM50 = "Cadotte 2015", "PAM50"
@@ -277,7 +283,7 @@ def check(
     if references.located is not None:
         name = references.name("located")
         require_same_grid(labels, affine, other=references.located, name=name)
-        require_levels(references.located, f"the {name}")
+        require_levels(references.located, affine, f"the {name}")
     if np.count_nonzero(labels) < 2:
         text = "No rootlets were found; look whether the image shows the cervical spine."
         flag = Flag("empty", None, None, 0.0, (2.0, None), "voxels", "definition", text)
@@ -393,7 +399,10 @@ def _disc_opinion(
     discs = references.discs or {}
     doubts = check_discs(line, discs, ends=ends, name=references.name("discs"))
     shift = shift_from_discs(midpoints, line, discs=discs)
-    return shift, doubts or check_disc_fit(line, discs, midpoints=midpoints, shift=shift)
+    doubts = doubts or check_disc_fit(line, discs, midpoints=midpoints, shift=shift)
+    if not doubts and shift is not None and shift.advantage < SHIFT_ADVANTAGE:
+        doubts = check_disc_offset(-shift.offset, least=_HALFWAY)
+    return shift, doubts
 
 
 def _located_opinion(bundles: Bundles, located: np.ndarray, levels: Sequence[int]) -> Shift | None:
@@ -750,13 +759,28 @@ def _check_shifts(scene: _Scene) -> Iterator[Flag]:
     agree = len({shift.shift for shift in scene.shifts}) == 1
     for shift in scene.shifts:
         if shift.shift and shift.advantage >= SHIFT_ADVANTAGE:
-            way = (
-                f"'sct_rootlets relabel -shift {shift.shift}' would correct them."
-                if agree
-                else "the other references say otherwise, so look before renumbering."
-            )
-            text = f"By the {shift.source} all levels are likely off by {-shift.shift:+d}; {way}"
+            text = f"By the {shift.source} all levels are likely {_too_far(shift.shift)}; "
+            text += _way_out(scene, shift.shift, agree=agree)
             yield Flag("shift", None, None, shift.offset, (-0.5, 0.5), "levels", shift.source, text)
+
+
+def _too_far(shift: int) -> str:
+    counts = {1: "one", 2: "two", 3: "three"}
+    return f"{counts.get(abs(shift), abs(shift))} too {'low' if shift > 0 else 'high'}"
+
+
+def _way_out(scene: _Scene, shift: int, *, agree: bool) -> str:
+    """Return what to do about a shift; a command only where its result can be right."""
+    lost = [s.level for s in scene.summaries if s.level + shift not in scene.expected]
+    if lost:
+        moved = f"{describe(lost[0])} {describe(lost[0] + shift)}"
+        return (
+            f"but that would make {moved}, which is none of {level_range(scene.expected)}. Look "
+            "whether the reference is right."
+        )
+    if not agree:
+        return "the other references say otherwise, so look before renumbering."
+    return f"'sct_rootlets relabel -shift {shift}' would correct them."
 
 
 _CHECKS: tuple[Callable[[_Scene], Iterator[Flag]], ...] = (

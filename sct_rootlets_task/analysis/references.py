@@ -53,6 +53,7 @@ _NEAR_CANAL_MM, _BEYOND_CANAL_MM = 15.0, 5.0
 _PMJ_APART_MM, _DISC_APART_MM = 6.0, 10.0
 _NOT_PMJ = (*range(2, LAST_DISC + 2), GROOVE, 60, 99)
 _HIGHEST_LEVEL = 30
+_LONGEST_LEVEL_MM = 45.0
 _TOUCHING_VOXELS = 1.1
 _NAMES = {
     "cord": "cord mask",
@@ -287,20 +288,23 @@ def _voxels(image: Any) -> tuple[np.ndarray, np.ndarray]:
     return np.asarray(image.dataobj), image.affine
 
 
-def require_levels(located: np.ndarray, name: str) -> None:
-    """Refuse an array that does not hold spinal levels.
+def require_levels(located: np.ndarray, affine: np.ndarray, name: str) -> None:
+    """Refuse an array that does not hold spinal levels, from head to tail.
 
     Parameters
     ----------
     located : ndarray, shape (i, j, k)
         Spinal level of each voxel of the canal, 0 elsewhere.
+    affine : ndarray of float, shape (4, 4)
+        Voxel index to world mm.
     name : str
         What messages call it.
 
     Raises
     ------
     ImageError
-        If a value is none of the whole numbers from 0 to 30.
+        If a value is none of the whole numbers from 0 to 30, one level is longer than any, or
+        levels do not follow each other downwards.
     """
     indices, values = label_voxels(located, name)
     if len(indices) and values.max() > _HIGHEST_LEVEL:
@@ -308,6 +312,20 @@ def require_levels(located: np.ndarray, name: str) -> None:
             f"Expected spinal levels from 1 to {_HIGHEST_LEVEL} in {name}, found {values.max()}. "
             "Give the levels of the canal, as 'sct_rootlets locate' writes them."
         )
+    heights = to_world(indices, affine)[:, 2]
+    found = {int(value): heights[values == value] for value in np.unique(values)}
+    longest = max(found, key=lambda level: np.ptp(found[level]), default=0)
+    if found and np.ptp(found[longest]) > _LONGEST_LEVEL_MM:
+        raise ImageError(
+            f"Expected levels of at most {_LONGEST_LEVEL_MM:.0f} mm in {name}, found the value "
+            f"{longest} over {np.ptp(found[longest]):.0f} mm. Give the levels of the canal."
+        )
+    for upper, lower in pairwise(found):
+        if found[upper].mean() <= found[lower].mean():
+            raise ImageError(
+                f"Expected level {upper} above level {lower} in {name}, found it below. Give the "
+                "levels of the canal, counted from the head."
+            )
 
 
 def pmj_arc(line: CentreLine, pmj: np.ndarray) -> float:

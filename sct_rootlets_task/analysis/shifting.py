@@ -347,7 +347,7 @@ def levels_from_located(
         If the arrays differ in shape, or the locator found no canal or something else than levels.
     """
     require_same_grid(labels, affine, other=located, name="locator's levels")
-    require_levels(located, "the locator's levels")
+    require_levels(located, affine, "the locator's levels")
     if not located.any():
         raise ImageError(
             "Expected the locator's levels of the canal, found none. Look whether the image shows "

@@ -206,7 +206,7 @@ def _segment(
         overwrite=parsed.overwrite,
         preview=parsed.preview,
         viewers=parsed.lut or (),
-        inputs=masks,
+        inputs=[*masks, *_files_of_model(parsed.model)],
     )
     _require_report(parsed, images)
     limit_threads(threads)
@@ -215,6 +215,23 @@ def _segment(
     failures = _segment_all(_Run(segmenter, notice, parsed, arguments, threads), jobs)
     _summarise(jobs, failures, time.perf_counter() - start)
     return 1 if failures else 0
+
+
+def _files_of_model(model: str | None) -> list[Path]:
+    """Return the files of a model that was given as a folder or an archive; no result is one."""
+    from sct_rootlets_task.paths import expand_user
+
+    path = expand_user(model) if model else None
+    if path is None or not _is_there(path):
+        return []
+    return [one for one in path.rglob("*") if one.is_file()] if path.is_dir() else [path]
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:
+        return False
 
 
 def _is_file(path: Path) -> bool:

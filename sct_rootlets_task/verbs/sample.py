@@ -39,7 +39,10 @@ def run(arguments: argparse.Namespace) -> int:
                 f"Expected an output ending in {' or '.join(EXTENSIONS)}, found {name}."
             )
     cord = Path(arguments.cord) if arguments.cord else None
-    outputs = [Output(Path(arguments.output)), *([Output(cord, "-cord")] if cord else [])]
+    outputs = [
+        Output(Path(arguments.output), "OUT.nii.gz"),
+        *([Output(cord, "-cord")] if cord else []),
+    ]
     check_outputs(outputs, [], overwrite=arguments.overwrite)
     path = write_sample(Path(arguments.output), seed=arguments.seed, cord=cord)
     for file in filter(None, (path, cord)):

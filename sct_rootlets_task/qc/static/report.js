@@ -259,7 +259,7 @@ const QC = (() => {
 
   /* A spreadsheet would take a cell that starts like a formula for one. */
   function cell(value) {
-    const text = /^[=+\-@\t\r]/.test(value) ? `'${value}` : value;
+    const text = /^\s*[=+\-@＝＋－＠]|^[\t\r\n]/.test(value) ? `'${value}` : value;
     return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
   }
 
@@ -306,7 +306,7 @@ const QC = (() => {
     for (const line of parseCsv(text)) {
       const known = byId.has(line.id) && (line.rating in RATINGS || line.rating === "");
       if (!known || (read(line.id).when || "") > (line.rated_at || "")) continue;
-      const notes = line.notes.replace(/^'(?=[=+\-@\t\r])/, "");
+      const notes = line.notes.replace(/^'(?=\s*[=+\-@＝＋－＠]|[\t\r\n])/, "");
       if (!line.rating && !notes) continue;
       write(line.id, { rating: line.rating, notes, when: line.rated_at, stamp: line.stamp });
     }
