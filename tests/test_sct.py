@@ -28,6 +28,7 @@ from sct_rootlets_task.errors import (
     RootletsError,
     UsageError,
 )
+from sct_rootlets_task.files import hash_file
 from sct_rootlets_task.hosts import sct, sct_hook, sct_install, standalone
 from sct_rootlets_task.hosts.sct_entries import Entry, make_entries, merge
 from sct_rootlets_task.postprocess import remove_specks
@@ -470,7 +471,12 @@ def test_a_zip_on_this_machine_will_do(
     folder = Path(fake.models.folder(MODEL))
     assert (folder / TRAINER / "plans.json").is_file()
     record = json.loads((folder / "source.json").read_text())
-    assert record == {"model_name": MODEL, "model_urls": str(zipped), "custom": True}
+    assert record == {
+        "model_name": MODEL,
+        "model_urls": str(zipped),
+        "custom": True,
+        "sha256": hash_file(zipped),
+    }
     assert fake.models.CALLS == []
 
 

@@ -130,3 +130,41 @@ def test_a_loader_that_cannot_be_wrapped_loads_without_us(
 def test_without_a_standard_error_nothing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stderr", None)
     sct_hook.Watcher().warn("nobody hears this")
+
+
+TABLES = "hooked_module_of_tables"
+BOTH = {"hooked_module.py": f"import {TABLES}\nLAST = 2\n", f"{TABLES}.py": "X = 1\n"}
+
+
+@pytest.fixture
+def two_modules(module_file: Path) -> Iterator[None]:
+    for name, text in BOTH.items():
+        module_file.with_name(name).write_text(text)
+    yield
+    sys.modules.pop(TABLES, None)
+
+
+@pytest.mark.usefixtures("two_modules")
+def test_a_module_that_is_half_loaded_is_acted_on_when_it_is_complete() -> None:
+    seen: list[int] = []
+    act = lambda module: seen.append(module.LAST)  # noqa: E731
+    sct_hook.when_imported(TABLES, lambda _: sct_hook.when_imported("hooked_module", act))
+    sct_hook.watcher().actions["hooked_module"] = []
+    assert not sct_hook.is_half_loaded("hooked_module")
+    assert load().LAST == 2
+    assert seen == [2]
+
+
+@pytest.mark.usefixtures("two_modules")
+def test_a_half_loaded_module_that_nobody_waits_for_is_known_as_such() -> None:
+    found: list[bool] = []
+    sct_hook.when_imported(TABLES, lambda _: found.append(sct_hook.is_half_loaded("hooked_module")))
+    load()
+    assert found == [True]
+    assert not sct_hook.is_half_loaded("hooked_module")
+
+
+def test_sct_s_inference_is_waited_for_from_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, sct_hook.INFERENCE, raising=False)
+    sct_hook.install()
+    assert sct_hook.INFERENCE in sct_hook.watcher().actions

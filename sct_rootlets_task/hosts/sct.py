@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _MARK = "_sct_rootlets_task"
-_INFERENCE = "spinalcordtoolbox.deepseg.inference"
 _REPORTS = "spinalcordtoolbox.reports.qc2"
 
 
@@ -66,12 +65,14 @@ def register(
     if hasattr(models, _MARK):
         return True
     problems = check_seams(Path(str(models.__file__)).parents[1])
+    if sct_hook.is_half_loaded(sct_hook.INFERENCE):
+        problems = (*problems, f"{sct_hook.INFERENCE} was imported before {sct_hook.MODELS}.")
     if problems:
         sct_hook.watcher().warn(" ".join(problems))
         return False
     plugin = Plugin(models, tasks, load)
     setattr(models, _MARK, plugin)
-    sct_hook.when_imported(_INFERENCE, plugin.take_inference)
+    sct_hook.when_imported(sct_hook.INFERENCE, plugin.take_inference)
     sct_hook.when_imported(_REPORTS, plugin.take_reports)
     return True
 

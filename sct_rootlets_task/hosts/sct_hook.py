@@ -19,20 +19,22 @@ if TYPE_CHECKING:
 MODELS = "spinalcordtoolbox.deepseg.models"
 """SCT's module of tasks and models: whatever knows a task has imported it."""
 
+INFERENCE = "spinalcordtoolbox.deepseg.inference"
+"""SCT's module that runs models. It imports the tables, so it may be half loaded when they are."""
+
 
 class Watcher:
     """Finder on ``sys.meta_path`` that finds nothing itself but acts after certain imports."""
 
     def __init__(self) -> None:
-        self.actions: dict[str, Action] = {}
+        self.actions: dict[str, list[Action]] = {}
         self.warned = False
 
     def find_spec(
         self, name: str, path: "Any" = None, target: "Any" = None, /
     ) -> "ModuleSpec | None":
         """Return what the other finders find, made to act once the module is complete."""
-        action = self.actions.pop(name, None)
-        if action is None:
+        if name not in self.actions:
             return None
         spec = None
         for finder in sys.meta_path:
@@ -41,15 +43,16 @@ class Watcher:
                 if spec is not None:
                     break
         if spec is not None and spec.loader is not None:
-            self._act_after(spec.loader, action)
+            self._act_after(spec.loader, name)
         return spec
 
-    def _act_after(self, loader: "Any", action: "Action") -> None:
+    def _act_after(self, loader: "Any", name: str) -> None:
         run = loader.exec_module
 
         def exec_module(module: "ModuleType") -> None:
             run(module)
-            self.act(action, module)
+            for action in self.actions.pop(name, ()):
+                self.act(action, module)
 
         try:
             loader.exec_module = exec_module
@@ -82,8 +85,14 @@ def watcher() -> Watcher:
     return new
 
 
+def is_half_loaded(name: str) -> bool:
+    """Tell whether a module is being imported right now, and nobody waits for its end."""
+    spec = getattr(sys.modules.get(name), "__spec__", None)
+    return bool(getattr(spec, "_initializing", False)) and name not in watcher().actions
+
+
 def when_imported(name: str, action: "Action") -> None:
-    """Run an action on a module: now if it is there, else as soon as it is imported.
+    """Run an action on a module: now if it is there, else as soon as it is complete.
 
     Parameters
     ----------
@@ -93,10 +102,10 @@ def when_imported(name: str, action: "Action") -> None:
         Takes the module.
     """
     module = sys.modules.get(name)
-    if module is not None:
-        watcher().act(action, module)
+    if module is None or name in watcher().actions:
+        watcher().actions.setdefault(name, []).append(action)
     else:
-        watcher().actions[name] = action
+        watcher().act(action, module)
 
 
 def install(entry: str = "sct_rootlets_task.hosts.sct:register") -> None:
@@ -115,3 +124,5 @@ def install(entry: str = "sct_rootlets_task.hosts.sct:register") -> None:
         getattr(import_module(module), function)(models)
 
     when_imported(MODELS, act)
+    if INFERENCE not in sys.modules:
+        watcher().actions.setdefault(INFERENCE, [])

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import os
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ from typing import Any
 from sct_rootlets_task.archive import SOURCE, unpack_model
 from sct_rootlets_task.download import Patience, is_remote, local_path, refuse_if_offline
 from sct_rootlets_task.errors import DownloadError, InstallError, RootletsError, UsageError
+from sct_rootlets_task.files import hash_file
 from sct_rootlets_task.hosts.sct_entries import BUILT_IN_URL, Entry
 from sct_rootlets_task.install import set_aside, workspace
 from sct_rootlets_task.tasks import BUNDLED
@@ -77,13 +79,14 @@ def _fill(entry: Entry, folder: Path, custom: Sequence[str], by_sct: Callable[[]
     if entry.release.bundled:
         shutil.copytree(BUNDLED / entry.release.bundled, folder)
         url = f"{BUILT_IN_URL}#{entry.release.bundled}"
-        return _write_source(entry, folder, url, custom=False)
+        return _write_source(entry, folder, url)
     if len(custom) == 1 and not is_remote(custom[0]):
         archive = _path_of(custom[0])
         folder.mkdir()
         unpack_model(archive, folder)
         logger.info("Installed %s from %s", entry.model, printable(archive))
-        return _write_source(entry, folder, str(archive), custom=True)
+        url = os.path.abspath(archive)  # noqa: PTH100 – takes ".." out, follows no link
+        return _write_source(entry, folder, url, archive)
     try:
         refuse_if_offline(custom or entry.release.urls)
         return by_sct()
@@ -106,9 +109,11 @@ def _path_of(url: str) -> Path:
     raise UsageError(f"-custom-url: {reason}. Check the path.")
 
 
-def _write_source(entry: Entry, folder: Path, url: str, *, custom: bool) -> None:
+def _write_source(entry: Entry, folder: Path, url: str, archive: Path | None = None) -> None:
     """Write the record that SCT reads to tell whether a model is up to date."""
-    record = {"model_name": entry.model, "model_urls": url, "custom": custom}
+    record = {"model_name": entry.model, "model_urls": url, "custom": archive is not None}
+    if archive is not None:
+        record["sha256"] = hash_file(archive)
     (folder / SOURCE).write_text(json.dumps(record, indent=4), encoding="utf-8")
 
 

@@ -63,13 +63,13 @@ class Names:
         Raises
         ------
         OutputError
-            If it would replace an image of the command.
+            If it, or its sidecar, would replace an image of the command or its sidecar.
         """
         path = wanted
-        if any(is_same_file(wanted, image) for image in self._images):
+        if any(_would_replace(wanted, image) for image in self._images):
             raise OutputError(
-                f"The output {wanted} would replace an input image. Nothing was saved; choose "
-                "another name with -o."
+                f"The output {wanted} would replace an input image or its sidecar. Nothing was "
+                "saved; choose another name with -o."
             )
         if self._owners.get(path, image) != image and wanted.name == self._default:
             path = image.parent / f"{stem(image)}{self._suffix}.nii.gz"
@@ -153,6 +153,10 @@ class Results:
                 content = {**record, **saved.details, "Output": output}
                 write_json(sidecar_of(saved.path), content)
         self.saved.clear()
+
+
+def _would_replace(output: Path, image: Path) -> bool:
+    return is_same_file(output, image) or is_same_file(sidecar_of(output), sidecar_of(image))
 
 
 def _written_by_sct(saved: Saved) -> dict[str, Any] | None:
