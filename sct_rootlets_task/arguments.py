@@ -94,8 +94,8 @@ OVERWRITE: dict[str, Any] = {
     "choices": (0, 1),
     "default": None,
     "help": (
-        "1: replace any file that is in the way; 0: replace none. By default only files that this "
-        "package wrote are replaced. An input never is."
+        "1: replace any existing file; 0: replace none. Default: replace only what this package "
+        "has written. An input is never replaced."
     ),
 }
 """Keyword arguments of the option ``-overwrite``."""

@@ -114,7 +114,7 @@ OPTIONS: tuple[Option, ...] = (
     _option(
         "-lut",
         _IO,
-        "Also write a colour table of the levels for these viewers, beside each output.",
+        "Also write a color table of the levels for these viewers, beside each output.",
         nargs="+",
         choices=("fsleyes", "itksnap", "slicer"),
         metavar="{fsleyes,itksnap,slicer}",
@@ -265,7 +265,7 @@ OPTIONS: tuple[Option, ...] = (
     _option(
         "-r",
         _MISC,
-        "Accepted for SCT's sake: this command leaves no temporary files.",
+        "For scripts written for SCT; it changes nothing, since no temporary files are left.",
         type=int,
         choices=(0, 1),
         default=1,

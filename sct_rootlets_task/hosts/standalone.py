@@ -235,9 +235,17 @@ def _is_there(path: Path) -> bool:
 
 
 def _is_file(path: Path) -> bool:
-    """Tell whether there is such a file; a name that no disk takes is none."""
+    """Tell whether there is such a file; a name that no disk takes is none.
+
+    Raises
+    ------
+    PermissionError
+        If its folder may not be read.
+    """
     try:
         return path.is_file()
+    except PermissionError:
+        raise
     except OSError:
         return False
 

@@ -16,7 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the verb."""
     for name, kind, text in (
         ("-i", "SEG", "Level map of the rootlets."),
-        ("-s", "CORD", "Cord mask on the same grid."),
+        ("-s", "CORD", "Cord mask on the same grid; needed for -o."),
         ("-pmj", "PMJ", "Label image of the pontomedullary junction."),
         ("-csv", "CSV", "Table to write."),
     ):
