@@ -32,8 +32,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     how.add_argument(
         "-anchor",
         metavar="LEVEL:Z",
-        help="Shift all levels so that the one at slice Z is LEVEL. Slices are counted from 0 at the "
-        "inferior end.",
+        help="Shift all levels so that the one at slice Z is LEVEL. Slices are counted from 0, "
+        "from the inferior end.",
     )
     how.add_argument(
         "-map", metavar="OLD:NEW,…", help="Replace levels by a table; 0 removes a level."
