@@ -18,11 +18,10 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TextIO
 
 from sct_rootlets_task import __version__
-from sct_rootlets_task.errors import FAILED, INTERRUPTED, OutputError, RootletsError
+from sct_rootlets_task.errors import FAILED, INTERRUPTED, TERMINATED, OutputError, RootletsError
 from sct_rootlets_task.untrusted import printable
 
 _LONGEST = 2_000
-_TERMINATED = 128 + 15
 
 
 def sct_deepseg() -> int:
@@ -198,7 +197,7 @@ def forgiving_streams() -> Iterator[None]:
     sys.stdout = _ForgivingStream.over(sys.stdout, 1)
     sys.stderr = _ForgivingStream.over(sys.stderr, 2)
     with contextlib.suppress(ValueError, OSError):  # only the main thread may
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(_TERMINATED))
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
     try:
         yield
     finally:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-DONE, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
+DONE, FAILED, WRONG, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143
 
 EXIT_CODES: Mapping[int, str] = {
     DONE: (
@@ -22,6 +22,7 @@ EXIT_CODES: Mapping[int, str] = {
     ),
     WRONG: "The command was put together wrongly; nothing was run.",
     INTERRUPTED: "Stopped from the keyboard (Ctrl-C).",
+    TERMINATED: "Stopped by the system, by a cluster for example (SIGTERM).",
 }
 """What the commands end with, for the documentation."""
 
