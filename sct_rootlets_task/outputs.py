@@ -95,6 +95,7 @@ SIDECAR: Mapping[str, str] = {
 """Keys of the sidecar; a dot leads into a key's own keys."""
 
 _LONGEST_NAME = 255
+_NAMED = 5
 
 
 @dataclass(frozen=True)
@@ -216,6 +217,7 @@ def check_outputs(
     kept = [path for names in real for name in names for path in (name, sidecar_of(name))]
     kept_places = {_real(path) for path in kept}
     taken: dict[tuple[str, str], Output] = {}
+    existing = []
     for output in outputs:
         _require_file(output)
         if _real(output.path) in kept_places or any(
@@ -231,7 +233,9 @@ def check_outputs(
                 f"{other.option} and {output.option} would both be written to {output.path}. Give "
                 "each a name of its own."
             )
-        _require_free(output, overwrite)
+        if overwrite != 1 and os.path.lexists(output.path):
+            existing.append(output)
+    _require_free(existing, forbidden=overwrite == 0)
 
 
 def _require_file(output: Output) -> None:
@@ -269,20 +273,25 @@ def _is_kept_by_others(path: Path, folder: Path) -> bool:
     return is_sticky and os.geteuid() not in (folder.stat().st_uid, path.lstat().st_uid)
 
 
-def _require_free(output: Output, overwrite: int | None) -> None:
-    path = output.path
-    if overwrite == 1 or not os.path.lexists(path):
+def _require_free(existing: Sequence[Output], *, forbidden: bool) -> None:
+    """Refuse to replace files; without `forbidden` those only that are not of this package."""
+    kept = [one for one in existing if forbidden or not is_ours(one.path, one.columns)]
+    if not kept:
         return
-    if overwrite == 0:
+    named = ", ".join(str(one.path) for one in kept[:_NAMED])
+    more = f" and {len(kept) - _NAMED} more" if len(kept) > _NAMED else ""
+    subject = "The outputs" if len(kept) > 1 else "The output"
+    verbs = ("exist", "were", "come", "them") if len(kept) > 1 else ("exists", "was", "comes", "it")
+    if forbidden:
         raise UsageError(
-            f"The output {path} exists and -overwrite 0 was given. Move it, choose another "
-            f"name with {output.option}, or give -overwrite 1."
+            f"{subject} {named}{more} {verbs[0]} and -overwrite 0 was given. Move {verbs[3]}, "
+            f"choose another name with {kept[0].option}, or give -overwrite 1."
         )
-    if not is_ours(path, output.columns):
-        raise UsageError(
-            f"The output {path} exists and was not written by this package, or was changed since. "
-            f"Choose another name with {output.option}, or replace it with -overwrite 1."
-        )
+    raise UsageError(
+        f"{subject} {named}{more} {verbs[0]} and {verbs[1]} edited since, or {verbs[2]} from "
+        f"another program. Choose another name with {kept[0].option}; -overwrite 1 would replace "
+        f"{verbs[3]}."
+    )
 
 
 def _job(

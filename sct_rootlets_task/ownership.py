@@ -1,7 +1,7 @@
 """Whether a file that is in the way was written by this package, and may be replaced.
 
-Everything the package writes can be told by its content: a label map by its sidecar or its header,
-JSON by who it says made it, a picture by a text in it, tables by their first row.
+Everything the package writes can be told by its content: a label map by the checksum in its
+sidecar, JSON by who it says made it, a picture by a text in it, tables by their first row.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from sct_rootlets_task.levels import level_name
 NAME = "sct_rootlets_task"
 """What JSON and pictures of this package name as the software that made them."""
 
-HEADER_MARKS = (b"sct_rootlets", b"value=level (C1=1)")
-"""One of these stands in ``descrip`` of every image that this package writes."""
+SAMPLE_MARK = b"synthetic T2w neck by sct_rootlets"
+"""Stands in ``descrip`` of the synthetic sample, which has no sidecar."""
 
 _OURS, _SCT = f"{NAME}:", "spinalcordtoolbox:"
 _TASKS = frozenset({"rootlets", "seg_spinal_rootlets_t2w"})
@@ -99,7 +99,10 @@ def sidecar_of(image: Path) -> Path:
 
 
 def _is_our_image(path: Path) -> bool:
-    """Tell by the checksum in the sidecar; where there is none, by the sidecar or the header."""
+    """Tell by the checksum in the sidecar: a map that was edited by hand is not ours any more.
+
+    SCT's sidecars have no checksum, and the synthetic sample has no sidecar.
+    """
     record = _record(sidecar_of(path)) if sidecar_of(path).is_file() else {}
     output = record.get("Output")
     if isinstance(output, Mapping):
@@ -108,7 +111,7 @@ def _is_our_image(path: Path) -> bool:
         return True
     with (gzip.open if path.suffix.lower() == ".gz" else open)(path, "rb") as stream:
         header = stream.read(_HEADER_BYTES)
-    return any(mark in header for mark in HEADER_MARKS)
+    return SAMPLE_MARK in header
 
 
 def _record(path: Path) -> Mapping[str, Any]:

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from sct_rootlets_task.files import atomic_output
+from sct_rootlets_task.ownership import SAMPLE_MARK
 
 SHAPE = (56, 256, 224)
 Table = tuple[tuple[float, ...], ...]
@@ -404,7 +405,7 @@ def _write(path: Path, array: np.ndarray, affine: np.ndarray) -> None:
     image.set_sform(affine, code=1)
     image.set_qform(affine, code=1)
     image.header.set_xyzt_units("mm")
-    image.header["descrip"] = b"synthetic T2w neck by sct_rootlets, no real scan"
+    image.header["descrip"] = SAMPLE_MARK + b", no real scan"
     with atomic_output(path) as temporary:
         nib.save(image, temporary)
 

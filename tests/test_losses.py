@@ -166,7 +166,7 @@ def test_a_foreign_file_is_replaced_only_when_asked(
     write_foreign(output)
     before = snapshot(Path())
     assert run(command, output) == 2
-    assert "was not written by this package" in capsys.readouterr().err
+    assert "comes from another program" in capsys.readouterr().err
     assert snapshot(Path()) == before
     assert run(command, output, "-overwrite", "1") == 0
     assert output.read_bytes() != before[str(output)]
@@ -298,6 +298,18 @@ def test_the_bids_sidecar_of_another_image_is_kept(model: Path) -> None:
     assert snapshot(Path()) == before
 
 
+def test_every_output_that_stands_in_the_way_of_a_batch_is_named(
+    model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in "abc":
+        shutil.copy("image.nii.gz", f"{name}.nii.gz")
+        write_foreign(Path(f"{name}_rootlets.nii.gz"))
+    assert segment(model, "-i", "a.nii.gz", "b.nii.gz", "c.nii.gz") == 2
+    error = capsys.readouterr().err
+    assert all(f"{name}_rootlets.nii.gz" in error for name in "abc")
+    assert "-overwrite 1 would replace them" in error
+
+
 @pytest.mark.parametrize("more", [(), ("-overwrite", "1")])
 def test_the_mask_for_the_report_is_no_output(model: Path, more: tuple[str, ...]) -> None:
     words = ("-i", "image.nii.gz", "-qc", "qc", "-qc-seg", "cord.nii.gz", "-o", "cord.nii.gz")
@@ -344,8 +356,9 @@ def test_a_file_of_ours_beside_an_image_does_not_make_the_image_ours(
     assert snapshot(Path()) == before
 
 
+@pytest.mark.parametrize("without_sidecar", [False, True])
 def test_a_label_map_that_was_corrected_by_hand_is_kept(
-    capsys: pytest.CaptureFixture[str],
+    capsys: pytest.CaptureFixture[str], without_sidecar: bool
 ) -> None:
     assert run("relabel -i seg.nii.gz -shift 0 -o OUT", "mine.nii.gz") == 0
     corrected = nib.load("mine.nii.gz")
@@ -353,9 +366,11 @@ def test_a_label_map_that_was_corrected_by_hand_is_kept(
     nib.save(
         nib.Nifti1Image(np.where(labels == 4, 5, labels), None, corrected.header), "mine.nii.gz"
     )
+    if without_sidecar:
+        Path("mine.json").unlink()
     before = snapshot(Path())
     assert run("relabel -i seg.nii.gz -shift 0 -o OUT", "mine.nii.gz") == 2
-    assert "was changed since" in capsys.readouterr().err
+    assert "was edited since" in capsys.readouterr().err
     assert snapshot(Path()) == before
     assert run("relabel -i seg.nii.gz -shift 0 -o OUT", "mine.nii.gz", "-overwrite", "1") == 0
 

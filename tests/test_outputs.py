@@ -5,18 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
 import pytest
 
 from sct_rootlets_task.errors import UsageError
+from sct_rootlets_task.files import hash_file, write_json
 from sct_rootlets_task.outputs import plan_outputs
+from sct_rootlets_task.ownership import generated_by
 from volumes import write_image
-
-
-def our_header() -> nib.Nifti1Header:
-    header = nib.Nifti1Header()
-    header["descrip"] = b"relabeled by sct_rootlets"
-    return header
 
 
 def plan(images: list[Path], output: str | None = None, **options: Any) -> list[Path]:
@@ -79,7 +74,9 @@ def test_outputs_that_would_lose_something_are_refused(
 
 
 def test_an_existing_output_is_kept_when_asked(tmp_path: Path) -> None:
-    existing = write_image(tmp_path / "x_rootlets.nii.gz", header=our_header())
+    existing = write_image(tmp_path / "x_rootlets.nii.gz")
+    output = {"Name": existing.name, "SHA256": hash_file(existing)}
+    write_json(tmp_path / "x_rootlets.json", {"GeneratedBy": generated_by("x"), "Output": output})
     assert plan([tmp_path / "x.nii"]) == [existing]
     with pytest.raises(UsageError, match="-overwrite 0"):
         plan([tmp_path / "x.nii"], overwrite=0)

@@ -254,7 +254,7 @@ def test_doubts_about_landmarks_are_seen_on_the_terminal_in_the_table_and_in_the
     words = "-i seg.nii.gz -s lower.nii.gz -pmj pmj.nii.gz"
     assert run(f"levels {words} -csv new.csv -o new.nii.gz") == 0
     errors = capsys.readouterr().err.splitlines()
-    assert [line for line in errors if line.startswith("WARNING: seg.nii.gz: The PMJ lies")]
+    assert [line for line in errors if line.startswith("WARNING: The PMJ lies")]
     assert [line for line in errors if "does not reach C2–C" in line]
     with (folder / "new.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))

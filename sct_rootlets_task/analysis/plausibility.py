@@ -759,14 +759,13 @@ def _check_shifts(scene: _Scene) -> Iterator[Flag]:
     agree = len({shift.shift for shift in scene.shifts}) == 1
     for shift in scene.shifts:
         if shift.shift and shift.advantage >= SHIFT_ADVANTAGE:
-            text = f"By the {shift.source} all levels are likely {_too_far(shift.shift)}; "
+            text = f"By the {shift.source} all level numbers are likely {_too_far(shift.shift)}; "
             text += _way_out(scene, shift.shift, agree=agree)
             yield Flag("shift", None, None, shift.offset, (-0.5, 0.5), "levels", shift.source, text)
 
 
 def _too_far(shift: int) -> str:
-    counts = {1: "one", 2: "two", 3: "three"}
-    return f"{counts.get(abs(shift), abs(shift))} too {'low' if shift > 0 else 'high'}"
+    return f"{abs(shift)} too {'small' if shift > 0 else 'large'}"
 
 
 def _way_out(scene: _Scene, shift: int, *, agree: bool) -> str:

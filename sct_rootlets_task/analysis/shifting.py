@@ -130,6 +130,11 @@ def map_levels(
     -------
     ndarray of uint8, same shape
 
+    Raises
+    ------
+    ImageError
+        If no level would be left within the levels.
+
     Examples
     --------
     >>> map_levels(np.array([[[0, 3, 4, 5]]]), {3: 4, 4: 3}).ravel().tolist()
@@ -140,6 +145,11 @@ def map_levels(
     lost = {old: new for old, new in table.items() if new not in levels and old in mapping and new}
     if lost:
         names = ", ".join(f"{describe(old)} → {describe(new)}" for old, new in lost.items())
+        if len(lost) == len(present):
+            raise ImageError(
+                f"Expected levels within {level_range(levels)} after renumbering, found none of "
+                f"them: {names}. Give another shift or table."
+            )
         logger.warning("Removed, as they are outside %s: %s.", level_range(levels), names)
     return relabel(labels, {old: 0 if old in lost else new for old, new in table.items()})
 

@@ -15,7 +15,7 @@ the caudal end of the last, the methods are
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -253,7 +253,10 @@ def _measured(
         first = {"spinal_level": span.level, "fname": fname}
         row = {**first, **places, **sizes, "method": method, "flags": flags}
         rows.append(_only_known(row, span))
-    warnings = _warnings(report, spans, mask, zero if origin == "pmj" else None)
+    warnings = (
+        *_warnings(report, spans, mask, zero if origin == "pmj" else None),
+        *_remarks(spans),
+    )
     return SpinalLevels(tuple(rows), coloured, tuple(spans), origin, method, warnings)
 
 
@@ -425,6 +428,18 @@ def _codes(report: Report, span: Span) -> list[str]:
     every = {flag.code for flag in report.flags if flag.code in (LANDMARK, "shift")}
     mine = {flag.code for flag in report.flags if flag.level == span.level} - {NOT_COVERED}
     return sorted(every if INTERPOLATED in span.flags else every | mine)
+
+
+def _remarks(spans: Sequence[Span]) -> Iterator[str]:
+    """Say which levels were not measured where their rootlets enter the cord."""
+    texts = {
+        INTERPOLATED: "no rootlets; where they lie is interpolated.",
+        FAR: "no rootlets near the cord mask; where they lie is told by those farther away.",
+    }
+    for flag, text in texts.items():
+        names = ", ".join(describe(span.level) for span in spans if flag in span.flags)
+        if names:
+            yield f"{names}: {text}"
 
 
 def _warnings(

@@ -64,7 +64,7 @@ def run(arguments: argparse.Namespace) -> int:
         fname=Path(arguments.i).name,
     )
     for warning in found.warnings:
-        show(f"WARNING: {arguments.i}: {warning}")
+        show(f"WARNING: {warning}")
     if not arguments.s:
         print("No cord mask was given: the centre line is estimated from the rootlets.")
     table, labels = csv_text(found.rows, list(found.rows[0])), found.labels
