@@ -21,12 +21,11 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any, BinaryIO
 
 from sct_rootlets_task.errors import ArchiveError
+from sct_rootlets_task.paths import CHECKPOINTS, FOLD
 from sct_rootlets_task.untrusted import open_regular, printable
 
 logger = logging.getLogger(__name__)
 
-CHECKPOINTS = ("checkpoint_final.pth", "checkpoint_best.pth")
-"""Names of a fold's weights, in nnU-Net's order of preference."""
 SOURCE = "source.json"
 """Name of the record that the installer writes beside the trainer folder."""
 
@@ -34,7 +33,6 @@ _DEFAULT_TRAINER = "nnUNetTrainer"
 _DEFAULT_PLANS = "nnUNetPlans"
 _DEFAULT_CONFIGURATION = "3d_fullres"
 _NAME_PART = re.compile(r"[A-Za-z0-9_.-]{1,80}")
-_FOLD = re.compile(r"fold_(all|\d+)")
 _LITTER = ("__MACOSX", ".DS_Store")
 _JSON_LIMIT = 8 << 20
 _DIRECTORY_LIMIT = 4 << 20
@@ -50,6 +48,7 @@ _DAMAGE = (
 )
 """What zipfile lets out for damaged archives; NotImplementedError is a RuntimeError."""
 _CHUNK = 1 << 20
+_SYNCED_BYTES = 1 << 16
 _ENCRYPTED = 0x1
 
 
@@ -221,7 +220,7 @@ def read_json_object(stream: IO[bytes], name: str) -> dict[str, Any]:
     ArchiveError
         If it is too large, no JSON, or not an object.
     """
-    data = stream.read(_JSON_LIMIT + 1)
+    data = stream.read(_JSON_LIMIT + 1) or b""  # None: a file that has nothing to give now
     if len(data) > _JSON_LIMIT:
         raise ArchiveError(f"Expected {name} of some kilobytes, found more than {_JSON_LIMIT}.")
     try:
@@ -261,11 +260,12 @@ def _is_litter(path: PurePosixPath) -> bool:
 
 
 def _is_record(target: PurePosixPath) -> bool:
-    """Tell whether a file would be taken for the installer's record, here or in the trainer folder.
+    """Tell whether a file takes the place of the installer's record, here or in the trainer folder.
 
-    People pack installed models, and some disks ignore case.
+    People pack installed models, and some disks ignore case. A folder of that name is in the way,
+    too.
     """
-    return len(target.parts) <= 2 and _folded(PurePosixPath(target.name)) == SOURCE
+    return any(_folded(PurePosixPath(part)) == SOURCE for part in target.parts[:2])
 
 
 def _check_size(entries: Iterable[zipfile.ZipInfo], packed: int, limits: Limits) -> None:
@@ -375,7 +375,7 @@ def _find_layout(
 
 def _is_checkpoint(path: PurePosixPath, home: PurePosixPath) -> bool:
     fold = path.parent
-    return path.name in CHECKPOINTS and fold.parent == home and bool(_FOLD.fullmatch(fold.name))
+    return path.name in CHECKPOINTS and fold.parent == home and bool(FOLD.fullmatch(fold.name))
 
 
 def _find_home(members: Iterable[PurePosixPath]) -> PurePosixPath:
@@ -448,6 +448,7 @@ def _write(stream: IO[bytes], target: Path) -> None:
         while chunk := stream.read(_CHUNK):
             out.write(chunk)
         out.flush()
-        # The folder is renamed into place next: after a power cut its files must not be empty.
-        if out.tell():
+        # The folder is renamed into place next: after a power cut, no file that a model runs with
+        # may be empty. The record, written and synced last, tells of every other one.
+        if out.tell() >= _SYNCED_BYTES or target.suffix == ".json":
             os.fsync(out.fileno())

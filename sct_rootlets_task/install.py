@@ -378,9 +378,10 @@ def _tidy(root: Path, slot: str) -> None:
     """Remove what a killed run has left, unless another process is at work or nothing may be."""
     leftovers = (_INCOMING, _TRASH, PREVIOUS, f".{_INCOMING}")
     work = root / WORK / slot
-    if work.is_dir() and any(path.name.startswith(leftovers) for path in work.iterdir()):
-        with contextlib.suppress(InstallError), workspace(root, slot, Patience(lock=0)):
-            pass
+    with contextlib.suppress(OSError):  # an InstallError is one, too
+        if work.is_dir() and any(path.name.startswith(leftovers) for path in work.iterdir()):
+            with workspace(root, slot, Patience(lock=0)):
+                pass
 
 
 def _discard(path: Path, work: Path) -> None:

@@ -17,11 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from sct_rootlets_task import tasks
-from sct_rootlets_task.archive import CHECKPOINTS, SOURCE, leads_out, read_json_object
+from sct_rootlets_task.archive import SOURCE, leads_out, read_json_object
 from sct_rootlets_task.errors import ArchiveError, ModelError
 from sct_rootlets_task.files import hash_file
+from sct_rootlets_task.paths import CHECKPOINTS, FOLD
 from sct_rootlets_task.tasks import Release, Task
-from sct_rootlets_task.untrusted import is_world_writable, open_regular, printable
+from sct_rootlets_task.untrusted import is_world_writable, open_regular, printable, reason_of
 
 logger = logging.getLogger(__name__)
 
@@ -115,8 +116,9 @@ def find_trainer_folder(folder: Path, pattern: str = "nnUNetTrainer*") -> Path:
     except (OSError, ValueError) as error:
         if isinstance(error, ModelError):
             raise
-        reason = getattr(error, "strerror", None) or error
-        raise ModelError(f"Cannot read the model in {printable(folder)}: {reason}.") from error
+        raise ModelError(
+            f"Cannot read the model in {printable(folder)}: {reason_of(error)}."
+        ) from error
 
 
 def _find_trainer_folder(folder: Path, pattern: str) -> Path:
@@ -127,15 +129,17 @@ def _find_trainer_folder(folder: Path, pattern: str) -> Path:
     if len(found) != 1:
         names = printable(", ".join(path.name for path in found) or "none")
         raise ModelError(
-            f"Expected exactly one folder {pattern} in {folder}, found {names}. "
+            f"Expected exactly one folder {pattern} in {printable(folder)}, found {names}. "
             "Name the folder that holds plans.json, dataset.json and fold_*."
         )
     missing = [n for n in ("plans.json", "dataset.json") if not (found[0] / n).is_file()]
-    if not any(path.name in CHECKPOINTS for path in found[0].glob("fold_*/*.pth")):
+    weights = (path for path in found[0].glob("fold_*/*.pth") if path.name in CHECKPOINTS)
+    if not any(FOLD.fullmatch(path.parent.name) for path in weights):
         missing.append(f"fold_*/{CHECKPOINTS[0]}")
     if missing:
         raise ModelError(
-            f"Expected a complete nnU-Net model in {found[0]}, found no {' and no '.join(missing)}."
+            f"Expected a complete nnU-Net model in {printable(found[0])}, found no "
+            f"{' and no '.join(missing)}."
         )
     return found[0]
 
@@ -262,7 +266,11 @@ def find_in_slot(root: Path, slot: str, release: Release | None = None) -> Insta
 
 def _previous(root: Path, slot: str, release: Release | None) -> InstalledModel | None:
     """Return the model that a swap has moved aside."""
-    aside = (load(path, release) for path in sorted((root / WORK / slot).glob(f"{PREVIOUS}*")))
+    try:
+        found = sorted((root / WORK / slot).glob(f"{PREVIOUS}*"))
+    except OSError:  # a shared root whose installer's folder is closed to this user
+        return None
+    aside = (load(path, release) for path in found)
     return next((model for model in aside if model), None)
 
 
@@ -380,7 +388,8 @@ def warn_of_open_folder(model: InstalledModel, root: Path) -> None:
     folders = [(root, False)] if model.path.is_relative_to(root) else []
     folders += [(model.path.parent, True), (model.path, True)]
     read = [model.path / "plans.json", model.path / "dataset.json"]
-    read += [path for fold in model.path.glob("fold_*") for path in (fold, *fold.glob("*.pth"))]
+    with contextlib.suppress(OSError):  # closed to this user; reading the model will say so
+        read += [path for fold in model.path.glob("fold_*") for path in (fold, *fold.glob("*.pth"))]
     open_ones = [path for path, sticky in folders if is_world_writable(path, sticky_is_safe=sticky)]
     open_ones += [path for path in read if is_world_writable(path)]
     if open_ones:

@@ -42,6 +42,21 @@ def printable(text: object, longest: int = 200) -> str:
     )
 
 
+def reason_of(error: BaseException, otherwise: str = "") -> str:
+    """Return what an error says, for a message, in one short line.
+
+    Parameters
+    ----------
+    error : exception
+        The error; of one of the operating system the reason alone, without the path.
+    otherwise : str
+        What to say for an error without a text; by default the name of its class.
+    """
+    return printable(
+        getattr(error, "strerror", None) or str(error) or otherwise or type(error).__name__
+    )
+
+
 def open_regular(path: Path, *, follow: bool = True) -> BinaryIO:
     """Open an ordinary file for reading; never wait for a pipe, never start on a device.
 

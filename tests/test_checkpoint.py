@@ -11,6 +11,7 @@ import sys
 import zipfile
 import zlib
 from collections import OrderedDict
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ import saved
 import small_model
 from saved import EMPTY_ORDERED, call, dtype, from_steps, integer, name, scalar, storage, text
 from sct_rootlets_task.errors import ModelError
-from sct_rootlets_task.network import torch_zip
+from sct_rootlets_task.network import pickled, torch_zip
 from sct_rootlets_task.network.checkpoint import read_checkpoint
 
 torch = pytest.importorskip("torch")
@@ -468,3 +469,125 @@ def test_damaged_models_load_or_end_in_a_sentence(script: str) -> None:
     limit = 300 * int(times)
     done = subprocess.run(command, capture_output=True, text=True, timeout=limit, check=False)
     assert done.returncode == 0, f"{done.stdout[-3000:]}\n{done.stderr[-500:]}"
+
+
+MERSENNE = 2**61 - 1
+
+
+def _with_keys(keys: list[bytes], kind: str) -> bytes:
+    """Give the steps for keys of a dictionary, one by one or at once, or members of a set."""
+    if kind == "one by one":
+        return b"}" + b"".join(key + b"Ns" for key in keys)
+    if kind == "dictionary":
+        return b"}(" + b"".join(key + b"N" for key in keys) + b"u"
+    if kind == "set":
+        return b"\x8f(" + b"".join(keys) + b"\x90"
+    return name("builtins", "set") + b"](" + b"".join(keys) + b"e\x85R"
+
+
+KINDS = ("dictionary", "one by one", "set", "set of a list")
+REAL = b"G" + struct.pack(">d", 1.5)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "key",
+    [*map(integer, (MERSENNE, -MERSENNE, 2 * MERSENNE, 2**31, -(2**31) - 1, 2**64, 2**126)), REAL],
+)
+def test_keys_whose_hashes_can_be_made_to_collide_are_refused(
+    kind: str, key: bytes, tmp_path: Path
+) -> None:
+    _refused(tmp_path, from_steps(_with_keys([key], kind)), "key|wrong kind")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("keys", [(0, 1, -1, -2, 1000, 2**31 - 1, -(2**31)), ("a", "", "é")])
+def test_keys_as_nnunet_writes_them_are_read(
+    kind: str, keys: tuple[int | str, ...], tmp_path: Path
+) -> None:
+    made = [integer(key) if isinstance(key, int) else text(key) for key in keys]
+    (tmp_path / "a.pth").write_bytes(from_steps(_with_keys(made, kind)))
+    assert set(read_checkpoint(tmp_path / "a.pth")["x"]) == set(keys)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("key", [integer, lambda number: text(str(number))])
+def test_the_keys_of_one_container_have_a_bound(
+    kind: str, key: Callable[[int], bytes], tmp_path: Path
+) -> None:
+    keys = [key(1000 + number) for number in range(pickled.MOST_KEYS + 1)]
+    _refused(tmp_path, from_steps(_with_keys(keys, kind)), "too many keys|wrong kind")
+
+
+def test_the_keys_of_all_containers_together_have_a_bound(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pickled, "MOST_KEYS_IN_ALL", 100)
+    some = _with_keys([integer(number) for number in range(60)], "dictionary")
+    (tmp_path / "a.pth").write_bytes(from_steps(b"](" + some + b"e"))
+    read_checkpoint(tmp_path / "a.pth")
+    _refused(tmp_path, from_steps(b"](" + some * 2 + b"e"), "too many keys")
+
+
+LONG = {
+    "text to encode": (("_codecs", "encode"), text("x" * 70_000) + text("latin1") + b"\x86"),
+    "device": (("torch", "device"), text("x" * 101) + integer(1) + b"\x86"),
+    "device alone": (("torch", "device"), text("x" * 101) + b"\x85"),
+    "size": (("torch", "Size"), b"(" + integer(1) * 9 + b"t\x85"),
+}
+
+
+@pytest.mark.parametrize(("maker", "arguments"), LONG.values(), ids=LONG)
+def test_calls_with_arguments_of_absurd_length_are_refused(
+    maker: tuple[str, str], arguments: bytes, tmp_path: Path
+) -> None:
+    _refused(tmp_path, from_steps(name(*maker) + arguments + b"R"), "wrong kind")
+
+
+REPEATED = {
+    "encode": (("_codecs", "encode"), text("x" * 60_000), text("latin1") + b"\x86"),
+    "device": (("torch", "device"), text("x" * 90), integer(1) + b"\x86"),
+    "set": (("builtins", "set"), b"](" + integer(1) * 19_000 + b"e", b"\x85"),
+    "size": (("torch", "Size"), b"(" + integer(1) * 8 + b"t", b"\x85"),
+}
+
+
+@pytest.mark.parametrize(("maker", "first", "rest"), REPEATED.values(), ids=REPEATED)
+def test_what_repeated_calls_copy_of_one_object_has_a_bound(
+    maker: tuple[str, str],
+    first: bytes,
+    rest: bytes,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(pickled, "MOST_MADE", 200_000)
+    once = name(*maker) + b"q\x00" + first + b"q\x01" + rest + b"R"
+    again = b"h\x00h\x01" + rest + b"R"
+    (tmp_path / "a.pth").write_bytes(from_steps(b"](" + once + again + b"e"))
+    assert len(read_checkpoint(tmp_path / "a.pth")["x"]) == 2
+    _refused(tmp_path, from_steps(b"](" + once + again * 30_000 + b"e"), "too many objects")
+
+
+def test_a_tensor_named_often_is_one_array(tmp_path: Path) -> None:
+    one = saved.tensor(
+        storage("FloatStorage", "0", integer(1)),
+        integer(0),
+        saved.tuple_of(1),
+        saved.tuple_of(1),
+    )
+    steps = b"](" + one + b"q\x00" + b"h\x00" * 1000 + b"e"
+    (tmp_path / "a.pth").write_bytes(from_steps(steps, {"0": bytes(4)}))
+    read = read_checkpoint(tmp_path / "a.pth")["x"]
+    assert len({id(array) for array in read}) == 1
+
+
+def test_too_little_memory_is_given_as_the_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise MemoryError
+
+    path = saved.save({"x": 1}, tmp_path / "a.pth")
+    monkeypatch.setattr(pickled.PickleReader, "load", fail)
+    with pytest.raises(ModelError, match="cannot be read: it is too large for the memory"):
+        read_checkpoint(path)

@@ -15,6 +15,7 @@ import numpy as np
 
 from sct_rootlets_task.errors import ModelError
 from sct_rootlets_task.network.fields import Fields
+from sct_rootlets_task.untrusted import printable
 
 MOST_STAGES = 12
 MOST_LAYERS = 64
@@ -155,7 +156,7 @@ def _read_arguments(network: str, given: Fields) -> Architecture:
         network=network,
         features=given.each("features_per_stage", stages, MOST_FEATURES),
         kernels=_kernels(given, "kernel_sizes", stages, axes),
-        strides=given.each_size("strides", stages, axes, MOST_STRIDE),
+        strides=_strides(given, "strides", stages, axes),
         blocks=given.each(count, stages, MOST_LAYERS),
         decoder=given.each("n_conv_per_stage_decoder", stages - 1, MOST_LAYERS),
         biased=given.flag("conv_bias", False),
@@ -186,7 +187,7 @@ def _read_old_format(configuration: Fields) -> Architecture:
         network=network,
         features=tuple(min(least * 2**stage, most) for stage in range(stages)),
         kernels=_kernels(configuration, "conv_kernel_sizes", stages, axes),
-        strides=configuration.each_size("pool_op_kernel_sizes", stages, axes, MOST_STRIDE),
+        strides=_strides(configuration, "pool_op_kernel_sizes", stages, axes),
         blocks=configuration.each("n_conv_per_stage_encoder", stages, MOST_LAYERS),
         decoder=configuration.each("n_conv_per_stage_decoder", stages - 1, MOST_LAYERS),
         biased=True,
@@ -214,6 +215,14 @@ def _kernels(given: Fields, name: str, stages: int, axes: int) -> tuple[tuple[in
     if any(size % 2 == 0 for kernel in kernels for size in kernel):
         given.fail(name, "odd sizes")
     return kernels
+
+
+def _strides(given: Fields, name: str, stages: int, axes: int) -> tuple[tuple[int, ...], ...]:
+    """Return the strides; the decoder ends at the first stage, which has the size of the input."""
+    strides = given.each_size(name, stages, axes, MOST_STRIDE)
+    if set(strides[0]) != {1}:
+        given.fail(name, f"{[1] * axes} for the first stage")
+    return strides
 
 
 def _norm_options(given: Fields) -> dict[str, Any]:
@@ -497,7 +506,7 @@ def _check_numbers(array: np.ndarray, name: str, path: Path) -> None:
     most = np.finfo(np.float32).max
     if not (-most <= array.min() and array.max() <= most):
         raise ModelError(
-            f"The weights {name!r} in {path} are not all finite numbers: the model is broken. "
+            f"The weights {name!r} in {printable(path)} are not all finite numbers: the model is broken. "
             "Train it again, or install another one."
         )
 
@@ -509,6 +518,6 @@ def _is_same(one: np.ndarray, other: np.ndarray) -> bool:
 
 def _refuse(path: Path, reason: str) -> NoReturn:
     raise ModelError(
-        f"The weights in {path} do not fit the network of its plans.json and dataset.json: "
+        f"The weights in {printable(path)} do not fit the network of its plans.json and dataset.json: "
         f"{reason}. Install the model again, with the files it was trained with."
     )

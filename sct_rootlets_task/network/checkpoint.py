@@ -20,6 +20,7 @@ import numpy as np
 from sct_rootlets_task.errors import ModelError
 from sct_rootlets_task.network.pickled import PickleReader, StoredTensor, plain
 from sct_rootlets_task.network.torch_zip import TorchZip
+from sct_rootlets_task.untrusted import printable, reason_of
 
 _BYTE_ORDERS = {b"little": "<", b"big": ">"}
 
@@ -70,8 +71,8 @@ class Checkpoint:
             content = plain(description.loaded, storages.array, parts)
         if not isinstance(content, dict):
             raise ModelError(
-                f"Expected a dictionary in {self.path}, found {type(content).__name__}. Install "
-                "the model again."
+                f"Expected a dictionary in {printable(self.path)}, found "
+                f"{type(content).__name__}. Install the model again."
             )
         return content
 
@@ -82,18 +83,21 @@ class Checkpoint:
 
     @contextlib.contextmanager
     def _opened(self) -> Iterator[TorchZip]:
-        if not self.path.is_file():
-            raise ModelError(
-                f"Expected a checkpoint, found no file {self.path}. Install the model again."
-            )
         try:
+            if not self.path.is_file():
+                raise ModelError(
+                    f"Expected a checkpoint, found no file {printable(self.path)}. Install the "
+                    "model again."
+                )
             with self.path.open("rb") as stream:
                 yield TorchZip(stream)
+        except ModelError:
+            raise
         except (ValueError, OSError, MemoryError) as error:
+            reason = reason_of(error, "it is too large for the memory")
             raise ModelError(
-                f"The checkpoint {self.path} cannot be read: "
-                f"{error or 'it is too large for the memory'}. Install the model again, from a "
-                "source you trust."
+                f"The checkpoint {printable(self.path)} cannot be read: {reason}. Install the "
+                "model again, from a source you trust."
             ) from error
 
 

@@ -8,11 +8,13 @@ from __future__ import annotations
 import json
 import math
 import reprlib
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from sct_rootlets_task.errors import ModelError
+from sct_rootlets_task.untrusted import printable, reason_of
 
 MOST_BYTES = 2**23
 T = TypeVar("T")
@@ -31,15 +33,21 @@ def read_json(path: Path) -> dict[str, Any]:
     """
     try:
         content = json.loads(
-            _text(path), parse_constant=_number, parse_int=_number, parse_float=_number
+            _text(path),
+            parse_constant=_number,
+            parse_int=_number,
+            parse_float=_number,
+            object_pairs_hook=_object,
         )
     except (OSError, ValueError, RecursionError) as error:
         raise ModelError(
-            f"The model folder {path.parent} has no readable {path.name} ({error}). Install "
-            "the model again."
+            f"The model folder {printable(path.parent)} has no readable {path.name} "
+            f"({reason_of(error)}). Install the model again."
         ) from error
     if not isinstance(content, dict):
-        raise ModelError(f"Expected a JSON object in {path}, found {type(content).__name__}.")
+        raise ModelError(
+            f"Expected a JSON object in {printable(path)}, found {type(content).__name__}."
+        )
     return content
 
 
@@ -51,6 +59,15 @@ def _text(path: Path) -> str:
     if len(content) > MOST_BYTES:
         raise ValueError("it is far too large")
     return content.decode("utf-8-sig")
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object; of two entries of one name, readers would take different ones."""
+    content = dict(pairs)
+    if len(content) != len(pairs):
+        names = Counter(name for name, _ in pairs)
+        raise ValueError(f"it has two entries {printable(names.most_common(1)[0][0])!r}")
+    return content
 
 
 def _number(word: str) -> int | float:
@@ -94,8 +111,8 @@ class Fields:
         """Raise the error for an entry that is not as expected."""
         found = reprlib.repr(self.content[name]) if name in self.content else "nothing"
         raise ModelError(
-            f"Expected {expected} in {self._name(name)!r} of {self.file}, found {found}. Correct "
-            "it, or install the model again."
+            f"Expected {expected} in '{printable(self._name(name))}' of {printable(self.file)}, "
+            f"found {found}. Correct it, or install the model again."
         )
 
     def _name(self, name: str) -> str:

@@ -20,9 +20,18 @@ MOST_BYTES = 2**24
 MOST_STEPS = 4_000_000
 MOST_CONTAINERS = 600_000
 MOST_DEPTH = 60
+MOST_KEYS = 20_000
+"""Entries of one dictionary, or members of one set."""
+MOST_KEYS_IN_ALL = 200_000
+MOST_MADE = 2**22
+"""Characters, bytes and items that all calls together are given."""
 _MOST_INTEGER_BYTES = 16
 _MOST_AXES = 8
 _MOST_NAME = 300
+_MOST_KEY = 2**31
+"""Bound of keys that are numbers. Python's hashes of small numbers differ from each other."""
+_MOST_DEVICE = 100
+_MOST_ENCODED = 2**16
 _DAMAGED = "its description is damaged"
 
 _ITEM_BYTES = {"f8": 8, "f4": 4, "f2": 2, "bf2": 2, "i8": 8, "i4": 4, "i2": 2, "i1": 1, "u1": 1}
@@ -143,6 +152,8 @@ class PickleReader:
         self._marks: list[int] = []
         self._memo: list[Any] = []
         self._containers = 0
+        self._keys = 0
+        self._made = 0
         self._storages: dict[str, Storage] = {}
 
     def load(self) -> Any:
@@ -270,8 +281,10 @@ class PickleReader:
     def _append_marked(self, kind: str) -> None:
         items = self._pop_marked()
         if kind == "set":
-            _check_keys(items)
+            self._count_keys(items)
         self._extend(items, kind)
+        if kind == "set":
+            _check_count(self._top((kind,)))
 
     def _extend(self, items: list[Any], kind: str) -> None:
         node = self._top((kind,))
@@ -286,12 +299,20 @@ class PickleReader:
 
     def _update(self, items: list[Any]) -> None:
         node, keys, values = self._top(("dict", "ordered")), items[::2], items[1::2]
-        _check_keys(keys)
+        self._count_keys(keys)
         node.adopt(values)
         before = len(node.items)
         node.items.update(zip(keys, values, strict=True))
         if len(node.items) != before + len(keys):
             raise ValueError("a dictionary in it has a key twice")
+        _check_count(node)
+
+    def _count_keys(self, keys: Sequence[Any]) -> None:
+        """Check keys, and bound their number: who knows the hash could let all of them collide."""
+        _check_keys(keys)
+        self._keys += len(keys)
+        if len(keys) > MOST_KEYS or self._keys > MOST_KEYS_IN_ALL:
+            raise ValueError("it holds far too many keys")
 
     def _put(self, place: int | None) -> None:
         empty = len(self._stack) <= (self._marks[-1] if self._marks else 0)
@@ -315,6 +336,9 @@ class PickleReader:
         maker, arguments = self._pop(2)
         if type(maker) is not _Maker or type(arguments) is not _Node or arguments.kind != "tuple":
             raise ValueError("it calls something that is no maker of data and could run code")
+        self._made += sum(map(_size_of, arguments.items))
+        if self._made > MOST_MADE:
+            raise ValueError("it makes far too many objects")
         made = maker.make(arguments.items)
         if made is _WRONG:
             raise ValueError(f"it calls {maker.name} with arguments of a wrong kind")
@@ -420,14 +444,12 @@ def plain(
     made: dict[int, Any] = {}
 
     def convert(value: Any) -> Any:
-        if isinstance(value, StoredTensor):
-            return array_of(value)
         if isinstance(value, (_Maker, _DType, Storage)):
             raise ValueError("it holds the name of a class in place of data")
-        if type(value) is not _Node:
+        if type(value) not in (_Node, StoredTensor):
             return value
         if id(value) not in made:
-            made[id(value)] = filled(value)
+            made[id(value)] = filled(value) if type(value) is _Node else array_of(value)
         return made[id(value)]
 
     def filled(node: _Node) -> Any:
@@ -442,8 +464,20 @@ def plain(
 
 
 def _check_keys(keys: Sequence[Any]) -> None:
-    if not all(type(key) in (str, int) for key in keys):
-        raise ValueError("a dictionary in it has a key that is neither a text nor a number")
+    if not all(
+        type(key) is str or (type(key) is int and -_MOST_KEY <= key < _MOST_KEY) for key in keys
+    ):
+        raise ValueError("it has a key that is neither a text nor a whole number of 32 bits")
+
+
+def _check_count(node: _Node) -> None:
+    if len(node.items) > MOST_KEYS:
+        raise ValueError("it holds far too many keys")
+
+
+def _size_of(value: Any) -> int:
+    items = value.items if type(value) is _Node else value
+    return 1 + (len(items) if isinstance(items, str | bytes | list | dict) else 0)
 
 
 def _is_node(value: Any, kind: str) -> bool:
@@ -481,8 +515,10 @@ def _types(arguments: Sequence[Any]) -> list[Any]:
 
 
 def _sizes_of(node: _Node) -> tuple[int, ...] | None:
+    if len(node.items) > _MOST_AXES:
+        return None
     fits = all(type(item) is int and 0 <= item < 2**62 for item in node.items)
-    return tuple(node.items) if fits and len(node.items) <= _MOST_AXES else None
+    return tuple(node.items) if fits else None
 
 
 def _tensor(arguments: list[Any]) -> Any:
@@ -522,8 +558,9 @@ def _size(arguments: list[Any]) -> Any:
 
 
 def _device(arguments: list[Any]) -> Any:
-    fits = _types(arguments) in ([str], [str, int])
-    return ":".join(map(str, arguments)) if fits else _WRONG
+    if _types(arguments) not in ([str], [str, int]) or len(arguments[0]) > _MOST_DEVICE:
+        return _WRONG
+    return ":".join(map(str, arguments))
 
 
 def _dtype(arguments: list[Any]) -> Any:
@@ -541,8 +578,9 @@ def _scalar(arguments: list[Any]) -> Any:
 
 
 def _encode(arguments: list[Any]) -> Any:
-    fits = _types(arguments) == [str, str] and arguments[1] == "latin1"
-    return arguments[0].encode("latin-1") if fits else _WRONG
+    if _types(arguments) != [str, str] or len(arguments[0]) > _MOST_ENCODED:
+        return _WRONG
+    return arguments[0].encode("latin-1") if arguments[1] == "latin1" else _WRONG
 
 
 def _no_bytes(arguments: list[Any]) -> Any:
@@ -550,7 +588,7 @@ def _no_bytes(arguments: list[Any]) -> Any:
 
 
 def _make_set(arguments: list[Any]) -> Any:
-    if _types(arguments) != ["list"]:
+    if _types(arguments) != ["list"] or len(arguments[0].items) > MOST_KEYS:
         return _WRONG
     _check_keys(arguments[0].items)
     return _Node("set", list(arguments[0].items))
