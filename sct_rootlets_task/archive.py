@@ -427,7 +427,12 @@ def _write_members(
     layout: _Layout,
     destination: Path,
 ) -> None:
-    """Read every file to its end, which checks its CRC, and write those that are wanted."""
+    """Read every file to its end, which checks its CRC, and write those that are wanted.
+
+    The folder is renamed into place next. After a power cut no file that a model runs with may be
+    empty, so weights and the two JSON files are synced. Of all others the record tells, whose
+    checksums are synced as well; a sync for each of thousands of small files would take minutes.
+    """
     for path, entry in members.items():
         target = layout.target(path)
         with archive.open(entry) as stream:
@@ -435,6 +440,8 @@ def _write_members(
                 _drain(stream)
             else:
                 _write(stream, destination / target)
+    for name in ("plans.json", "dataset.json"):
+        _sync(destination / layout.trainer / name)
 
 
 def _drain(stream: IO[bytes]) -> None:
@@ -448,7 +455,10 @@ def _write(stream: IO[bytes], target: Path) -> None:
         while chunk := stream.read(_CHUNK):
             out.write(chunk)
         out.flush()
-        # The folder is renamed into place next: after a power cut, no file that a model runs with
-        # may be empty. The record, written and synced last, tells of every other one.
-        if out.tell() >= _SYNCED_BYTES or target.suffix == ".json":
+        if out.tell() >= _SYNCED_BYTES:
             os.fsync(out.fileno())
+
+
+def _sync(path: Path) -> None:
+    with path.open("rb+") as stream:
+        os.fsync(stream.fileno())

@@ -18,13 +18,13 @@ import uuid
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import urljoin, urlsplit
 
 from sct_rootlets_task import __version__, environment
 from sct_rootlets_task.errors import DownloadError
 from sct_rootlets_task.paths import expand_user
-from sct_rootlets_task.untrusted import open_regular, printable
+from sct_rootlets_task.untrusted import open_regular, printable, reason_of
 
 if TYPE_CHECKING:
     import requests
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _OFFLINE = f"not tried, because {environment.OFFLINE} is set"
+_MALFORMED = "malformed: a backslash, a control character, or a space in the name of the host"
 _CHUNK = 1 << 16
 _TRANSIENT_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504})
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]{1,30}):")  # two letters or more: "C:" is a drive
@@ -244,6 +245,8 @@ def _from_mirror(url: str, job: _Job) -> Fetched:
 def _check_remote(url: str) -> None:
     if _scheme(url) not in ("https", "http"):
         raise _MirrorFailedError("expected https://, http://, file:// or a path to a file")
+    if not _is_plain(url):
+        raise _MirrorFailedError(_MALFORMED)
     if is_offline():
         raise _MirrorFailedError(_OFFLINE)
     if _scheme(url) == "http":
@@ -252,6 +255,18 @@ def _check_remote(url: str) -> None:
             "Use https:// where the server offers it.",
             _shown(url),
         )
+
+
+def _is_plain(url: str) -> bool:
+    r"""Tell whether all who read an address find the same host in it.
+
+    Examples
+    --------
+    >>> _is_plain("https://a.org/m.zip?x=1"), _is_plain("https://a.org\\@b.org/m.zip")
+    (True, False)
+    """
+    host = re.split(r"[/?#]", url.partition("://")[2], maxsplit=1)[0]
+    return url.isprintable() and "\\" not in url and not re.search(r"\s", host)
 
 
 def _checked(fetched: Fetched, job: _Job) -> Fetched:
@@ -302,13 +317,25 @@ def _copy_local(url: str, job: _Job) -> Fetched:
     except IsADirectoryError:
         raise _MirrorFailedError("this is a folder, not an archive") from None
     except (OSError, RuntimeError, ValueError) as error:  # no such user, a zero byte
-        reason = getattr(error, "strerror", None) or error
-        raise _MirrorFailedError(f"cannot be read: {reason}") from error
+        raise _MirrorFailedError(f"cannot be read: {reason_of(error)}") from error
     with stream:
         total = os.fstat(stream.fileno()).st_size
-        chunks = iter(lambda: stream.read(_CHUNK), b"")
-        digest, size = _write(chunks, job, total=total, name=source.name)
+        digest, size = _write(_pieces(stream), job, total=total, name=source.name)
     return Fetched(str(source), digest, size)
+
+
+def _pieces(stream: BinaryIO) -> Iterator[bytes]:
+    """Yield what a local file holds. Some in /proc give errors, or nothing for a while (None)."""
+    while True:
+        try:
+            piece = stream.read(_CHUNK)
+        except OSError as error:
+            raise _MirrorFailedError(f"cannot be read: {reason_of(error)}") from error
+        if piece is None:
+            raise _MirrorFailedError("cannot be read: it is no ordinary file")
+        if not piece:
+            return
+        yield piece
 
 
 def _stream(url: str, job: _Job) -> Fetched:
@@ -421,6 +448,8 @@ def _check_redirect(response: requests.Response, *_: Any, **__: Any) -> None:
         return
     response.raw.close()  # requests would read to its end what comes with the redirect
     target = urljoin(response.url, response.headers["location"])
+    if not _is_plain(target):
+        raise _MirrorFailedError(f"redirected to an address that is {_MALFORMED}")
     if _scheme(response.url) == "https" and _scheme(target) != "https":
         raise _MirrorFailedError(f"redirected from https:// to {target}, which is not encrypted")
 

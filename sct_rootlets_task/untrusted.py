@@ -94,13 +94,16 @@ def why_not_ours(info: os.stat_result) -> str | None:
     Parameters
     ----------
     info : os.stat_result
-        Its owner and mode. Systems without user numbers (Windows) are not looked at.
+        Its owner and mode. Systems without user numbers (Windows) are not looked at. A folder may
+        be open to a group that is the user's alone.
     """
     if not hasattr(os, "geteuid"):
         return None
     if info.st_uid not in (os.geteuid(), 0):
         return f"belongs to another user (number {info.st_uid})"
-    if info.st_mode & _OPEN_TO_OTHERS:
+    if info.st_mode & _OPEN_TO_OTHERS and not (
+        stat.S_ISDIR(info.st_mode) and _is_private_group(info)
+    ):
         return f"may be written by other users (mode {stat.S_IMODE(info.st_mode):o})"
     return None
 
@@ -122,17 +125,16 @@ def why_folder_not_ours(folder: Path) -> str | None:
         return None
     reason = why_not_ours(folder.stat())
     if reason:
-        return f"{folder} {reason}"
+        return f"{printable(folder)} {reason}"
     trusted = {os.geteuid(), 0, *_unmapped_root()}
     for parent in folder.parents:
         info = parent.stat()
         if info.st_uid not in trusted:
-            return f"{parent} belongs to another user (number {info.st_uid})"
+            return f"{printable(parent)} belongs to another user (number {info.st_uid})"
         # In a sticky folder (/tmp) others can add entries, and neither remove nor rename ours.
         if info.st_mode & _OPEN_TO_OTHERS and not info.st_mode & stat.S_ISVTX:
-            if _is_private_group(info):
-                continue
-            return f"{parent} {why_not_ours(info) or 'may be written by other users'}"
+            if reason := why_not_ours(info):
+                return f"{printable(parent)} {reason}"
     return None
 
 

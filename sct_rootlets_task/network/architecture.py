@@ -506,8 +506,8 @@ def _check_numbers(array: np.ndarray, name: str, path: Path) -> None:
     most = np.finfo(np.float32).max
     if not (-most <= array.min() and array.max() <= most):
         raise ModelError(
-            f"The weights {name!r} in {printable(path)} are not all finite numbers: the model is broken. "
-            "Train it again, or install another one."
+            f"The weights {name!r} in {printable(path)} are not all finite numbers: the model is "
+            "broken. Train it again, or install another one."
         )
 
 
@@ -518,6 +518,6 @@ def _is_same(one: np.ndarray, other: np.ndarray) -> bool:
 
 def _refuse(path: Path, reason: str) -> NoReturn:
     raise ModelError(
-        f"The weights in {printable(path)} do not fit the network of its plans.json and dataset.json: "
-        f"{reason}. Install the model again, with the files it was trained with."
+        f"The weights in {printable(path)} do not fit the network of its plans.json and "
+        f"dataset.json: {reason}. Install the model again, with the files it was trained with."
     )

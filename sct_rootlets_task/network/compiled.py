@@ -31,7 +31,7 @@ import numpy as np
 from sct_rootlets_task.environment import CACHE
 from sct_rootlets_task.files import atomic_output
 from sct_rootlets_task.network.openvino_import import import_openvino
-from sct_rootlets_task.untrusted import open_regular, why_folder_not_ours, why_not_ours
+from sct_rootlets_task.untrusted import open_regular, printable, why_folder_not_ours, why_not_ours
 
 logger = logging.getLogger(__name__)
 
@@ -168,12 +168,13 @@ def _mapped(path: Path) -> mmap.mmap | None:
         with open_regular(path, follow=False) as stream:
             reason = why_folder_not_ours(path.parent)
             if reason is None and (reason := why_not_ours(os.fstat(stream.fileno()))):
-                reason = f"{path} {reason}"
+                reason = f"{printable(path)} {reason}"
             # OpenVINO takes no memory that it may not write to, though it does not.
             if reason is None:
                 return mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_COPY)
     except (OSError, ValueError) as error:  # not there, not to be read, or empty
-        reason = f"{path} is a link" if getattr(error, "errno", 0) == errno.ELOOP else None
+        is_link = getattr(error, "errno", 0) == errno.ELOOP
+        reason = f"{printable(path)} is a link" if is_link else None
     if reason:
         _warn(path.parent, reason)
     return None
@@ -184,8 +185,8 @@ def _warn(folder: Path, reason: str) -> None:
     """Say once that the folder, or a file in it, is open to others."""
     logger.warning(
         "A compiled network in %s is not used, because others could have put it there: %s. Name a "
-        "folder of your own with %s, or close it with 'chmod -R go-w'.",
-        folder,
+        "new folder in your home folder with %s.",
+        printable(folder),
         reason,
         CACHE,
     )

@@ -6,24 +6,26 @@ tiles, export) is the same for all of them, see :mod:`sct_rootlets_task.network.
 
 from __future__ import annotations
 
+import contextlib
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import chain, combinations
+from itertools import combinations
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
 from sct_rootlets_task import __version__
-from sct_rootlets_task.errors import ModelError
+from sct_rootlets_task.errors import ModelError, RootletsError
 from sct_rootlets_task.network.architecture import Slot, fitted
 from sct_rootlets_task.network.checkpoint import Checkpoint
 from sct_rootlets_task.network.compiled import compiled, path_of
-from sct_rootlets_task.network.model_folder import ModelFolder, read_origin
+from sct_rootlets_task.network.model_folder import ModelFolder, check_training, read_origin
 from sct_rootlets_task.network.openvino_import import import_openvino
 from sct_rootlets_task.network.unet import build_graph, unet_of
+from sct_rootlets_task.untrusted import printable, reason_of
 
 _SOURCES = (Path(__file__).with_name(name) for name in ("unet.py", "winograd.py"))
 _CODE = tuple(path for path in _SOURCES if path.is_file())
@@ -85,12 +87,14 @@ def read_weights(folder: ModelFolder) -> list[Weights]:
         in the plans, or the folds disagree.
     """
     wanted = folder.slots
-    others = (Checkpoint(path) for path in folder.checkpoints[1:])
-    folds = [_read_fold(folder, fold, wanted) for fold in chain([folder.first], others)]
+    checkpoints = [folder.first, *map(Checkpoint, folder.checkpoints[1:])]
+    folds = [_read_fold(folder, fold, wanted) for fold in checkpoints]
+    check_training(folder, checkpoints)
     for path, fold in zip(folder.checkpoints, folds, strict=True):
         if fold.mirror_axes != folds[0].mirror_axes:
             raise ModelError(
-                f"The folds of {folder.path} disagree: {path} allows mirroring along "
+                f"The folds of {printable(folder.path)} disagree: {path.parent.name} allows "
+                "mirroring along "
                 f"{fold.mirror_axes}, the first one along {folds[0].mirror_axes}. Install the "
                 "model again."
             )
@@ -102,7 +106,7 @@ def _read_fold(folder: ModelFolder, fold: Checkpoint, wanted: Mapping[str, Slot]
     arrays = fold.read(("network_weights",)).get("network_weights")
     if not isinstance(arrays, dict):
         raise ModelError(
-            f"Expected a dictionary 'network_weights' in {path}, found "
+            f"Expected a dictionary 'network_weights' in {printable(path)}, found "
             f"{type(arrays).__name__}. This is no nnU-Net checkpoint."
         )
     origin = read_origin(fold)
@@ -110,16 +114,42 @@ def _read_fold(folder: ModelFolder, fold: Checkpoint, wanted: Mapping[str, Slot]
     for what, found in (("configuration", origin.configuration), ("trainer", origin.trainer)):
         if found not in (None, expected[what]):
             raise ModelError(
-                f"The weights in {path} were trained with the {what} {found!r}, but the model "
-                f"{folder.path} is run with {expected[what]!r}. Install the model again, with "
+                f"The weights in {printable(path)} were trained with the {what} {found!r}, but the "
+                f"model {printable(folder.path)} is run with {expected[what]!r}. Install the model again, with "
                 "folds and plans of one training."
             )
     if max(origin.mirror_axes, default=0) >= folder.architecture.axes:
         raise ModelError(
             f"Expected axes below {folder.architecture.axes} in 'inference_allowed_mirroring_axes' "
-            f"of {path}, found {origin.mirror_axes}. Install the model again."
+            f"of {printable(path)}, found {origin.mirror_axes}. Install the model again."
         )
     return Weights(fitted(arrays, wanted, path), origin.mirror_axes)
+
+
+@contextlib.contextmanager
+def fitting(folder: ModelFolder) -> Iterator[None]:
+    """Turn an error in building or running a network into one that names the model.
+
+    Parameters
+    ----------
+    folder : ModelFolder
+        The model. Too little memory is not its fault, and such an error is left as it is.
+
+    Raises
+    ------
+    ModelError
+        If shapes of the network's parts, its patch or its weights do not go together.
+    """
+    try:
+        yield
+    except (RuntimeError, ValueError, IndexError) as error:
+        if isinstance(error, RootletsError) or "memory" in str(error).lower():
+            raise
+        raise ModelError(
+            f"The network of the model {printable(folder.path)} cannot be built or run "
+            f"({reason_of(error)}). Install the model again, with the plans.json it was trained "
+            "with."
+        ) from error
 
 
 class OpenVINOEngine:
@@ -174,13 +204,16 @@ class OpenVINOEngine:
         make_graph = partial(
             build_graph, unet, weights.arrays, patch, fast=fast, precise=precision == "f32"
         )
-        self._compiled = compiled(make_graph, options, core=core, path=path)
-        self._request = self._compiled.network.create_infer_request()
+        self._folder = folder
+        with fitting(folder):
+            self._compiled = compiled(make_graph, options, core=core, path=path)
+            self._request = self._compiled.network.create_infer_request()
 
     def predict(self, patch: np.ndarray) -> np.ndarray:
         """Return the logits of a tile, see :class:`Engine`."""
         tensor = np.ascontiguousarray(patch, dtype=np.float32)[np.newaxis, np.newaxis]
-        outputs = self._request.infer({0: tensor}, share_inputs=True, share_outputs=True)
+        with fitting(self._folder):
+            outputs = self._request.infer({0: tensor}, share_inputs=True, share_outputs=True)
         return np.asarray(outputs[0][0])
 
     def close(self) -> None:

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import logging
 import math
-import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -28,17 +27,22 @@ from sct_rootlets_task.network.architecture import (
 from sct_rootlets_task.network.checkpoint import Checkpoint
 from sct_rootlets_task.network.fields import Fields, is_integer, read_json
 from sct_rootlets_task.orientation import axcodes_from_sct
+from sct_rootlets_task.paths import CHECKPOINTS, FOLD
+from sct_rootlets_task.untrusted import printable, reason_of
 
 logger = logging.getLogger(__name__)
 
-CHECKPOINTS = ("checkpoint_final.pth", "checkpoint_best.pth")
 MOST_CLASSES = 256
 """Labels are bytes."""
 MOST_PATCH_VOXELS = 2**25
 VOXEL_MM = (0.01, 100.0)
+MOST_CONFIGURATIONS = 100
+MOST_PARENTS = 20
+"""Configurations that one inherits from, one after the other; nnU-Net writes one."""
+BACKGROUND = "background"
+"""nnU-Net's name of class 0; in capitals, too, it is taken for the same."""
 IGNORED = "ignore"
 """The label that nnU-Net does not train; it is no class of the network."""
-_FOLD = re.compile("fold_[0-9]{1,4}")
 _LABEL_MANAGER = "LabelManager"
 _PREPROCESSORS = {"DefaultPreprocessor": "DefaultPreprocessor"}
 _NORMALIZATIONS = {
@@ -134,7 +138,8 @@ class ModelFolder:
     def dataset_for_nnunet(self) -> dict[str, Any]:
         """What stock nnU-Net needs of ``dataset.json``."""
         channels = {"channel_names": {"0": "MRI"}}
-        return {**channels, "labels": dict(self.classes), "file_ending": ".nii.gz"}
+        labels = {name if index else BACKGROUND: index for name, index in self.classes.items()}
+        return {**channels, "labels": labels, "file_ending": ".nii.gz"}
 
 
 @dataclass(frozen=True)
@@ -234,7 +239,8 @@ def _read_dataset(dataset: Fields) -> dict[str, int]:
     count, ignored = len(numbers), labels.get(IGNORED)
     if sorted(numbers.values()) != list(range(count)) or not 2 <= count <= MOST_CLASSES:
         dataset.fail("labels", "a number for each class, from 0 on without gaps,")
-    if numbers.get("background") != 0 or ignored not in (None, count):
+    background = [number for name, number in numbers.items() if name.casefold() == BACKGROUND]
+    if background != [0] or ignored not in (None, count):
         dataset.fail("labels", "0 for 'background' and the largest number for 'ignore'")
     return numbers
 
@@ -246,8 +252,8 @@ def _configuration_name(path: Path, plans: Fields, first: Checkpoint) -> str:
     that does not say. Where there is one configuration, there is nothing to ask.
     """
     known = list(plans.object("configurations"))
-    if not known:
-        plans.fail("configurations", "at least one configuration")
+    if not 1 <= len(known) <= MOST_CONFIGURATIONS:
+        plans.fail("configurations", f"1 to {MOST_CONFIGURATIONS} configurations")
     if len(known) == 1:
         return known[0]
     named = path.name.rsplit("__", 1)[-1]
@@ -255,20 +261,22 @@ def _configuration_name(path: Path, plans: Fields, first: Checkpoint) -> str:
     if saved is not None and saved != named and named in known:
         logger.warning(
             "The folder %s is named after the configuration %s, but its weights were trained "
-            "with %s. They are run with %s.", path, named, saved, saved,
+            "with %s. They are run with %s.", printable(path), printable(named), saved, saved,
         )  # fmt: skip
     chosen = saved if saved is not None else named
     if chosen in known:
         return chosen
+    listed = ", ".join(repr(printable(name, 60)) for name in known[:8])
     if saved is not None:
         raise ModelError(
-            f"Expected the configuration {saved!r} of {first.path} in {path / 'plans.json'}, "
-            f"found {', '.join(map(repr, known[:8]))}. Install the plans it was trained with."
+            f"Expected the configuration {saved!r} of {printable(first.path)} in "
+            f"{printable(path / 'plans.json')}, found {listed}. Install the plans it was trained "
+            "with."
         )
     raise ModelError(
-        f"Neither {first.path} nor the folder's name says which configuration of its plans the "
-        f"model was trained with. Let the name end in __ and one of "
-        f"{', '.join(map(repr, known[:8]))}, for example nnUNetTrainer__nnUNetPlans__{known[0]}."
+        f"Neither {printable(first.path)} nor the folder's name says which configuration of its "
+        f"plans the model was trained with. Let the name end in __ and one of {listed}, for "
+        f"example nnUNetTrainer__nnUNetPlans__{printable(known[0], 60)}."
     )
 
 
@@ -283,6 +291,8 @@ def _inherited(plans: Fields, name: str) -> Fields:
     while parent is not None:
         if not isinstance(parent, str) or parent not in configurations or parent in seen:
             configurations.object(seen[-1]).fail("inherits_from", "another configuration's name")
+        if len(seen) > MOST_PARENTS:
+            configurations.fail(name, f"a configuration that inherits from {MOST_PARENTS} at most")
         seen.append(parent)
         own = configurations.object(parent)
         merged = {**own.content, **merged}
@@ -294,8 +304,9 @@ def _read_configuration(given: Fields, network: Architecture) -> dict[str, Any]:
     """Return the entries of a configuration that inference needs, checked."""
     if "previous_stage" in given:
         raise ModelError(
-            f"The model is the second stage of a cascade ('previous_stage' in {given.file}), which "
-            "cannot be run here. Use the model of its first stage, or one of a single stage."
+            "The model is the second stage of a cascade ('previous_stage' in "
+            f"{printable(given.file)}), which cannot be run here. Use the model of its "
+            "first stage, or one of a single stage."
         )
     axes = network.axes
     patch = given.integers("patch_size", axes, 1, 4096)
@@ -364,17 +375,97 @@ def _intensities(plans: Fields, *, needed: bool) -> dict[str, float]:
 
 def _checkpoints(path: Path) -> tuple[Path, ...]:
     """Return one checkpoint a fold: fold_all alone, or all numbered folds."""
-    folds = sorted(
-        (fold for fold in path.glob("fold_*") if _FOLD.fullmatch(fold.name)),
-        key=lambda fold: int(fold.name[5:]),
-    )
+    try:
+        found = _complete_folds(path)
+        others = sorted(checkpoint.name for checkpoint in path.glob("fold_*/*.pth"))
+    except OSError as error:
+        raise ModelError(
+            f"The model in {printable(path)} cannot be read: {reason_of(error)}. Ask its owner to "
+            "open it, or install it again."
+        ) from error
+    if not found:
+        raise ModelError(
+            f"Expected {' or '.join(CHECKPOINTS)} in every fold_* of {printable(path)}, found "
+            f"{printable(others or 'none')}. Install the model again."
+        )
+    return found
+
+
+def _complete_folds(path: Path) -> tuple[Path, ...]:
+    """Return the checkpoints of one name that all folds have; none if there is no such name."""
+    folds = [fold for fold in path.glob("fold_*") if FOLD.fullmatch(fold.name)]
+    numbered = [fold for fold in folds if fold.name != "fold_all"]
+    folds = sorted(numbered, key=lambda fold: int(fold.name[5:]))
     if (path / "fold_all").is_dir():
         folds = [path / "fold_all"]
     for name in CHECKPOINTS:
         present = tuple(fold / name for fold in folds if (fold / name).is_file())
         if present and len(present) == len(folds):
             return present
-    raise ModelError(
-        f"Expected {' or '.join(CHECKPOINTS)} in every fold_* of {path}, found "
-        f"{sorted(p.name for p in path.glob('fold_*/*.pth')) or 'none'}. Install the model again."
-    )
+    return ()
+
+
+def check_training(folder: ModelFolder, checkpoints: Sequence[Checkpoint]) -> None:
+    """Warn of a model whose files differ from what its weights were trained with.
+
+    A checkpoint holds the plans and the dataset of its training. The size of the patch is left
+    out, since it may be changed by hand.
+
+    Parameters
+    ----------
+    folder : ModelFolder
+        The model.
+    checkpoints : sequence of Checkpoint
+        Those of all folds.
+    """
+    differing = sorted({name for one in checkpoints for name in _differing(folder, one)})
+    if differing:
+        logger.warning(
+            "The weights in %s were trained with other settings than those of its plans.json and "
+            "dataset.json: %s. The results may be wrong; install the files it was trained with.",
+            printable(folder.path),
+            ", ".join(differing),
+        )
+
+
+def _differing(folder: ModelFolder, checkpoint: Checkpoint) -> Iterator[str]:
+    """Yield the fields that the files and a checkpoint give differently."""
+    arguments = checkpoint.read(("init_args",)).get("init_args")
+    if not isinstance(arguments, dict):
+        return
+    plans, dataset = arguments.get("plans"), arguments.get("dataset_json")
+    if isinstance(plans, dict):
+        trained = _training(Fields(plans, checkpoint.path), folder.configuration_name)
+        used = _training(Fields(folder.plans, folder.path), folder.configuration_name)
+        yield from (name for name in trained if name in used and trained[name] != used[name])
+    if isinstance(dataset, dict):
+        for names in (("labels",), ("channel_names", "modality")):
+            was, now = (
+                next((known[name] for name in names if known.get(name) is not None), None)
+                for known in (dataset, folder.dataset)
+            )
+            if isinstance(was, dict) and not _is_same(was, now):
+                yield names[0]
+
+
+def _is_same(saved: dict[Any, Any], given: Any) -> bool:
+    """Tell whether two tables are the same; the saved one may hold anything, arrays too."""
+    plain = all(type(item) in (str, int, float) for item in saved.values())
+    return plain and saved == given
+
+
+def _training(plans: Fields, name: str) -> dict[str, Any]:
+    """Return what a configuration says about the training; nothing where it is not understood."""
+    try:
+        configuration = _inherited(plans, name)
+        network = read_architecture(configuration)
+        checked = _read_configuration(configuration, network)
+        checked["transpose_forward"] = _transpose(plans)
+        if checked["normalization_schemes"] == ["CTNormalization"]:
+            checked["intensities"] = _intensities(plans, needed=True)
+    except (ValueError, TypeError):  # a checkpoint may hold arrays, which compare in their own way
+        return {}
+    del checked["patch_size"]
+    # Defaults of the two formats of plans differ, so that networks of one format are compared.
+    form = "architecture" if "architecture" in configuration else "architecture (old format)"
+    return {**checked, form: network}

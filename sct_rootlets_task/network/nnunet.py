@@ -22,9 +22,10 @@ import numpy as np
 
 from sct_rootlets_task.errors import MissingDependencyError, ModelError, UsageError
 from sct_rootlets_task.network.architecture import described
-from sct_rootlets_task.network.engines import read_weights
+from sct_rootlets_task.network.engines import fitting, read_weights
 from sct_rootlets_task.network.model_folder import ModelFolder
-from sct_rootlets_task.network.preprocessing import grid_shape
+from sct_rootlets_task.network.preprocessing import grid_shape, non_zero_box
+from sct_rootlets_task.untrusted import printable
 
 logger = logging.getLogger(__name__)
 
@@ -171,16 +172,18 @@ class NNUNetNetwork:
         )
 
         predictor, order = self._predictor, self.folder.transpose
+        wanted = self.folder.configuration["spacing"]
+        axes = order[len(order) - len(wanted) :]
         grid_shape(
             [volume.shape[axis] for axis in order],
             [float(spacing[axis]) for axis in order],
-            self.folder.configuration["spacing"],
+            wanted,
         )
         preprocessor = predictor.configuration_manager.preprocessor_class(verbose=False)
         data, _, properties = preprocessor.run_case_npy(
             volume[np.newaxis].astype(np.float32),
             None,
-            {"spacing": list(spacing)},
+            {"spacing": _spacing_of_a_voxel(volume, spacing, dict(zip(axes, wanted, strict=True)))},
             predictor.plans_manager,
             predictor.configuration_manager,
             self.folder.dataset_for_nnunet,
@@ -207,16 +210,18 @@ class NNUNetNetwork:
             return total if len(self._folds) == 1 else total.div_(len(self._folds))
 
     def _fold_logits(self, tensor: Any) -> Any:
-        try:
-            logits = self._predictor.predict_sliding_window_return_logits(tensor).to("cpu")
-        except RuntimeError as error:
-            if "Encountered inf" not in str(error):
-                raise
-            logits = None
+        with fitting(self.folder):
+            try:
+                logits = self._predictor.predict_sliding_window_return_logits(tensor).to("cpu")
+            except RuntimeError as error:
+                if "Encountered inf" not in str(error):
+                    raise
+                logits = None
         if logits is None or not self._torch.isfinite(logits.sum(dtype=self._torch.float64)):
             raise ModelError(
-                f"The logits of the network in {self.folder.path} are too large for half "
-                "precision, or no numbers: the model is broken. Train it again, or use another one."
+                f"The logits of the network in {printable(self.folder.path)} are too large for "
+                "half precision, or no numbers: the model is broken. Train it again, or use "
+                "another one."
             )
         return logits
 
@@ -225,6 +230,29 @@ class NNUNetNetwork:
             return
         _load_weights(self._predictor.network, self._folds[fold], self.folder.path)
         self._loaded = fold
+
+
+def _spacing_of_a_voxel(
+    volume: np.ndarray, spacing: Sequence[float], wanted: Mapping[int, float]
+) -> list[float]:
+    """Return voxel sizes by which nnU-Net's grid has a voxel at least along each axis.
+
+    Parameters
+    ----------
+    volume : ndarray, shape (z, y, x)
+        The image, which nnU-Net crops to what is not zero.
+    spacing : sequence of float
+        Its voxel sizes in mm.
+    wanted : mapping of int to float
+        Those of the network in mm, by axis of the image.
+    """
+    sizes = [float(size) for size in spacing]
+    box = non_zero_box(volume)
+    for axis, size in wanted.items():
+        voxels = len(range(*box[axis].indices(volume.shape[axis])))
+        if round(sizes[axis] / size * voxels) < 1:
+            sizes[axis] = size / voxels
+    return sizes
 
 
 def _tensors(torch: Any, folder: ModelFolder, weights: Mapping[str, np.ndarray]) -> dict[str, Any]:
@@ -241,7 +269,8 @@ def _load_weights(network: Any, tensors: Mapping[str, Any], path: Path) -> None:
     except RuntimeError as error:
         first_line = str(error).splitlines()[0]
         raise ModelError(
-            f"The weights in {path} do not fit the network of its plans.json ({first_line}). "
+            f"The weights in {printable(path)} do not fit the network of its plans.json "
+            f"({printable(first_line)}). "
             "Install the model again."
         ) from error
 
@@ -264,15 +293,16 @@ def _build_network(folder: ModelFolder) -> Any:
     from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 
     network = described(folder.architecture)
-    return get_network_from_plans(
-        network["network_class_name"],
-        network["arch_kwargs"],
-        network["_kw_requires_import"],
-        1,
-        len(folder.classes),
-        allow_init=False,
-        deep_supervision=False,
-    )
+    with fitting(folder):
+        return get_network_from_plans(
+            network["network_class_name"],
+            network["arch_kwargs"],
+            network["_kw_requires_import"],
+            1,
+            len(folder.classes),
+            allow_init=False,
+            deep_supervision=False,
+        )
 
 
 class TorchEngine:
@@ -300,13 +330,14 @@ class TorchEngine:
         network = _build_network(folder)
         _load_weights(network, _tensors(torch, folder, weights), folder.path)
         self._network = network.to(device).eval()
+        self._folder = folder
 
     def predict(self, patch: np.ndarray) -> np.ndarray:
         """Return the logits of a tile."""
         torch = self._torch
         tensor = torch.from_numpy(np.ascontiguousarray(patch, dtype=np.float32))
         half = torch.autocast("cuda") if self.device == "cuda" else contextlib.nullcontext()
-        with torch.inference_mode(), half:
+        with torch.inference_mode(), half, fitting(self._folder):
             logits = self._network(tensor.to(self.device)[None, None])[0]
         return np.asarray(logits.float().cpu().numpy())
 
