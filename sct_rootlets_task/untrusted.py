@@ -101,9 +101,7 @@ def why_not_ours(info: os.stat_result) -> str | None:
         return None
     if info.st_uid not in (os.geteuid(), 0):
         return f"belongs to another user (number {info.st_uid})"
-    if info.st_mode & _OPEN_TO_OTHERS and not (
-        stat.S_ISDIR(info.st_mode) and _is_private_group(info)
-    ):
+    if _is_open(info):
         return f"may be written by other users (mode {stat.S_IMODE(info.st_mode):o})"
     return None
 
@@ -132,10 +130,14 @@ def why_folder_not_ours(folder: Path) -> str | None:
         if info.st_uid not in trusted:
             return f"{printable(parent)} belongs to another user (number {info.st_uid})"
         # In a sticky folder (/tmp) others can add entries, and neither remove nor rename ours.
-        if info.st_mode & _OPEN_TO_OTHERS and not info.st_mode & stat.S_ISVTX:
-            if reason := why_not_ours(info):
-                return f"{printable(parent)} {reason}"
+        if not info.st_mode & stat.S_ISVTX and _is_open(info):
+            return f"{printable(parent)} {why_not_ours(info)}"
     return None
+
+
+def _is_open(info: os.stat_result) -> bool:
+    private = stat.S_ISDIR(info.st_mode) and _is_private_group(info)
+    return bool(info.st_mode & _OPEN_TO_OTHERS) and not private
 
 
 def _unmapped_root() -> Iterator[int]:

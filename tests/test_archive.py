@@ -18,7 +18,9 @@ from hypothesis import strategies as st
 
 from model_zips import LAYOUTS, TRAINER, model_files, model_zip, pack, write_zip
 from sct_rootlets_task.archive import Limits, not_a_zip, trainer_name, unpack_model
-from sct_rootlets_task.errors import ArchiveError
+from sct_rootlets_task.errors import ArchiveError, ModelError
+from sct_rootlets_task.network.model_folder import read_model_folder
+from sct_rootlets_task.store import find_trainer_folder
 
 MADE = "nnUNetTrainer__nnUNetPlans__3d_fullres"
 
@@ -409,3 +411,42 @@ def test_nothing_is_unpickled_or_imported(tmp_path: Path) -> None:
         "assert not {'pickle', 'torch', 'trainer_class'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code, zip_path, tmp_path], check=True)
+
+
+@pytest.mark.parametrize(
+    "record", ["source.json", "SOURCE.json", "Source.JSON", "\u017fource.json"]
+)
+@pytest.mark.parametrize("place", ["", f"{TRAINER}/"])
+@pytest.mark.parametrize("rest", ["", "/x", "/x/y.json"])
+def test_whatever_takes_the_place_of_the_record_is_left_out(
+    record: str, place: str, rest: str, tmp_path: Path
+) -> None:
+    trainer = _unpack(tmp_path, model_zip(extra={f"{place}{record}{rest}": b"1"}))
+    assert _contents(trainer.parent) == {f"{TRAINER}/{n}": d for n, d in model_files().items()}
+
+
+@pytest.mark.parametrize(
+    "fold",
+    [
+        "fold_00",
+        "fold_01",
+        "fold_\u0661",
+        "fold_\uff11",
+        "fold_10000",
+        "fold_-1",
+        "fold_",
+        "fold_x",
+    ],
+)
+def test_only_folds_as_nnunet_names_them_count(fold: str, tmp_path: Path) -> None:
+    files = model_files(folds=[fold])
+    with pytest.raises(ArchiveError, match="checkpoint_final"):
+        _unpack(tmp_path, pack({f"{TRAINER}/{name}": data for name, data in files.items()}))
+    for name, data in files.items():
+        path = tmp_path / TRAINER / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    with pytest.raises(ModelError, match="complete"):
+        find_trainer_folder(tmp_path)
+    with pytest.raises(ModelError, match="in every fold"):
+        read_model_folder(tmp_path / TRAINER)

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from sct_rootlets_task import untrusted
 from sct_rootlets_task.network import compiled
 from sct_rootlets_task.network.compiled import path_of
 from sct_rootlets_task.network.engines import OpenVINOEngine, Weights, read_weights
@@ -263,6 +264,11 @@ def parent_mode(mode: int) -> Callable[[Path, Path, pytest.MonkeyPatch], None]:
     return lambda folder, file, monkeypatch: folder.parent.chmod(mode)
 
 
+def open_to_group(folder: Path, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(untrusted, "_is_private_group", lambda info: False)
+    folder.chmod(0o770)
+
+
 def link(folder: Path, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     other = folder.parent / "elsewhere"
     file.rename(other)
@@ -284,7 +290,7 @@ def foreign(which: int) -> Callable[[Path, Path, pytest.MonkeyPatch], None]:
 SHARED = {
     "folder writable by all": folder_mode(0o777),
     "folder writable by all, sticky": folder_mode(0o1777),
-    "folder writable by its group": folder_mode(0o770),
+    "folder writable by its group": open_to_group,
     "folder writable by others alone": folder_mode(0o702),
     "file writable by all": file_mode(0o666),
     "file writable by its group": file_mode(0o660),
@@ -321,6 +327,29 @@ def test_a_network_that_others_could_have_put_there_is_not_used(
     assert len(warnings) == 1, "once"
     assert str(cache) in warnings[0]
     assert "SCT_ROOTLETS_CACHE" in warnings[0]
+    assert "chmod" not in warnings[0], "the folder may be one that others need"
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="Windows has no such modes")
+@pytest.mark.parametrize("mode", [0o770, 0o775])
+def test_a_cache_folder_open_to_the_users_private_group_is_used(
+    mode: int,
+    folder: ModelFolder,
+    cache: Path,
+    builds: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(untrusted, "_is_private_group", lambda info: not info.st_mode & 0o002)
+    cache.mkdir()
+    cache.chmod(mode)
+    logits(folder, cache)
+    logits(folder, cache)
+    assert builds == ["built"]
+    (path,) = cache.iterdir()
+    builds.clear()
+    path.chmod(0o660)
+    logits(folder, cache)
+    assert builds == ["built"], "a file open to a group is not used"
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid"), reason="Windows has no such modes")

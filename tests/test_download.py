@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import gzip
 import hashlib
+import io
 import logging
 import os
 import socket
@@ -15,6 +16,7 @@ from dataclasses import replace
 from functools import partialmethod
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
+from typing import Any
 
 import pytest
 import requests
@@ -33,6 +35,7 @@ from loopback import (
     vanishing,
     whole,
 )
+from sct_rootlets_task import download
 from sct_rootlets_task.download import Patience, fetch, is_offline, local_path, without_password
 from sct_rootlets_task.errors import DownloadError
 
@@ -507,6 +510,13 @@ ADDRESSES = [
     "\ud800",
     "\x1b[2J.zip",
     "",
+    "http://127.0.0.1:1\\@example.invalid/m.zip",
+    "https:\\\\example.invalid/m.zip",
+    "http://example.invalid\\m.zip",
+    "http://example.invalid/\x1b[2J",
+    "http://example.invalid/\r\nHost: x",
+    "http://\u202emoc.elpmaxe/m.zip",
+    "http://a b@example.invalid/m.zip",
 ]
 
 
@@ -553,3 +563,50 @@ def test_a_planted_part_is_not_written_through(
     assert precious.read_text() == "precious"
     assert target.read_bytes() == DATA
     assert not target.is_symlink()
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://{}\\@127.0.0.2/m.zip",
+        "http://{}\\.example.invalid/m.zip",
+        "http://{}/m.zip\x07",
+        "http://{}/m.zip\u2028",
+        "\x00http://{}/m.zip",
+        "http://us er@{}/m.zip",
+    ],
+)
+def test_an_address_that_two_readers_read_differently_is_never_contacted(
+    url: str, server: Loopback, target: Path
+) -> None:
+    host = server.serve("m.zip", whole(DATA)).split("/")[2]
+    with pytest.raises(DownloadError) as caught:
+        fetch([url.format(host)], target, patience=HASTY)
+    assert len(str(caught.value).splitlines()) == 2
+    assert server.requests == []
+
+
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="a file of Linux")
+def test_a_local_file_that_gives_an_error_is_one_reason(target: Path) -> None:
+    with pytest.raises(DownloadError, match="cannot be read"):
+        fetch(["/proc/self/mem"], target, patience=HASTY)
+
+
+@pytest.mark.parametrize("answers", [[None], [b"PK", None], [b"PK", OSError(5, "Input error")]])
+def test_a_local_file_that_has_nothing_to_give_is_one_reason(
+    answers: list[object], target: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "m.zip"
+    path.write_bytes(DATA)
+
+    class Slow(io.FileIO):
+        def read(self, size: int | None = -1) -> Any:
+            answer = answers.pop(0)
+            if isinstance(answer, OSError):
+                raise answer
+            return answer
+
+    monkeypatch.setattr(download, "open_regular", lambda path: Slow(path))
+    with pytest.raises(DownloadError, match="cannot be read"):
+        fetch([str(path)], target, patience=HASTY)
+    assert _only(target) == []

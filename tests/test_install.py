@@ -40,10 +40,11 @@ from model_zips import (
     write_model,
     write_zip,
 )
+from rights import unprivileged
 from sct_rootlets_task.download import Patience
 from sct_rootlets_task.errors import ArchiveError, DownloadError, InstallError, UsageError
 from sct_rootlets_task.install import decide, install, install_zip
-from sct_rootlets_task.store import InstalledModel, find_installed, verify
+from sct_rootlets_task.store import InstalledModel, find_installed, list_models, verify
 from sct_rootlets_task.tasks import STARTER, Release
 
 HASTY = Patience(attempts=2, pause=0.0, connect=2.0, stall=0.3, lock=20.0)
@@ -358,23 +359,6 @@ def test_a_zip_that_cannot_be_read_is_an_error(root: Path, tmp_path: Path) -> No
         install_zip(make_task(make_release("r1")), tmp_path / "none.zip", root)
 
 
-@contextlib.contextmanager
-def _unprivileged() -> Iterator[None]:
-    """Drop the rights of root, who can write everywhere, for a while."""
-    if not hasattr(os, "geteuid") or os.geteuid() != 0:
-        yield
-        return
-    import filelock  # noqa: F401  (the other user may not be able to read these modules)
-    import requests  # noqa: F401
-    import tqdm  # noqa: F401
-
-    os.seteuid(65534)
-    try:
-        yield
-    finally:
-        os.seteuid(0)
-
-
 @pytest.fixture
 def closed_root() -> Iterator[Path]:
     """Give a model root that can be read by everyone and written by no one."""
@@ -396,7 +380,7 @@ def test_a_read_only_root_serves_the_model_it_has(server: Loopback, closed_root:
     _install(release, closed_root)
     shutil.rmtree(closed_root / ".installing")
     _close(closed_root)
-    with _unprivileged():
+    with unprivileged():
         assert _found_weights(closed_root) == "new"
         assert _install(release, closed_root).name == "r1"
     assert [path.name for path in closed_root.iterdir()] == [SLOT]
@@ -409,7 +393,7 @@ def test_a_read_only_root_without_the_model_says_what_to_do(
     release = make_release("r1", server.serve("m.zip", whole(NEW)))
     _close(closed_root)
     with (
-        _unprivileged(),
+        unprivileged(),
         pytest.raises(InstallError, match="-model-dir FOLDER or the variable SCT_ROOTLETS_MODELS"),
     ):
         _install(release, closed_root)
@@ -737,7 +721,7 @@ def test_leftovers_are_removed_whatever_their_modes(mode: int, closed_root: Path
     if os.geteuid() == 0:
         for path in work.rglob("*"):
             shutil.chown(path, 65534)
-    with _unprivileged():
+    with unprivileged():
         _install(make_release("r1", str(zip_path)), closed_root)
         assert _leftovers(closed_root) == []
 
@@ -832,3 +816,61 @@ def test_a_source_without_end_is_refused_at_once(url: str, root: Path, tmp_path:
         with pytest.raises(InstallError, match="Cannot read the archive"):
             install_zip(make_task(make_release("r1")), Path(url), root)
     assert _found(root) is None
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="folders have no closed mode")
+@pytest.mark.parametrize("closed", [".installing", f".installing/{SLOT}", SLOT])
+def test_in_a_root_with_a_closed_folder_a_model_is_found_or_not_installed(
+    closed: str, closed_root: Path
+) -> None:
+    write_model(closed_root / SLOT)
+    (closed_root / ".installing" / SLOT).mkdir(parents=True)
+    closed_root.parent.chmod(0o755)
+    task = make_task(make_release("r1"))
+    try:
+        (closed_root / closed).chmod(0)
+        with unprivileged():
+            found = find_installed(task, task.release(), closed_root)
+            listed = list_models({"t": task}, closed_root)
+        assert (found is None) == (closed == SLOT)
+        assert [entry.model for entry in listed] == [found]
+    finally:
+        (closed_root / closed).chmod(0o755)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="folders have no closed mode")
+@pytest.mark.parametrize("closed", [".installing", f".installing/{SLOT}"])
+def test_an_installed_model_is_kept_where_the_installer_s_folder_is_closed(
+    closed: str, server: Loopback, closed_root: Path
+) -> None:
+    release = make_release("r1", server.serve("m.zip", whole(NEW)))
+    _install(release, closed_root)
+    _close(closed_root)
+    (closed_root / closed).chmod(0)
+    try:
+        with unprivileged():
+            assert _install(release, closed_root).name == "r1"
+    finally:
+        (closed_root / closed).chmod(0o755)
+
+
+def test_thousands_of_small_files_do_not_cost_a_sync_each(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[int] = []
+    real = os.fsync
+
+    def counted(descriptor: int) -> None:
+        synced.append(os.fstat(descriptor).st_size)
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", counted)
+    large = os.urandom(1 << 17)
+    extra = {f"{TRAINER}/{number}.txt": b"1" for number in range(500)}
+    extra[f"{TRAINER}/fold_0/checkpoint_final.pth"] = large
+    archive = write_zip(tmp_path / "m.zip", model_zip(extra=extra))
+    install_zip(make_task(make_release("r1")), archive, root)
+    assert len(synced) < 10
+    assert len(large) in synced, "weights"
+    plans = model_files()["plans.json"]
+    assert len(plans) in synced, "plans"

@@ -115,8 +115,8 @@ def _read_fold(folder: ModelFolder, fold: Checkpoint, wanted: Mapping[str, Slot]
         if found not in (None, expected[what]):
             raise ModelError(
                 f"The weights in {printable(path)} were trained with the {what} {found!r}, but the "
-                f"model {printable(folder.path)} is run with {expected[what]!r}. Install the model again, with "
-                "folds and plans of one training."
+                f"model {printable(folder.path)} is run with {expected[what]!r}. Install the "
+                "model again, with folds and plans of one training."
             )
     if max(origin.mirror_axes, default=0) >= folder.architecture.axes:
         raise ModelError(
