@@ -5,13 +5,17 @@ from __future__ import annotations
 import copy
 import json
 import logging
+import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import small_model
 import tiny_model
+from rights import unprivileged
 from sct_rootlets_task.errors import ModelError
 from sct_rootlets_task.network.engines import read_weights
 from sct_rootlets_task.network.loading import choose_engine
@@ -436,3 +440,255 @@ def test_plans_are_never_changed_by_reading(tmp_path: Path) -> None:
     folder = read_model_folder(path)
     assert folder.plans == json.loads((path / "plans.json").read_text())
     assert folder.dataset == json.loads((path / "dataset.json").read_text())
+
+
+@pytest.mark.parametrize("engine", ["plain", "folds"])
+def test_capitals_do_not_make_the_background_another_class(engine: str, tmp_path: Path) -> None:
+    labels = {"Background" if engine == "plain" else "BACKGROUND": 0, "C2": 1, "C3": 2, "C4": 3}
+    folder = read_model_folder(_write(tmp_path, dataset=small_model.dataset(labels)))
+    assert folder.classes == labels
+    expected = {"background": 0, "C2": 1, "C3": 2, "C4": 3}
+    assert folder.dataset_for_nnunet["labels"] == expected
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        {"C2": 0, "Background": 1},
+        {"Background": 0, "background": 1},
+        {"Background": 0, "BACKGROUND": 1},
+        {"C1": 0, "C2": 1},
+    ],
+)
+def test_one_class_is_the_background_and_it_is_the_first(
+    labels: dict[str, int], tmp_path: Path
+) -> None:
+    with pytest.raises(ModelError, match="background"):
+        read_model_folder(_write(tmp_path, dataset=small_model.dataset(labels)))
+
+
+def _chain(length: int) -> dict[str, Any]:
+    plans = small_model.plans()
+    full = plans["configurations"].pop("3d_fullres")
+    links = {f"a{i}": {"inherits_from": f"a{i + 1}"} for i in range(length - 1)}
+    first = {"3d_fullres": {"inherits_from": "a0"}}
+    plans["configurations"] = {**first, **links, f"a{length - 1}": full}
+    return plans
+
+
+def test_configurations_inherit_from_each_other_within_a_bound(tmp_path: Path) -> None:
+    assert read_model_folder(_write(tmp_path / "a", plans=_chain(20))).classes
+    with pytest.raises(ModelError, match="inherits from 20 at most"):
+        read_model_folder(_write(tmp_path / "b", plans=_chain(21)))
+
+
+@pytest.mark.parametrize("count", [101, 30_000])
+def test_thousands_of_configurations_are_refused(count: int, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="1 to 100 configurations"):
+        read_model_folder(_write(tmp_path, plans=_chain(count - 1)))
+
+
+@pytest.mark.parametrize(
+    "strides",
+    [
+        [[2, 2, 2], [2, 2, 2], [2, 2, 2]],
+        [[1, 1, 2], [2, 2, 2], [2, 2, 2]],
+        [[2, 1, 1], [2, 2, 2], [1, 1, 1]],
+        2,
+        [2, 2, 2],
+    ],
+)
+@pytest.mark.parametrize("form", ["new", "old"])
+def test_the_first_stage_has_the_size_of_the_input(
+    form: str, strides: object, tmp_path: Path
+) -> None:
+    if form == "new":
+        plans, place = small_model.plans(), f"{ARGUMENTS}strides"
+    else:
+        plans, place = tiny_model.plans(old_format=True), f"{FULL}pool_op_kernel_sizes"
+    folder = _write(tmp_path, plans=plans)
+    (folder / "plans.json").write_text(json.dumps(_set(plans, place, strides)))
+    with pytest.raises(ModelError, match=place.rpartition(".")[2]):
+        read_model_folder(folder)
+
+
+@pytest.mark.parametrize("what", ["plans", "dataset"])
+@pytest.mark.parametrize("first", [True, False])
+def test_a_file_with_two_entries_of_one_name_is_refused(
+    what: str, first: bool, tmp_path: Path
+) -> None:
+    folder = _write(tmp_path)
+    path = folder / f"{what}.json"
+    names = {"plans": '"transpose_forward"', "dataset": '"C2"'}
+    given = path.read_text()
+    second = f"{names[what]}: 1, "
+    if first:
+        given = given.replace(names[what], second + names[what])
+    else:
+        at = given.index(names[what])
+        end = given.index("]" if what == "plans" else ",", at) + 1
+        given = given[:end] + (", " if what == "plans" else "") + second + given[end:].lstrip(", ")
+    path.write_text(given)
+    with pytest.raises(ModelError, match=f"two entries '?.?{names[what][1:-1]}"):
+        read_model_folder(folder)
+
+
+LONG = "k" * 100_000
+LONG_NAMES: dict[str, tuple[dict[str, Any] | None, dict[str, Any] | None]] = {
+    "argument": (_set(small_model.plans(), f"{ARGUMENTS}{LONG}", 1), None),
+    "parent": (_set(small_model.plans(), f"{FULL}inherits_from", LONG), None),
+    "configurations": (
+        {**small_model.plans(), "configurations": {f"{i}{LONG}": {} for i in range(8)}},
+        None,
+    ),
+    "own parent": (
+        {**small_model.plans(), "configurations": {LONG: {"inherits_from": LONG}}},
+        None,
+    ),
+    "resampling": (_set(small_model.plans(), f"{FULL}resampling_fn_data_kwargs.{LONG}", 1), None),
+    "function": (_set(small_model.plans(), f"{FULL}resampling_fn_data", LONG), None),
+    "label": (None, small_model.dataset({**small_model.LABELS, LONG: 4})),
+    "label's value": (None, small_model.dataset({**small_model.LABELS, LONG: LONG})),
+    "orientation": (None, {**small_model.dataset(), "image_orientation": LONG}),
+    "steering": (_set(small_model.plans(), f"{ARGUMENTS}\u202e\x1b[2J", 1), None),
+    "steering label": (None, small_model.dataset({**small_model.LABELS, "\u202e\x1b[2J": "x"})),
+}
+
+
+@pytest.mark.parametrize(("plans", "dataset"), LONG_NAMES.values(), ids=LONG_NAMES)
+def test_a_message_is_short_and_printable_whatever_the_files_say(
+    plans: dict[str, Any] | None, dataset: dict[str, Any] | None, tmp_path: Path
+) -> None:
+    with pytest.raises(ModelError) as raised:
+        read_weights(read_model_folder(_write(tmp_path, plans=plans, dataset=dataset)))
+    assert len(str(raised.value)) < 2000
+    assert str(raised.value).isprintable()
+
+
+@pytest.mark.parametrize("lost", ["plans.json", "fold_0/checkpoint_final.pth", "dataset.json"])
+@pytest.mark.parametrize("damage", ["missing", "damaged"])
+def test_a_folder_s_name_cannot_steer_the_terminal(lost: str, damage: str, tmp_path: Path) -> None:
+    folder = _write(tmp_path / "\u202egpj\x1b[2J")
+    (folder / lost).unlink()
+    if damage == "damaged":
+        (folder / lost).write_bytes(b"{]")
+    with pytest.raises(ModelError) as raised:
+        read_weights(read_model_folder(folder))
+    assert str(raised.value).isprintable()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="folders have no closed mode")
+@pytest.mark.parametrize(
+    "closed", ["", "fold_0", "plans.json", "dataset.json", "fold_0/checkpoint_final.pth"]
+)
+def test_what_is_closed_to_the_user_is_one_error(closed: str) -> None:
+    with tempfile.TemporaryDirectory() as parent:
+        Path(parent).chmod(0o755)
+        folder = _write(Path(parent))
+        mode = (folder / closed).stat().st_mode
+        (folder / closed).chmod(0)
+        try:
+            with unprivileged(), pytest.raises(ModelError, match=r"(?i)permission denied"):
+                read_weights(read_model_folder(folder))
+        finally:
+            (folder / closed).chmod(mode)
+
+
+def _trained(**changes: Any) -> dict[str, Any]:
+    """Return a checkpoint that holds the plans and the dataset of its training, as changed."""
+    plans, dataset = small_model.plans(), small_model.dataset()
+    for place, value in changes.pop("plans", {}).items():
+        plans = _set(plans, place, value)
+    for place, value in changes.pop("dataset", {}).items():
+        dataset = _set(dataset, place, value)
+    arguments = {"configuration": "3d_fullres", "plans": plans, "dataset_json": dataset}
+    return small_model.checkpoint(init_args=arguments)
+
+
+def _warnings(folder: Path, caplog: pytest.LogCaptureFixture) -> list[str]:
+    read_weights(read_model_folder(folder))
+    return [record.getMessage() for record in caplog.records]
+
+
+CHANGED = {
+    "spacing": {"plans": {f"{FULL}spacing": [1.0, 1.0, 1.0]}},
+    "normalization_schemes": {"plans": {f"{FULL}normalization_schemes": ["NoNormalization"]}},
+    "use_mask_for_norm": {"plans": {f"{FULL}use_mask_for_norm": [True]}},
+    "resampling_fn_data_kwargs": {
+        "plans": {f"{FULL}resampling_fn_data_kwargs": {"is_seg": False, "order": 1}}
+    },
+    "resampling_fn_probabilities": {
+        "plans": {
+            f"{FULL}resampling_fn_probabilities": "no_resampling_hack",
+            f"{FULL}resampling_fn_probabilities_kwargs": {},
+        }
+    },
+    "architecture": {
+        "plans": {f"{ARGUMENTS}nonlin_kwargs": {"inplace": True, "negative_slope": 0.2}}
+    },
+    "transpose_forward": {"plans": {"transpose_forward": [2, 1, 0], "transpose_backward": None}},
+    "labels": {"dataset": {"labels": {"background": 0, "C3": 1, "C2": 2, "C4": 3}}},
+    "channel_names": {"dataset": {"channel_names": {"0": "CT"}}},
+}
+
+
+@pytest.mark.parametrize(("field", "changes"), CHANGED.items(), ids=CHANGED)
+@pytest.mark.parametrize("fold", [0, 1])
+def test_a_difference_from_the_training_is_warned_of_once_by_its_field(
+    field: str,
+    changes: dict[str, dict[str, Any]],
+    fold: int,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    folds = [_trained(), _trained()]
+    folds[fold] = _trained(**copy.deepcopy(changes))
+    (warning,) = _warnings(_write(tmp_path, folds=folds), caplog)
+    assert field in warning
+    others = set(CHANGED) - {field, "resampling_fn_probabilities"}
+    assert not [name for name in others if f" {name}," in warning or f" {name}." in warning]
+
+
+LIKE_THE_TRAINING: dict[str, dict[str, Any]] = {
+    "same": {},
+    "patch": {"plans": {f"{FULL}patch_size": [48, 32, 32]}},
+    "other configuration": {"plans": {"configurations.3d_lowres.spacing": [3.0, 3.0, 3.0]}},
+    "order of labels": {"dataset": {"labels": {"C4": 3, "C3": 2, "C2": 1, "background": 0}}},
+    "what inference needs not": {"plans": {f"{FULL}batch_size": 7, "dataset_name": "Other"}},
+    "not understood": {"plans": {"configurations": {"3d_fullres": 7}}},
+    "no configurations": {"plans": {"configurations": None}},
+    "old format": {
+        "plans": {"configurations": tiny_model.plans(old_format=True)["configurations"]}
+    },
+}
+
+
+@pytest.mark.parametrize("changes", LIKE_THE_TRAINING.values(), ids=LIKE_THE_TRAINING)
+def test_a_model_like_its_training_runs_without_a_word(
+    changes: dict[str, dict[str, Any]], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert _warnings(_write(tmp_path, folds=[_trained(**copy.deepcopy(changes))]), caplog) == []
+
+
+ARRAY = np.arange(3, dtype=np.float32)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"plans": ARRAY, "dataset_json": ARRAY},
+        {"plans": {"configurations": ARRAY}, "dataset_json": {"labels": ARRAY}},
+        {"plans": {**small_model.plans(), "transpose_backward": ARRAY}},
+        {"plans": _set(small_model.plans(), f"{FULL}spacing", ARRAY)},
+        {"plans": _set(small_model.plans(), f"{FULL}spacing", [ARRAY, ARRAY, ARRAY])},
+        {"plans": _set(small_model.plans(), f"{FULL}inherits_from", ARRAY)},
+        {"dataset_json": {"labels": {"background": ARRAY}}},
+        {"dataset_json": {"labels": {0: 1}, "channel_names": [ARRAY]}},
+        {"plans": "x" * 1000, "dataset_json": [1]},
+    ],
+)
+def test_whatever_a_checkpoint_holds_as_plans_is_no_error(
+    arguments: dict[str, Any], tmp_path: Path
+) -> None:
+    fold = small_model.checkpoint(init_args={"configuration": "3d_fullres", **arguments})
+    assert read_weights(read_model_folder(_write(tmp_path, folds=[fold])))
