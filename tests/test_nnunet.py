@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,9 @@ import pytest
 
 import tiny_model
 from sct_rootlets_task.errors import ModelError, UsageError
-from sct_rootlets_task.network.model_folder import read_model_folder
+from sct_rootlets_task.network.engines import fitting
+from sct_rootlets_task.network.loading import Options, load_network
+from sct_rootlets_task.network.model_folder import ModelFolder, read_model_folder
 from sct_rootlets_task.network.nnunet import NNUNetNetwork, choose_device
 
 
@@ -162,3 +165,58 @@ def test_each_fold_runs_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     )
     network.predict(np.random.default_rng(0).random((8, 8, 8)).astype(np.float32), (1, 1, 1))
     assert len(runs) == 3
+
+
+ENGINES = ("openvino", "torch", "nnunet")
+CUBE = np.random.default_rng(0).normal(100, 20, (20, 24, 28)).astype(np.float32)
+
+
+def _labels(folder: ModelFolder, engine: str, volume: np.ndarray = CUBE) -> np.ndarray:
+    network = load_network(folder, Options(engine=engine, device="cpu"))
+    return network.predict(volume, (0.9, 1.0, 1.1))
+
+
+@pytest.mark.parametrize(
+    "spacing", [[100.0, 100.0, 100.0], [100.0, 1.0, 1.0], [0.9, 1.0, 60.0], [40.0, 48.0, 60.0]]
+)
+@pytest.mark.parametrize("cropped", [False, True])
+def test_every_engine_takes_one_voxel_at_least(
+    spacing: list[float], cropped: bool, tmp_path: Path
+) -> None:
+    path = tiny_model.write_model(tmp_path)
+    (path / "plans.json").write_text(json.dumps(tiny_model.plans(spacing=spacing)))
+    volume = CUBE.copy()
+    if cropped:
+        volume[:8] = 0
+        volume[..., 5:] = 0
+    folder = read_model_folder(path)
+    found = {engine: _labels(folder, engine, volume) for engine in ENGINES}
+    assert found["nnunet"].shape == CUBE.shape
+    for engine in ENGINES:
+        assert np.mean(found[engine] == found["openvino"]) > 0.999, engine
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("patch", [[10, 16, 16], [24, 16, 18], [9, 9, 9]])
+def test_shapes_that_do_not_go_together_are_one_error(
+    engine: str, patch: list[int], tmp_path: Path
+) -> None:
+    folder = read_model_folder(tiny_model.write_model(tmp_path))
+    wrong = replace(folder, configuration={**folder.configuration, "patch_size": patch})
+    with pytest.raises(ModelError, match="cannot be built or run"):
+        _labels(wrong, engine)
+
+
+def test_too_little_memory_is_not_blamed_on_the_model(tmp_path: Path) -> None:
+    folder = read_model_folder(_folder(tmp_path))
+    with pytest.raises(RuntimeError, match="out of memory"), fitting(folder):
+        raise RuntimeError("CUDA out of memory. Tried to allocate 20 GiB")
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_background_in_capitals_gives_the_same_labels(engine: str, tmp_path: Path) -> None:
+    path = tiny_model.write_model(tmp_path)
+    wanted = _labels(read_model_folder(path), engine)
+    dataset = json.loads((path / "dataset.json").read_text().replace("background", "Background"))
+    (path / "dataset.json").write_text(json.dumps(dataset))
+    assert np.array_equal(_labels(read_model_folder(path), engine), wanted)

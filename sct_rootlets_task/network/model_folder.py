@@ -253,7 +253,7 @@ def _configuration_name(path: Path, plans: Fields, first: Checkpoint) -> str:
     """
     known = list(plans.object("configurations"))
     if not 1 <= len(known) <= MOST_CONFIGURATIONS:
-        plans.fail("configurations", f"1 to {MOST_CONFIGURATIONS} configurations")
+        plans.fail("configurations", f"at least one configuration, at most {MOST_CONFIGURATIONS},")
     if len(known) == 1:
         return known[0]
     named = path.name.rsplit("__", 1)[-1]
