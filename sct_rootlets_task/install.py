@@ -217,7 +217,7 @@ def _installed(root: Path, slot: str, release: Release | None) -> InstalledModel
     found = find_in_slot(root, slot, release)
     if found is None:
         raise InstallError(
-            f"The model was installed in {root / slot} but is not there any more. "
+            f"The model was installed in {printable(root / slot)} but is not there any more. "
             "Make sure that nothing else clears this folder, and install it again."
         )
     return found
@@ -329,8 +329,8 @@ def _refuse_links(*paths: Path) -> None:
     for path in paths:
         if path.is_symlink():
             raise InstallError(
-                f"Expected a folder or file of the installer at {path}, found a link. Remove it, "
-                "and find out who made it."
+                f"Expected a folder or file of the installer at {printable(path)}, found a link. "
+                "Remove it, and find out who made it."
             )
 
 
@@ -449,11 +449,12 @@ def _lock(path: Path, slot: str, wait_s: float) -> Iterator[None]:
     except Timeout:
         raise InstallError(
             f"Another process has been installing {slot} for more than {wait_s:g} s (lock "
-            f"{path}). Try again when it is done or has been ended."
+            f"{printable(path)}). Try again when it is done or has been ended."
         ) from None
     except NotImplementedError as error:
         raise InstallError(
-            f"The disk of {path} knows no file locks. {_elsewhere('Choose a local folder')}"
+            f"The disk of {printable(path)} knows no file locks. "
+            f"{_elsewhere('Choose a local folder')}"
         ) from error
     try:
         yield
@@ -479,15 +480,15 @@ def _what_to_do(root: Path, error: OSError | ValueError) -> str:
         )
     reason = error.strerror or str(error)
     if error.errno in _NO_SPACE:
-        return f"The disk of {root} has no room for the model ({reason}). " + _elsewhere(
+        return f"The disk of {printable(root)} has no room for the model ({reason}). " + _elsewhere(
             "Make room, or choose another folder"
         )
     if error.errno in _NO_PERMISSION:
-        return f"Cannot write to the model folder {root} ({reason}). " + _elsewhere(
+        return f"Cannot write to the model folder {printable(root)} ({reason}). " + _elsewhere(
             "Choose a folder of your own"
         )
     where = f" at {printable(error.filename)}" if error.filename else ""
-    return f"The model could not be installed in {root}: {reason}{where}. " + _elsewhere(
+    return f"The model could not be installed in {printable(root)}: {reason}{where}. " + _elsewhere(
         "Try again, or choose another folder"
     )
 

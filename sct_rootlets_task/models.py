@@ -129,8 +129,8 @@ def _release(
     found = find_installed(task, release, root)
     if found is None and offline:
         raise ModelNotInstalledError(
-            f"Expected the model {release.tag!r} in {root}, found none, and fetching is off. "
-            f"Install it with 'sct_deepseg {task.name} -install'."
+            f"Expected the model {release.tag!r} in {printable(root)}, found none, and fetching "
+            f"is off. Install it with 'sct_deepseg {task.name} -install'."
         )
     if found is None:
         logger.warning("Model %s is not installed. Installing it now...", release.tag)

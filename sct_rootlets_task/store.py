@@ -159,7 +159,9 @@ def read_source(folder: Path) -> Source | None:
             else error.strerror
         )
         logger.warning(
-            "Cannot read %s (%s): where the model came from is unknown.", path, printable(reason)
+            "Cannot read %s (%s): where the model came from is unknown.",
+            printable(path),
+            printable(reason),
         )
         return None
 
@@ -233,7 +235,7 @@ def load(folder: Path, release: Release | None = None) -> InstalledModel | None:
         return None
     source = read_source(folder) or Source()
     if not all(_is_file(folder / name) for name in source.files):
-        logger.warning("The model in %s has lost files and is not used.", folder)
+        logger.warning("The model in %s has lost files and is not used.", printable(folder))
         return None
     name = release.tag if release and not source.custom else "custom"
     return InstalledModel(path, release, name, source.urls, source.sha256, custom=source.custom)
@@ -345,7 +347,9 @@ def verify(folder: Path) -> list[str]:
     home = record_folder(folder)
     source = read_source(home)
     if source is None or not source.files:
-        return [f"{folder}: no checksums are recorded for this model; it cannot be verified."]
+        return [
+            f"{printable(folder)}: no checksums are recorded for this model; it cannot be verified."
+        ]
     extra = sorted(set(_files(home)) - set(source.files))
     return [
         *damage(home, source),

@@ -340,3 +340,22 @@ def test_all_releases_of_all_tasks_are_listed(tmp_path: Path) -> None:
     ]
     there = {row.release.tag for row in rows if row.model}
     assert there == {"starter", "r20240129"}
+
+
+@pytest.mark.parametrize("lost", ["plans.json", "fold_all/checkpoint_final.pth", "source.json"])
+def test_a_folder_s_name_is_shown_without_control_characters(
+    lost: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / "\u202egpj\x1b[2J"
+    trainer = write_model(folder)
+    if lost == "source.json":
+        (folder / lost).write_text("{")
+        read_source(folder)
+        assert verify(folder)[0].isprintable()
+        assert all(record.getMessage().isprintable() for record in caplog.records)
+        assert caplog.records
+        return
+    (trainer / lost).unlink()
+    with pytest.raises(ModelError) as raised:
+        find_trainer_folder(folder)
+    assert str(raised.value).isprintable()

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from sct_rootlets_task.errors import ModelError
-from sct_rootlets_task.untrusted import printable, reason_of
+from sct_rootlets_task.untrusted import open_regular, printable, reason_of
 
 MOST_BYTES = 2**23
 T = TypeVar("T")
@@ -52,10 +52,8 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def _text(path: Path) -> str:
-    if not path.is_file():
-        raise OSError("it is no file")
-    with path.open("rb") as stream:
-        content = stream.read(MOST_BYTES + 1)
+    with open_regular(path) as stream:
+        content = stream.read(MOST_BYTES + 1) or b""  # None: a file that has nothing to give now
     if len(content) > MOST_BYTES:
         raise ValueError("it is far too large")
     return content.decode("utf-8-sig")
