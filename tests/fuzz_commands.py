@@ -45,6 +45,7 @@ OUTPUTS = ("out.nii.gz", "out.nii", "out", "new/", "out.json", "out.csv", "out.p
 NUMBERS = ("0", "1", "-1", "2", "²", "1e3", "nan", "inf", "9" * 5000, "-" + "9" * 400, "0x10", "")
 TEXTS = ("C5:12", "3:4,4:5", "lvl" + "9" * 500, "5mm3", "1e999vox", ":", ",", "\0", "=1+1", "é–≥")
 WRITTEN = {"-o", "-csv", "-line", "-cord", "-preview", "-qc", "-model-dir", "output"}
+INPUTS = ("-i", "-s", "-gt", "-pmj", "-discs", "-locator", "-qc-seg")
 LEFT_OUT = {"sct"}
 """Verbs that change the environment itself."""
 
@@ -109,6 +110,6 @@ def _value(action: argparse.Action, name: str, chance: random.Random) -> str:
         return chance.choice(OUTPUTS if kind < 0.7 else (*FILES, *ODD_FILES[:-8]))
     if action.type is not None and "path" not in getattr(action.type, "__name__", ""):
         return chance.choice(NUMBERS)
-    if name in ("-i", "-s", "-gt", "-pmj", "-discs", "-locator", "-qc-seg"):
+    if name in INPUTS:
         return chance.choice(FILES if kind < 0.8 else ODD_FILES)
     return chance.choice((*TEXTS, *ODD_FILES, "starter", "model"))

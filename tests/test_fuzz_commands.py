@@ -8,7 +8,7 @@ import os
 import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 from types import SimpleNamespace
 from unittest import mock
@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from fake_network import Loader
-from fuzz_commands import FILES, commands
+from fuzz_commands import FILES, INPUTS, commands
 from model_zips import write_model
 from sct_rootlets_task import pipeline, sample
 from sct_rootlets_task.cli import main
@@ -125,11 +125,21 @@ def outcome(program: str, words: list[str], folder: Path) -> Outcome:
             ("a control character", "\x1b" in message),
             ("too long a message", len(message) > 20_000),
             ("a file left behind", any(folder.rglob(".sct_rootlets-*"))),
-            ("an input changed", before != {n: (folder / n).read_bytes() for n in FILES}),
+            ("a file lost", _is_lost(before, words, folder)),
         )
         if there
     ]
     return Outcome(f"{program} {code}", ", ".join(faults), message)
+
+
+def _is_lost(before: dict[str, bytes], words: list[str], folder: Path) -> bool:
+    """Tell whether an input was changed, or any file without leave; put back what was changed."""
+    changed = {name for name, content in before.items() if (folder / name).read_bytes() != content}
+    for name in changed:
+        (folder / name).write_bytes(before[name])
+    pairs = list(pairwise(words))
+    inputs = {value for option, value in pairs if option in INPUTS}
+    return bool(changed) and (("-overwrite", "1") not in pairs or bool(changed & inputs))
 
 
 @pytest.mark.filterwarnings("ignore")
