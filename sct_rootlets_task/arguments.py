@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from sct_rootlets_task.console import harmless
@@ -51,7 +51,7 @@ def label_map_argument(text: str) -> str:
     path = path_argument(text)
     if path.lower().endswith(EXTENSIONS):
         return path
-    if Path(path).is_dir():
+    if os.path.isdir(path):  # noqa: PTH112 – unlike pathlib's, it takes names that no disk takes
         raise argparse.ArgumentTypeError(
             f"expected the name of a file to write, found a folder: {path}"
         )

@@ -87,7 +87,7 @@ def run_command(program: str, arguments: Sequence[str], body: Callable[[], int])
         if _was_interrupted(error):
             show(f"{program}: interrupted")
             return INTERRUPTED
-        if _wants_traceback(arguments) and not isinstance(error, RootletsError):
+        if _wants_traceback(arguments) and not is_foreseen(error):
             import traceback
 
             show(traceback.format_exc())
@@ -122,13 +122,19 @@ def explain(error: Exception, doing: str) -> str:
             "There is not enough memory for this. Close other programs, use -threads 1, or give "
             "the job more memory."
         )
-    if isinstance(error, OSError) and error.strerror:
+    if isinstance(error, OSError) and is_foreseen(error):
         return _of_the_system(error)
     kind = type(error).__name__
     return (
         f"{kind}: {error} (while running: {doing}). This is a fault of sct_rootlets_task "
         f"{__version__}: please report it with what the same command prints with -v 2."
     )
+
+
+def is_foreseen(error: Exception) -> bool:
+    """Tell whether an error is one of the package's own or the system's, and no fault."""
+    of_the_system = isinstance(error, OSError) and bool(error.strerror)
+    return isinstance(error, RootletsError | MemoryError) or of_the_system
 
 
 def _of_the_system(error: OSError) -> str:

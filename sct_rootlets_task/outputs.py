@@ -12,6 +12,7 @@ from sct_rootlets_task.errors import OutputError, UsageError
 from sct_rootlets_task.images import EXTENSIONS, stem
 from sct_rootlets_task.luts import lut_path
 from sct_rootlets_task.ownership import is_ours, sidecar_of
+from sct_rootlets_task.untrusted import printable
 
 FILES: Mapping[str, str] = {
     "<image>_rootlets.nii.gz": (
@@ -94,7 +95,7 @@ SIDECAR: Mapping[str, str] = {
 }
 """Keys of the sidecar; a dot leads into a key's own keys."""
 
-_LONGEST_NAME = 255
+_LONGEST_NAME, _LONGEST_PATH = 255, 4000
 _NAMED = 5
 
 
@@ -247,6 +248,11 @@ def _require_file(output: Output) -> None:
             f"The name {longest!r} is longer than {_LONGEST_NAME} bytes, which disks do not take. "
             f"Choose a shorter one with {output.option}."
         )
+    if len(os.fsencode(path)) > _LONGEST_PATH:
+        raise UsageError(
+            f"The output {printable(path)} is longer than {_LONGEST_PATH} bytes, which disks do "
+            f"not take. Choose a shorter one with {output.option}."
+        )
     if os.path.lexists(path) and not path.is_symlink() and not path.is_file():
         raise UsageError(
             f"Expected the name of a file to write, found {path}, which is a folder or a device. "
@@ -325,7 +331,7 @@ def _place(option: str, wanted: str, *, name: str, endings: tuple[str, ...], alo
             f"With several images {option} names a folder for the results, but {wanted} is the "
             "name of one file. Give a folder."
         )
-    if not alone or wanted.endswith(("/", "\\")) or Path(wanted).is_dir():
+    if not alone or wanted.endswith(("/", "\\")) or os.path.isdir(wanted):  # noqa: PTH112
         return Path(wanted) / f"{name}{endings[0]}"
     return Path(wanted if has_ending else f"{wanted}{endings[0]}")
 

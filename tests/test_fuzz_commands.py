@@ -121,7 +121,7 @@ def outcome(program: str, words: list[str], folder: Path) -> Outcome:
             (f"exit code {code}", code not in (0, 1, 2)),
             ("a traceback", "Traceback" in message + out.getvalue()),
             ("a fault nobody foresaw", "please report it" in message),
-            ("an error without a sentence", code and not message.strip()),
+            ("an error without a sentence", code and not (message + out.getvalue()).strip()),
             ("a control character", "\x1b" in message),
             ("too long a message", len(message) > 20_000),
             ("a file left behind", any(folder.rglob(".sct_rootlets-*"))),

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from sct_rootlets_task import console
 from sct_rootlets_task.arguments import start_logging
-from sct_rootlets_task.console import explain, harmless, run_command, show
+from sct_rootlets_task.console import explain, harmless, is_foreseen, run_command, show
 from sct_rootlets_task.errors import FAILED, OutputError, UsageError
 from sct_rootlets_task.hosts import grammar
 from sct_rootlets_task.tasks import TASKS, Task
@@ -329,7 +329,7 @@ def _segment_all(run: _Run, jobs: Sequence[Job]) -> list[Job]:
         try:
             _segment_one(run, job)
         except Exception as error:  # whatever is wrong with one image, the others go on
-            logger.debug("While segmenting %s:", job.image, exc_info=True)
+            logger.debug("While segmenting %s:", job.image, exc_info=not is_foreseen(error))
             failures.append(job)
             tqdm.write(harmless(f"sct_deepseg: error: {_reason(job, error)}"), file=sys.stderr)
     return failures
