@@ -215,15 +215,14 @@ def check_outputs(
         If a folder cannot be written to.
     """
     real = [(given, Path(_real(given))) for given in inputs]
-    kept = [path for names in real for name in names for path in (name, sidecar_of(name))]
+    kept = {path for names in real for name in names for path in (name, sidecar_of(name))}
     kept_places = {_real(path) for path in kept}
+    kept_files = {_identity(path) for path in kept} - {None}
     taken: dict[tuple[str, str], Output] = {}
     existing = []
     for output in outputs:
         _require_file(output)
-        if _real(output.path) in kept_places or any(
-            is_same_file(output.path, path) for path in kept
-        ):
+        if _real(output.path) in kept_places or _identity(output.path) in kept_files:
             raise UsageError(
                 f"The output {output.path} would replace an input image or its sidecar. Choose "
                 f"another name with {output.option}."
@@ -356,6 +355,15 @@ def _place_of(path: Path) -> tuple[str, str]:
 def _real(path: Path) -> str:
     """Return a path without links, also where these run in a circle."""
     return os.path.realpath(path)
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Return what all names of one existing file share, hard links included."""
+    try:
+        state = path.stat()
+    except OSError:
+        return None
+    return state.st_dev, state.st_ino
 
 
 def is_same_file(first: Path, second: Path) -> bool:
