@@ -6,7 +6,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt
+PIP = $(BIN)/python -m pip install --quiet --constraint
 
 .PHONY: demo test lint types tests docs browser pictures clean
 
@@ -45,12 +45,12 @@ browser:
 
 $(VENV)/.demo: setup.cfg constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(PIP) --no-compile --editable '.[qc]'
+	$(PIP) constraints.txt --no-compile --editable '.[qc]'
 	touch $@
 
-$(VENV)/.test: setup.cfg constraints.txt
+$(VENV)/.test: setup.cfg constraints.txt constraints-checks.txt
 	$(PYTHON) -m venv $(VENV)
-	$(PIP) --editable '.[torch,qc,test,docs]'
+	$(PIP) constraints-checks.txt --editable '.[torch,qc,test,docs]'
 	touch $@
 
 clean:

@@ -371,7 +371,7 @@ def levels_from_located(
 def _located_evidence(bundles: Bundles, located: np.ndarray, levels: Sequence[int]) -> np.ndarray:
     """Return the cost of each level for each bundle by the canal beside it."""
     beside = located_level(located, bundles.affine, points=to_world(bundles.voxels, bundles.affine))
-    counts = np.zeros((len(bundles.items), 256))
-    np.add.at(counts, (bundles.owner, beside), 1)
-    counts = np.column_stack((counts[:, list(levels)], counts[:, 0]))
+    votes = np.zeros((len(bundles.items), 256))
+    np.add.at(votes, (bundles.owner, beside), 1)
+    counts = np.column_stack((votes[:, list(levels)], votes[:, 0]))
     return VOTE_COST * (1 - counts / np.maximum(counts.max(axis=1, keepdims=True), 1))

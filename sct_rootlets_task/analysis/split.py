@@ -61,7 +61,7 @@ def split(
     border = bundles.border or 0.0
     for bundle in bundles.items:
         members = np.flatnonzero(bundles.owner == bundle.number)
-        ventral = np.full(len(members), bundle.part == VENTRAL)
+        ventral: np.ndarray = np.full(len(members), bundle.part == VENTRAL)
         above = bundles.root_heights[members] - border
         if min((above > _CLEAR_MM).mean(), (above < -_CLEAR_MM).mean()) > _MERGED_SHARE:
             ventral = above > 0
