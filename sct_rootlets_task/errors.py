@@ -39,6 +39,10 @@ class UsageError(RootletsError, ValueError):
     exit_code = WRONG
 
 
+class InputTypeError(UsageError, TypeError):
+    """An argument is of a kind that cannot be used, such as an array in the place of an image."""
+
+
 class ImageError(RootletsError, ValueError):
     """An input image cannot be segmented: wrong dimensions, no signal, not NIfTI, and the like."""
 

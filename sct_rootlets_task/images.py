@@ -12,6 +12,7 @@ from sct_rootlets_task.errors import ImageError
 from sct_rootlets_task.files import atomic_output
 from sct_rootlets_task.nifti import NiftiFile, mend_qform, open_nifti, reading
 from sct_rootlets_task.physical_size import mm_per_unit, to_mm, unit_of
+from sct_rootlets_task.short_repr import short_repr
 
 EXTENSIONS = (".nii.gz", ".nii")
 _WHOLE_DIFFERENCE_MM = 0.5
@@ -59,6 +60,8 @@ class InputImage:
     header: Any
     warnings: tuple[str, ...] = ()
     unit_mm: float = 1.0
+
+    __repr__ = short_repr
 
     @property
     def spacing(self) -> tuple[float, ...]:
@@ -143,6 +146,31 @@ def check_image(image: Any, path: Path, *, constant: bool = False) -> InputImage
     mended = mend_qform(path, header)
     remarks = (*mended, *grid.warnings, *_geometry_warnings(header), *doubts)
     return InputImage(path, data, grid.affine, header, remarks, grid.unit_mm)
+
+
+def check_labels(image: Any, path: Path) -> InputImage:
+    """Check that a nibabel image is a level map; it may be empty.
+
+    Parameters
+    ----------
+    image : nibabel.Nifti1Image
+        One 3-D volume of whole numbers from 0 to 255; rounding counts as for :func:`load_labels`.
+    path : Path
+        Its file, for messages; of an image in memory any name.
+
+    Raises
+    ------
+    ImageError
+        As :func:`load_labels` does.
+    """
+    grid = _Grid.of_image(image, path)
+    scaled = image.get_data_dtype().kind in "iu"
+    step = abs(getattr(image.dataobj, "slope", 0.0)) if scaled else 0.0
+    values = _values(image, path).reshape(grid.shape)
+    data = whole_numbers(values, f"the label map {path}", step=step)
+    header = _nifti_header(image.header).copy()
+    mended = mend_qform(path, header)
+    return InputImage(path, data, grid.affine, header, (*mended, *grid.warnings), grid.unit_mm)
 
 
 def load_labels(path: Path) -> InputImage:

@@ -18,6 +18,7 @@ from sct_rootlets_task.analysis.consistency import follow_bundles
 from sct_rootlets_task.analysis.geometry import to_world, voxel_volume
 from sct_rootlets_task.errors import LevelSourceError
 from sct_rootlets_task.levels import ByLocator, level_from_class_name
+from sct_rootlets_task.short_repr import short_repr
 from sct_rootlets_task.voxels import connected, voxels_of
 
 ABOVE, BELOW = "above", "below"
@@ -97,6 +98,8 @@ class LocatedLevels:
     levels: tuple[LocatedLevel, ...] = ()
     line: CentreLine | None = None
     warnings: tuple[str, ...] = ()
+
+    __repr__ = short_repr
 
 
 @dataclass(frozen=True, eq=False)

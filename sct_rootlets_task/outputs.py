@@ -284,18 +284,20 @@ def _require_free(existing: Sequence[Output], *, forbidden: bool) -> None:
     if not kept:
         return
     named = ", ".join(str(one.path) for one in kept[:_NAMED])
+    # In Python it is an argument that names the output.
+    ask = "overwrite={}" if kept[0].option.isidentifier() else "-overwrite {}"
     more = f" and {len(kept) - _NAMED} more" if len(kept) > _NAMED else ""
     subject = "The outputs" if len(kept) > 1 else "The output"
     verbs = ("exist", "were", "come", "them") if len(kept) > 1 else ("exists", "was", "comes", "it")
     if forbidden:
         raise UsageError(
-            f"{subject} {named}{more} {verbs[0]} and -overwrite 0 was given. Move {verbs[3]}, "
-            f"choose another name with {kept[0].option}, or give -overwrite 1."
+            f"{subject} {named}{more} {verbs[0]} and {ask.format(0)} was given. Move {verbs[3]}, "
+            f"choose another name with {kept[0].option}, or give {ask.format(1)}."
         )
     raise UsageError(
         f"{subject} {named}{more} {verbs[0]} and {verbs[1]} edited since, or {verbs[2]} from "
-        f"another program. Choose another name with {kept[0].option}; -overwrite 1 would replace "
-        f"{verbs[3]}."
+        f"another program. Choose another name with {kept[0].option}; {ask.format(1)} would "
+        f"replace {verbs[3]}."
     )
 
 

@@ -40,6 +40,7 @@ from sct_rootlets_task.postprocess import (
     fill_holes,
     remove_small,
 )
+from sct_rootlets_task.short_repr import short_repr
 from sct_rootlets_task.tasks import BUNDLED, Task
 from sct_rootlets_task.view import OBLIQUE_DEGREES, View, view_of
 
@@ -117,6 +118,8 @@ class Segmentation:
     tiles: tuple[int, int] = (0, 0)
     warnings: tuple[str, ...] = ()
     located: np.ndarray | None = None
+
+    __repr__ = short_repr
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -398,7 +399,20 @@ def write_sample(path: Path, *, seed: int = 0, cord: Path | None = None) -> Path
     return path
 
 
-def _write(path: Path, array: np.ndarray, affine: np.ndarray) -> None:
+def nifti_of(array: np.ndarray, affine: np.ndarray) -> Any:
+    """Return an array as a nibabel image that is known as synthetic.
+
+    Parameters
+    ----------
+    array : ndarray, shape (i, j, k)
+        Voxels.
+    affine : ndarray of float, shape (4, 4)
+        Voxel index to RAS+ mm.
+
+    Returns
+    -------
+    nibabel.Nifti1Image
+    """
     import nibabel as nib
 
     image = nib.Nifti1Image(array, affine)
@@ -406,8 +420,14 @@ def _write(path: Path, array: np.ndarray, affine: np.ndarray) -> None:
     image.set_qform(affine, code=1)
     image.header.set_xyzt_units("mm")
     image.header["descrip"] = SAMPLE_MARK + b", no real scan"
+    return image
+
+
+def _write(path: Path, array: np.ndarray, affine: np.ndarray) -> None:
+    import nibabel as nib
+
     with atomic_output(path) as temporary:
-        nib.save(image, temporary)
+        nib.save(nifti_of(array, affine), temporary)
 
 
 def make_space() -> Space:

@@ -8,6 +8,7 @@ import os
 import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib import import_module
 from itertools import islice, pairwise
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,7 +21,7 @@ import pytest
 from fake_network import Loader
 from fuzz_commands import FILES, INPUTS, commands
 from model_zips import write_model
-from sct_rootlets_task import pipeline, sample
+from sct_rootlets_task import pipeline
 from sct_rootlets_task.cli import main
 from sct_rootlets_task.hosts import standalone
 from sct_rootlets_task.locator import LocatedLevels
@@ -78,7 +79,9 @@ def _tame(folder: Path) -> Iterator[None]:
     with (
         _chdir(folder),
         mock.patch.dict(os.environ, environ),
-        mock.patch.object(sample, "make_sample", return_value=tiny),
+        mock.patch.object(
+            import_module("sct_rootlets_task.sample"), "make_sample", return_value=tiny
+        ),
         mock.patch.object(pipeline, "locate", located),
     ):
         yield

@@ -23,6 +23,7 @@ from sct_rootlets_task.analysis.references import (
 from sct_rootlets_task.analysis.shifting import levels_from_discs, shift_levels
 from sct_rootlets_task.analysis.spinal_levels import spinal_levels
 from sct_rootlets_task.errors import ImageError
+from sct_rootlets_task.locator import LocatedLevels
 from test_plausibility import pmj
 from test_shifting import discs, located, phantom
 
@@ -288,6 +289,16 @@ def test_levels_halfway_between_two_numbers_are_warned_of(
     assert "neighboring numbers fit nearly as well" in caplog.text
 
 
+def _image(array: np.ndarray) -> Any:
+    import nibabel as nib
+
+    return nib.Nifti1Image(array, phantom().affine)
+
+
+def _located_as(array: np.ndarray) -> api.LocatedCanal:
+    return api.LocatedCanal(_image(array), LocatedLevels(array.astype(np.uint8)))
+
+
 @pytest.mark.parametrize("value", [31, 77, 200, 3.5, -4])
 def test_levels_of_the_canal_that_are_none_are_refused(value: float) -> None:
     wrong = located().astype(float)
@@ -295,7 +306,7 @@ def test_levels_of_the_canal_that_are_none_are_refused(value: float) -> None:
     with pytest.raises(ImageError, match="locator's levels"):
         report_of(located=wrong)
     with pytest.raises(ImageError, match="locator's levels"):
-        api.relabel(phantom().labels, affine=phantom().affine, located=wrong)
+        api.relabel(_image(phantom().labels), locator=_located_as(wrong))
 
 
 def test_the_locator_has_no_say_about_levels_beyond_the_canal() -> None:
@@ -416,7 +427,7 @@ def test_a_mask_is_no_map_of_the_levels_of_the_canal(value: int) -> None:
     with pytest.raises(ImageError, match="Expected levels of at most"):
         check(phantom().labels, phantom().affine, references=References(located=mask))
     with pytest.raises(ImageError, match="Expected levels of at most"):
-        api.relabel(phantom().labels, affine=phantom().affine, located=mask)
+        api.relabel(_image(phantom().labels), locator=_located_as(mask))
 
 
 def test_levels_counted_from_the_feet_are_no_levels_of_the_canal() -> None:

@@ -7,6 +7,7 @@ import os
 import shlex
 import shutil
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from itertools import product
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,7 +18,7 @@ import pytest
 
 from fake_network import Loader
 from model_zips import write_model as write_model_folder
-from sct_rootlets_task import pipeline, sample
+from sct_rootlets_task import pipeline
 from sct_rootlets_task.cli import main
 from sct_rootlets_task.hosts import standalone
 from sct_rootlets_task.locator import LocatedLevels
@@ -77,7 +78,7 @@ def _study(files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(pipeline, "locate", lambda image: LocatedLevels(located()))
     tiny = SimpleNamespace(data=np.ones((3, 3, 3)), cord=np.ones((3, 3, 3)), affine=np.eye(4))
-    monkeypatch.setattr(sample, "make_sample", lambda seed: tiny)
+    monkeypatch.setattr(import_module("sct_rootlets_task.sample"), "make_sample", lambda seed: tiny)
     before = snapshot(tmp_path)
     yield
     after = snapshot(tmp_path)

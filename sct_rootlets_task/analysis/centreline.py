@@ -13,6 +13,7 @@ import numpy as np
 
 from sct_rootlets_task.analysis.geometry import to_world
 from sct_rootlets_task.errors import ImageError
+from sct_rootlets_task.short_repr import short_repr
 from sct_rootlets_task.voxels import voxels_of
 
 STEP_MM = 0.5
@@ -57,6 +58,8 @@ class CentreLine:
     first: float
     length: float
     source: str
+
+    __repr__ = short_repr
 
     def project(self, points: np.ndarray) -> np.ndarray:
         """Return where world points lie, in the coordinates of the cord.

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from sct_rootlets_task.errors import ImageError, UsageError
+from sct_rootlets_task.errors import ImageError
 
 _SAME_GRID_MM = 0.1
 _IN_MEMORY = Path("the image in memory")
@@ -136,46 +136,6 @@ def require_same_grid(
             f"Expected the {name} on the grid of the segmentation, found voxels up to "
             f"{apart.max():.1f} mm apart. {advice}"
         )
-
-
-def as_image(data: Any, affine: np.ndarray | None) -> Any:
-    """Return a nibabel image in mm of an array and its affine, or of an image.
-
-    Parameters
-    ----------
-    data : nibabel.Nifti1Image, or ndarray of shape (i, j, k)
-        The image, or its voxels.
-    affine : ndarray of float, shape (4, 4), or None
-        Voxel index to world mm, for an array.
-
-    Returns
-    -------
-    nibabel.Nifti1Image
-        The image itself where it is in memory and in mm.
-
-    Raises
-    ------
-    ImageError
-        If the affine is not usable, or makes no image of a body.
-    UsageError
-        If there is an array without an affine, or one that is not of shape (4, 4).
-    """
-    import nibabel as nib
-
-    from sct_rootlets_task.images import image_in_mm
-    from sct_rootlets_task.physical_size import mm_per_unit
-
-    if hasattr(data, "dataobj"):
-        return image_in_mm(data, _IN_MEMORY)
-    if affine is None or np.shape(affine) != (4, 4):
-        found = "none" if affine is None else f"one of shape {np.shape(affine)}"
-        raise UsageError(
-            f"Expected an affine of shape (4, 4) beside an array, found {found}. Give affine=…, or "
-            "a nibabel image."
-        )
-    voxels, matrix = np.asarray(data, dtype=np.float32), np.asarray(affine, dtype=float)
-    mm_per_unit(matrix, voxels.shape, 0, _IN_MEMORY)
-    return nib.Nifti1Image(voxels, matrix)
 
 
 def level_map(image: Any) -> np.ndarray:

@@ -55,6 +55,7 @@ from sct_rootlets_task.analysis.references import (
 )
 from sct_rootlets_task.levels import level_range
 from sct_rootlets_task.postprocess import SPECK_MM3
+from sct_rootlets_task.short_repr import short_repr
 
 WARNING, NOTE = "warning", "note"
 
@@ -193,6 +194,8 @@ class Report:
     levels: tuple[LevelSummary, ...]
     shifts: tuple[Shift, ...]
     line: str
+
+    __repr__ = short_repr
 
     @property
     def warnings(self) -> tuple[Flag, ...]:

@@ -55,6 +55,7 @@ from sct_rootlets_task.analysis.geometry import (
 from sct_rootlets_task.analysis.plausibility import LANDMARK, NOT_COVERED, Report, check
 from sct_rootlets_task.analysis.references import References, pmj_arc, references_from_images
 from sct_rootlets_task.errors import ImageError, UsageError
+from sct_rootlets_task.short_repr import short_repr
 from sct_rootlets_task.voxels import voxels_of
 
 CAUDAL, MIDPOINT, ROOTLETS = "caudal", "midpoint", "rootlets"
@@ -149,6 +150,8 @@ class SpinalLevels:
     origin: str
     method: str
     warnings: tuple[str, ...] = ()
+
+    __repr__ = short_repr
 
     def to_dataframe(self) -> Any:
         """Return the rows as a pandas data frame.

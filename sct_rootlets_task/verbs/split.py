@@ -26,17 +26,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Write the four parts."""
-    from sct_rootlets_task.analysis.split import PARTS, split_image
+    from sct_rootlets_task import api
+    from sct_rootlets_task.analysis.split import PARTS
     from sct_rootlets_task.images import load_labels
     from sct_rootlets_task.outputs import Output, check_outputs
     from sct_rootlets_task.ownership import sidecar_of
-    from sct_rootlets_task.verbs.files import read_image, read_labels, write_labels
+    from sct_rootlets_task.verbs.files import write_labels
 
     paths = {name: Path(f"{arguments.o}_{name}.nii.gz") for name in PARTS}
     outputs = [Output(one) for path in paths.values() for one in (path, sidecar_of(path))]
     inputs = [Path(arguments.i), Path(arguments.s)]
     check_outputs(outputs, inputs, overwrite=arguments.overwrite)
-    parts = split_image(read_labels(arguments.i), read_image(arguments.s))
+    parts = api.split(arguments.i, arguments.s)
     write_labels(
         {path: np.asarray(parts[name].dataobj) for name, path in paths.items()},
         load_labels(inputs[0]),
