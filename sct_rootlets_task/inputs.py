@@ -200,7 +200,7 @@ def _in_memory(given: object, name: str) -> nib.spatialimages.SpatialImage:
 
 def _place_of(image: Any, name: str) -> Path:
     """Return what messages call an image in memory."""
-    return file_of(image) or Path(f"the image in memory that was given as {name}")
+    return file_of(image) or Path(f"<{name} in memory>")
 
 
 def _still_holds(file: Path, image: Any) -> bool:

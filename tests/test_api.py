@@ -1,7 +1,16 @@
-"""The tools from Python do what the commands do."""
+"""The tools from Python do what the commands do, on files as on images in memory."""
 
 from __future__ import annotations
 
+import ast
+import inspect
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -9,17 +18,437 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-import sct_rootlets_task
-from sct_rootlets_task import check, relabel, segment, spinal_levels, split
+import sct_rootlets_task as srt
+from sct_rootlets_task import (
+    Options,
+    Settings,
+    api,
+    check,
+    pipeline,
+    relabel,
+    segment,
+    spinal_levels,
+    split,
+)
 from sct_rootlets_task.analysis.anatomy import disc_coordinate
 from sct_rootlets_task.analysis.geometry import to_world
 from sct_rootlets_task.analysis.phantom import make_phantom, typical_bundles
 from sct_rootlets_task.analysis.plausibility import Report
-from sct_rootlets_task.errors import ImageError, UsageError
-from sct_rootlets_task.network.loading import Options
-from sct_rootlets_task.pipeline import Settings
+from sct_rootlets_task.errors import ImageError, InputTypeError, RootletsError, UsageError
+from sct_rootlets_task.locator import LocatedLevels
+from sct_rootlets_task.pipeline import Segmentation
+from sct_rootlets_task.qc.stored import DATA
+from test_shifting import located, phantom
+from test_verbs import disc_labels, point_image
 from tiny_model import write_model
 from volumes import write_image
+
+FUNCTIONS = sorted(set(srt.__all__) - {"Options", "RootletsError", "Settings"})
+
+CALLS: dict[str, tuple[Callable[..., Any], dict[str, str], dict[str, Any]]] = {
+    "segment": (srt.segment, {"image": "image"}, {"model": "starter"}),
+    "check": (
+        srt.check,
+        {
+            "segmentation": "seg",
+            "cord": "cord",
+            "pmj": "pmj",
+            "discs": "discs",
+            "locator": "image",
+        },
+        {},
+    ),
+    "relabel, shift": (srt.relabel, {"segmentation": "seg", "cord": "cord"}, {"shift": -1}),
+    "relabel, discs": (
+        srt.relabel,
+        {"segmentation": "shifted", "discs": "discs", "cord": "cord"},
+        {},
+    ),
+    "relabel, locator": (srt.relabel, {"segmentation": "shifted", "locator": "image"}, {}),
+    "spinal_levels": (srt.spinal_levels, {"segmentation": "seg", "cord": "cord", "pmj": "pmj"}, {}),
+    "split": (srt.split, {"segmentation": "seg", "cord": "cord"}, {}),
+    "locate": (srt.locate, {"image": "image"}, {}),
+    "evaluate": (srt.evaluate, {"segmentation": "shifted", "reference": "seg"}, {}),
+    "picture": (srt.picture, {"image": "image", "segmentation": "seg"}, {"output": "new.png"}),
+    "qc": (
+        srt.qc,
+        {"image": "image", "segmentation": "seg", "qc_seg": "cord"},
+        {"output": "report", "subject": "sub-01", "dataset": "data"},
+    ),
+}
+"""Calls by a name: function, image arguments with the file of each, other arguments."""
+
+
+class OtherPath(os.PathLike[str]):
+    """A path object of another library."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def __fspath__(self) -> str:
+        return self.path
+
+
+def in_memory(path: str) -> nib.Nifti1Image:
+    image = nib.load(path)
+    return nib.Nifti1Image(np.asarray(image.dataobj), image.affine, image.header)
+
+
+FORMS: dict[str, Callable[[str], Any]] = {
+    "absolute": os.path.abspath,
+    "Path": Path,
+    "path object": OtherPath,
+    "home folder": lambda path: f"~/{path}",
+    "loaded": nib.load,
+    "in memory": in_memory,
+}
+
+WRONG: dict[str, tuple[Callable[[], Any], type[Exception]]] = {
+    "text file": (lambda: "text.nii.gz", ImageError),
+    "folder": (lambda: Path(), ImageError),
+    "folder with an ending": (lambda: "folder.nii.gz", ImageError),
+    "missing file": (lambda: "missing.nii.gz", ImageError),
+    "zero byte": (lambda: "a\0.nii.gz", UsageError),
+    "no name": (lambda: "", UsageError),
+    "series, file": (lambda: "series.nii.gz", ImageError),
+    "series": (lambda: nib.load("series.nii.gz"), ImageError),
+    "slice": (lambda: nib.Nifti1Image(np.ones((4, 4, 1)), np.eye(4)), ImageError),
+    "no affine": (lambda: nib.Nifti1Image(np.ones((4, 4, 4)), None), ImageError),
+    "complex": (lambda: nib.Nifti1Image(np.ones((4, 4, 4), complex), np.eye(4)), ImageError),
+    "surface": (lambda: nib.GiftiImage(), InputTypeError),
+    "array": (lambda: np.ones((4, 4, 4)), InputTypeError),
+    "number": (lambda: 3, InputTypeError),
+    "bytes": (lambda: b"seg.nii.gz", InputTypeError),
+    "list": (lambda: ["seg.nii.gz"], InputTypeError),
+    "open file": (lambda: sys.stdin, InputTypeError),
+}
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Write a level map with what belongs to it, and files that are no image."""
+    folder = tmp_path_factory.mktemp("study")
+    labels = phantom().labels
+    arrays = {
+        "image": (labels + 10.0).astype(np.float32),
+        "seg": labels,
+        "shifted": np.where(labels > 2, labels - 1, 0).astype(np.uint8),
+        "cord": phantom().cord.astype(np.uint8),
+        "discs": disc_labels(),
+        "pmj": point_image(50),
+        "series": np.stack([labels] * 2, axis=-1),
+    }
+    for name, array in arrays.items():
+        nib.save(nib.Nifti1Image(array, phantom().affine), folder / f"{name}.nii.gz")
+    (folder / "text.nii.gz").write_text("no image")
+    (folder / "folder.nii.gz").mkdir()
+    return folder
+
+
+class NoNetwork:
+    """A segmenter that takes what is bright."""
+
+    def __init__(self, *_: Any) -> None:
+        pass
+
+    def segment(self, image: Any) -> Segmentation:
+        return Segmentation(np.where(image.data > 11, 5, 0).astype(np.uint8), warnings=("doubt",))
+
+
+@pytest.fixture
+def here(study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Change to a copy of the study; the networks are left out."""
+    folder = Path(shutil.copytree(study, tmp_path / "here"))
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("HOME", str(folder))
+    monkeypatch.setattr(pipeline, "locate", lambda image: LocatedLevels(located()))
+    monkeypatch.setattr(pipeline, "Segmenter", NoNetwork)
+    return folder
+
+
+def call(name: str, form: Callable[[str], Any]) -> Any:
+    function, images, others = CALLS[name]
+    given = {argument: form(f"{file}.nii.gz") for argument, file in images.items()}
+    return function(**given, **others)
+
+
+def plain(result: Any) -> Any:
+    """Return a result as what can be compared; names of files are left out."""
+    if isinstance(result, nib.Nifti1Image):
+        values = np.asarray(result.dataobj)
+        return (values.dtype.str, values.tobytes(), result.affine.tolist())
+    if isinstance(result, Report):
+        return result.to_dict()
+    if isinstance(result, dict):
+        return {name: plain(value) for name, value in result.items()}
+    if isinstance(result, api.ColoredCord):
+        rows = [{**row, "fname": ""} for row in result.table.rows]
+        return (rows, plain(result.labels))
+    if isinstance(result, api.SegmentedImage | api.LocatedCanal):
+        return plain(result.labels)
+    if isinstance(result, Path):
+        return _content(result)
+    return list(result)
+
+
+def _content(file: Path) -> Any:
+    if file.suffix == ".png":
+        from PIL import Image
+
+        with Image.open(file) as drawn:
+            return np.asarray(drawn)[46:].tobytes()  # the title has the name of the file
+    text = (file.parent / DATA).read_text()
+    names = ("id", "report", "image", "segmentation", "made", "around", "notices")
+    return {
+        key: value
+        for key, value in json.loads(text).items()
+        if key not in names and not key.endswith(("_path", "_place"))
+    }
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_every_function_takes_files_and_images_alike(here: Path, name: str) -> None:
+    expected = plain(call(name, str))
+    others = {form: plain(call(name, make)) == expected for form, make in FORMS.items()}
+    assert others == dict.fromkeys(FORMS, True)
+
+
+def image_arguments(function: Callable[..., Any]) -> set[str]:
+    parameters = inspect.signature(function).parameters.values()
+    return {one.name for one in parameters if "ImageLike" in str(one.annotation)}
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_the_table_of_calls_has_every_image_argument(name: str) -> None:
+    function = getattr(srt, name)
+    tried = {argument for call in CALLS.values() if call[0] is function for argument in call[1]}
+    assert image_arguments(function) == tried
+    words = {"image", "segmentation", "reference", "cord", "pmj", "discs", "locator", "qc_seg"}
+    assert tried <= words
+    assert len(inspect.signature(function).parameters) <= 7
+    assert "Any" not in str(inspect.signature(function))
+
+
+@pytest.mark.parametrize(
+    ("name", "argument"), [(name, argument) for name, call in CALLS.items() for argument in call[1]]
+)
+def test_what_is_no_image_is_an_error_of_the_package(here: Path, name: str, argument: str) -> None:
+    function, images, others = CALLS[name]
+    given: dict[str, Any] = {one: f"{file}.nii.gz" for one, file in images.items()}
+    for kind, (make, error) in WRONG.items():
+        with pytest.raises(RootletsError) as caught:
+            function(**{**given, argument: make()}, **others)
+        assert isinstance(caught.value, error), kind
+        if error is InputTypeError:
+            assert argument in str(caught.value), kind
+            assert isinstance(caught.value, TypeError)
+    assert not (here / "new.png").exists()
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_an_image_that_is_needed_may_not_be_none(here: Path, name: str) -> None:
+    function, images, others = CALLS[name]
+    first, *more = images
+    given = {one: f"{images[one]}.nii.gz" for one in more}
+    with pytest.raises(InputTypeError, match=f"{first}, found None"):
+        function(None, **given, **others)
+    with pytest.raises(TypeError, match="unexpected keyword argument 'kord'"):
+        function(f"{images[first]}.nii.gz", kord=None, **given, **others)
+
+
+def test_an_array_is_told_how_to_become_an_image() -> None:
+    with pytest.raises(InputTypeError, match=r"nibabel\.Nifti1Image\(array, affine\)"):
+        check(np.zeros((4, 4, 4)))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", [name for name in CALLS if name not in ("picture", "qc")])
+def test_nothing_is_written_that_was_not_asked_for(here: Path, name: str) -> None:
+    before = {path: path.stat().st_mtime_ns for path in here.rglob("*")}
+    call(name, in_memory)
+    assert {path: path.stat().st_mtime_ns for path in here.rglob("*")} == before
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_what_is_returned_shows_itself_in_a_line(here: Path, name: str) -> None:
+    result = call(name, str)
+    shown = [result, *(result if isinstance(result, tuple) else ())]
+    for one in shown:
+        if not isinstance(one, nib.Nifti1Image):
+            assert len(repr(one)) < 500
+            assert "array(" not in repr(one)
+            assert "\n" not in repr(one)
+
+
+@pytest.mark.parametrize("form", [str, nib.load])
+def test_tables_name_the_file_of_an_image(here: Path, form: Callable[[str], Any]) -> None:
+    rows = spinal_levels(form("seg.nii.gz")).table.rows
+    assert {row["fname"] for row in rows} == {"seg.nii.gz"}
+
+
+def test_tables_name_no_file_of_an_image_that_has_none(here: Path) -> None:
+    rows = spinal_levels(in_memory("seg.nii.gz")).table.rows
+    assert {row["fname"] for row in rows} == {""}
+
+
+def test_what_a_user_should_know_is_logged(here: Path, caplog: pytest.LogCaptureFixture) -> None:
+    image = nib.Nifti1Image(np.asarray(nib.load("image.nii.gz").dataobj), phantom().affine)
+    image.set_sform(None, 0)
+    image.set_qform(None, 0)
+    srt.segment(image, model="starter")
+    assert "neither sform nor qform" in caplog.text
+    assert "doubt" in caplog.text
+
+
+@pytest.mark.parametrize("output", ["image.nii.gz", "./seg.nii.gz"])
+@pytest.mark.parametrize("form", [str, nib.load])
+def test_a_picture_replaces_no_input(here: Path, output: str, form: Callable[[str], Any]) -> None:
+    with pytest.raises(UsageError, match="replace an input"):
+        srt.picture(form("image.nii.gz"), form("seg.nii.gz"), output=output, overwrite=1)
+
+
+def test_a_picture_replaces_files_of_others_when_told_to_only(here: Path) -> None:
+    (here / "new.png").write_text("mine")
+    images = ("image.nii.gz", "seg.nii.gz")
+    with pytest.raises(UsageError, match="overwrite=1 would replace it"):
+        srt.picture(*images, output="new.png")
+    assert (here / "new.png").read_text() == "mine"
+    srt.picture(*images, output="new.png", overwrite=1)
+    srt.picture(*images, output="new.png")
+    with pytest.raises(UsageError, match="overwrite=0 was given"):
+        srt.picture(*images, output="new.png", overwrite=0)
+
+
+@pytest.mark.parametrize("output", [None, 3, b"new.png"])
+def test_an_output_has_to_be_a_path(here: Path, output: Any) -> None:
+    for function in (srt.picture, srt.qc):
+        with pytest.raises(InputTypeError, match="path for output"):
+            function("image.nii.gz", "seg.nii.gz", output=output)
+
+
+def test_an_image_and_its_file_are_one_entry_of_a_report(here: Path) -> None:
+    pages = {
+        srt.qc(form("image.nii.gz"), form("seg.nii.gz"), output="r") for form in (str, nib.load)
+    }
+    assert len(pages) == 1
+
+
+def test_an_image_without_a_file_needs_a_subject_in_a_report(here: Path) -> None:
+    image = in_memory("image.nii.gz")
+    with pytest.raises(UsageError, match="Give subject="):
+        srt.qc(image, "seg.nii.gz", output="r")
+    assert not (here / "r").exists()
+    assert srt.qc(image, "seg.nii.gz", output="r", subject="a").is_file()
+
+
+def test_an_image_that_was_changed_since_is_shown_as_it_is_now(here: Path) -> None:
+    image, moved = (nib.load(f"{name}.nii.gz") for name in ("image", "seg"))
+    for one in (image, moved):
+        one.affine[:3, 3] += 1000
+    pages = [srt.qc(image, moved, output="r"), srt.qc("image.nii.gz", "seg.nii.gz", output="r")]
+    entries = [json.loads((page.parent / DATA).read_text()) for page in pages]
+    assert entries[0]["subject"] == entries[1]["subject"]
+    assert entries[0]["image_stamp"] != entries[1]["image_stamp"]
+    with pytest.raises(ImageError, match="grid"):
+        srt.qc(image, "seg.nii.gz", output="r")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"shift": "1"},
+        {"shift": 1.5},
+        {"mapping": "3:4"},
+        {"mapping": [3, 4]},
+        {"mapping": {"C3": 4}},
+        {"anchor": 5},
+        {"anchor": "C5:12"},
+        {"anchor": (5,)},
+        {"anchor": (5, "12")},
+    ],
+)
+def test_ways_to_renumber_of_a_wrong_kind_are_an_error_of_the_package(
+    here: Path, wrong: dict[str, Any]
+) -> None:
+    with pytest.raises(InputTypeError, match=next(iter(wrong))):
+        relabel("seg.nii.gz", **wrong)
+
+
+def test_what_was_located_once_serves_again(here: Path) -> None:
+    canal = srt.locate("image.nii.gz")
+    again, anew = (check("seg.nii.gz", locator=one) for one in (canal, "image.nii.gz"))
+    assert again == anew
+    assert [shift.source for shift in again.shifts] == ["locator"]
+
+
+def test_the_sample_is_what_the_command_writes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = import_module("sct_rootlets_task.sample")
+    ones = np.ones((3, 4, 5), np.int16)
+    tiny = module.Sample(ones, np.eye(4), ones.astype(np.uint8), ones > 0)
+    monkeypatch.setattr(module, "make_sample", lambda seed: tiny)
+    made = srt.sample()
+    module.write_sample(tmp_path / "a.nii", cord=tmp_path / "c.nii")
+    for image, name in zip(made, ("a.nii", "c.nii"), strict=True):
+        assert image.to_bytes() == (tmp_path / name).read_bytes()
+
+
+def test_models_are_listed_with_their_folders(tmp_path: Path) -> None:
+    rows = srt.list_models(tmp_path)
+    starters = [row for row in rows if row.model == "starter"]
+    assert starters
+    assert all(row.path is not None and row.path.is_dir() for row in starters)
+    assert all(row.path is None for row in rows if row.default)
+
+
+def test_the_package_offers_its_functions() -> None:
+    assert set(srt.__all__) <= set(dir(srt))
+    assert [name for name in dir(srt) if not name.startswith("_")] == sorted(srt.__all__)
+    assert set(FUNCTIONS) == {name for name in api.__all__ if name[0].islower()}
+    for name in FUNCTIONS:
+        assert getattr(srt, name) is getattr(api, name)
+
+
+def test_type_checkers_see_what_the_package_offers() -> None:
+    tree = ast.parse(Path(srt.__file__).read_text())
+    named = [
+        alias.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+        if alias.name != "import_module"
+    ]
+    assert sorted(named) == sorted(srt.__all__)
+
+
+def test_importing_the_package_loads_nothing_else() -> None:
+    program = (
+        "import sys; before = set(sys.modules); import sct_rootlets_task as srt; dir(srt); "
+        "print(*sorted(set(sys.modules) - before))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["sct_rootlets_task"]
+
+
+def test_looking_up_a_function_loads_nothing_heavy() -> None:
+    heavy = ("torch", "nibabel", "openvino", "scipy", "PIL", "pandas", "jinja2")
+    program = (
+        "import sys, sct_rootlets_task as srt; [getattr(srt, name) for name in srt.__all__]; "
+        f"print(*sorted(set({heavy!r}) & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == []
+
+
+@pytest.mark.parametrize("name", ["qc", "picture", "sample"])
+def test_a_function_keeps_its_name_when_the_module_of_that_name_is_imported(name: str) -> None:
+    module = import_module(f"sct_rootlets_task.{name}")
+    assert inspect.ismodule(module)
+    assert getattr(srt, name) is getattr(api, name)
 
 
 @pytest.fixture(scope="module")
@@ -73,40 +502,14 @@ def test_the_parts_add_up(images: tuple[nib.Nifti1Image, nib.Nifti1Image]) -> No
     assert np.array_equal(total, np.asarray(labels.dataobj))
 
 
-def test_arrays_with_their_affine_do_as_well_as_images(
-    images: tuple[nib.Nifti1Image, nib.Nifti1Image],
-) -> None:
-    labels, cord = images
-    voxels, mask = np.asarray(labels.dataobj), np.asarray(cord.dataobj)
-    affine = labels.affine
-    assert check(voxels, affine=affine, cord=mask).flags == check(labels, cord=cord).flags
-    found, coloured = spinal_levels(voxels, affine=affine, cord=mask)
-    wanted, image = spinal_levels(labels, cord=cord)
-    assert found.rows == wanted.rows
-    assert np.array_equal(coloured.dataobj, image.dataobj)
-    assert coloured.get_data_dtype() == np.uint8
-    parts, others = split(voxels, mask, affine=affine), split(labels, cord)
-    assert all(np.array_equal(parts[name].dataobj, others[name].dataobj) for name in others)
-    assert np.array_equal(relabel(voxels, {2: 0}, affine=affine).affine, affine)
-
-
-def test_an_array_without_affine_is_a_usage_error(
-    images: tuple[nib.Nifti1Image, nib.Nifti1Image],
-) -> None:
-    voxels = np.asarray(images[0].dataobj)
-    with pytest.raises(UsageError, match=r"Give affine="):
-        check(voxels)
-    with pytest.raises(UsageError, match=r"shape \(3, 3\)"):
-        check(voxels, affine=np.eye(3))
-
-
 @pytest.mark.parametrize("values", [0.5, 300, -1])
 def test_what_is_no_level_map_is_refused_and_not_rounded(values: float) -> None:
     voxels = np.zeros((4, 4, 4))
     voxels[1:3] = values
-    for tool in (check, lambda v, affine: relabel(v, {2: 3}, affine=affine), spinal_levels):
+    image = nib.Nifti1Image(voxels, np.eye(4))
+    for tool in (check, lambda one: relabel(one, {2: 3}), spinal_levels):
         with pytest.raises(ImageError, match="whole numbers"):
-            tool(voxels, affine=np.eye(4))
+            tool(image)
 
 
 def test_levels_are_renumbered_in_each_of_the_five_ways(
@@ -114,7 +517,7 @@ def test_levels_are_renumbered_in_each_of_the_five_ways(
 ) -> None:
     labels, cord = images
     values = np.asarray(labels.dataobj)
-    canal = spinal_levels(labels, cord=cord, method="midpoint")[1]
+    canal = spinal_levels(labels, cord=cord, method="midpoint").labels
     shifted = relabel(labels, shift=-1)
     back = np.where(np.asarray(shifted.dataobj) > 0, values, 0)
     slices = np.argwhere(np.asarray(shifted.dataobj) == 4)[:, 2]
@@ -122,8 +525,7 @@ def test_levels_are_renumbered_in_each_of_the_five_ways(
         {"mapping": {level - 1: level for level in range(3, 10)}},
         {"shift": 1},
         {"anchor": (5, int(np.median(slices)))},
-        {"located": canal},
-        {"located": np.asarray(canal.dataobj)},
+        {"locator": as_located(canal)},
     ]
     for way in ways:
         assert np.array_equal(relabel(shifted, **way).dataobj, back)
@@ -132,6 +534,10 @@ def test_levels_are_renumbered_in_each_of_the_five_ways(
     for wrong in ({}, {"shift": 1, "mapping": {2: 3}}):
         with pytest.raises(UsageError, match="Expected one of"):
             relabel(labels, **wrong)
+
+
+def as_located(canal: nib.Nifti1Image) -> api.LocatedCanal:
+    return api.LocatedCanal(canal, LocatedLevels(np.asarray(canal.dataobj)))
 
 
 def vertebrae(canal: nib.Nifti1Image) -> nib.Nifti1Image:
@@ -151,7 +557,7 @@ def test_a_shift_is_found_by_the_levels_of_the_canal(
 ) -> None:
     labels, cord = images
     _, canal = spinal_levels(labels, cord=cord, method="midpoint")
-    report = check(relabel(labels, shift=1), cord=cord, located=canal)
+    report = check(relabel(labels, shift=1), cord=cord, locator=as_located(canal))
     assert [(shift.source, shift.shift) for shift in report.shifts] == [("locator", -1)]
 
 
@@ -176,16 +582,13 @@ def test_an_image_in_memory_is_segmented_as_its_file_is(tmp_path: Path) -> None:
     wanted, _ = segment(path, model=folder, settings=settings)
     image = nib.load(path)
     found, _ = segment(image, model=folder, settings=settings)
-    voxels = np.asarray(image.dataobj)
-    again, _ = segment(voxels, affine=image.affine, model=folder, settings=settings)
     assert np.array_equal(found.dataobj, wanted.dataobj)
-    assert np.array_equal(again.dataobj, wanted.dataobj)
-    assert np.array_equal(again.affine, image.affine)
+    assert np.array_equal(found.affine, image.affine)
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="nonsense"):
-        _ = sct_rootlets_task.nonsense
+        _ = srt.nonsense
 
 
 def _in_unit(image: Any, unit: str, factor: float) -> Any:
@@ -218,10 +621,11 @@ def test_images_in_another_unit_give_the_same_and_come_back_in_their_unit(
 @pytest.mark.parametrize("bad", [np.diag([0.0, 1, 1, 1]), np.full((4, 4), np.nan), np.eye(4) * 99])
 def test_an_affine_that_makes_no_body_is_refused(images: tuple[Any, Any], bad: np.ndarray) -> None:
     voxels = np.asarray(images[0].dataobj)
-    with pytest.raises(ImageError, match=r"voxels of|not usable"):
-        check(voxels, affine=bad)
-    with pytest.raises(ImageError, match=r"voxels of|not usable"):
-        segment(voxels.astype(np.float32), affine=bad, model="starter")
+    image = nib.Nifti1Image(voxels, np.eye(4))
+    image.affine[:] = bad
+    for function in (check, segment):
+        with pytest.raises(ImageError, match=r"voxels of|not usable"):
+            function(image)
 
 
 def test_a_nibabel_image_of_a_damaged_file_is_refused(tmp_path: Path) -> None:
