@@ -18,7 +18,7 @@ import logging
 import operator
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -525,8 +525,9 @@ def qc(
     dataset: str | None = None,
     subject: str | None = None,
     qc_seg: ImageLike | None = None,
+    task: str = "rootlets",
 ) -> Path:
-    """Add a segmentation to a quality-control report.
+    """Add a segmentation to a quality-control report, with the flags of `check`.
 
     Parameters
     ----------
@@ -541,6 +542,8 @@ def qc(
         subject.
     qc_seg : path or nibabel image, optional
         Mask on the image's grid, such as the cord, that the views are centered on.
+    task : str
+        Task whose levels are expected.
 
     Returns
     -------
@@ -558,9 +561,9 @@ def qc(
     MissingDependencyError
         If Jinja2 or Pillow is not installed.
     """
-    from sct_rootlets_task.qc.checked import add_checked_entry
     from sct_rootlets_task.qc.entry import Details, names_of
     from sct_rootlets_task.qc.folder import require_report_folder
+    from sct_rootlets_task.qc.report import add_entry
 
     report = _place(output)
     require_report_folder(report)
@@ -573,8 +576,15 @@ def qc(
         scan, labels = files["image"], files["segmentation"]
         if file is not None and scan != file:
             dataset, subject = names_of(file, Details(dataset, subject))
-        details = Details(dataset, subject, around=files.get("qc_seg"))
-        return add_checked_entry(report, scan, labels, details)
+        found = check(labels, task=task)
+        details = Details(
+            dataset,
+            subject,
+            around=files.get("qc_seg"),
+            flags=[asdict(flag) for flag in found.flags],
+            levels=[asdict(level) for level in found.levels],
+        )
+        return add_entry(report, scan, labels, details)
 
 
 def sample(seed: int = 0) -> SampleImages:

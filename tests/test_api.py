@@ -325,6 +325,14 @@ def test_an_output_has_to_be_a_path(here: Path, output: Any) -> None:
             function("image.nii.gz", "seg.nii.gz", output=output)
 
 
+def test_a_page_of_the_report_shows_the_flags_of_the_check(here: Path) -> None:
+    gap = relabel("seg.nii.gz", {5: 0})
+    page = srt.qc("image.nii.gz", gap, output="r")
+    shown = json.loads((page.parent / DATA).read_text())["flags"]
+    assert [flag["text"] for flag in shown] == [flag.text for flag in check(gap).flags]
+    assert "level_missing" in [flag["code"] for flag in shown]
+
+
 def test_an_image_and_its_file_are_one_entry_of_a_report(here: Path) -> None:
     pages = {
         srt.qc(form("image.nii.gz"), form("seg.nii.gz"), output="r") for form in (str, nib.load)

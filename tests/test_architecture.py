@@ -46,7 +46,6 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("install", "picture", "qc.entry", "qc.naming", "qc.pages"),
     ("models", "qc.folder"),
     ("pipeline", "qc.report"),
-    ("qc.checked",),
     ("api",),
     ("hosts", "verbs"),
     ("hosts.grammar", "hosts.sidecar", "hosts.sct_hook", "hosts.sct_seams", "hosts.sct_pth"),

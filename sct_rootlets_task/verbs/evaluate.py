@@ -27,13 +27,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the figures, a line a level."""
-    from sct_rootlets_task import api
-    from sct_rootlets_task.analysis.agreement import COLUMNS
+    from sct_rootlets_task.analysis.agreement import COLUMNS, compare_images
     from sct_rootlets_task.files import write_csv, write_json
-    from sct_rootlets_task.verbs.files import check_outputs, made_by
+    from sct_rootlets_task.verbs.files import check_outputs, made_by, read_labels
 
     check_outputs(arguments, ["o", "csv"], {"csv": list(COLUMNS)})
-    rows = api.evaluate(arguments.i, arguments.gt).rows
+    found = compare_images(read_labels(arguments.i), read_labels(arguments.gt))
+    rows = [item.to_dict() for item in found]
     print(f"{'level':>5}  Dice  volume  HD95 mm  surface mm  midpoint mm  found")
     for row in rows:
         print(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from sct_rootlets_task.arguments import add_overwrite, path_argument
 
@@ -23,10 +24,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Draw the picture."""
-    from sct_rootlets_task import api
+    from sct_rootlets_task.picture import draw
     from sct_rootlets_task.verbs.files import check_outputs
 
     check_outputs(arguments, ["o"])
-    path = api.picture(arguments.i, arguments.s, output=arguments.o, overwrite=arguments.overwrite)
+    path = draw(Path(arguments.i), Path(arguments.s), Path(arguments.o))
     print(f"Created file: {path}")
     return 0

@@ -5,6 +5,10 @@ from __future__ import annotations
 import argparse
 import shlex
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sct_rootlets_task.analysis.plausibility import Report
 
 from sct_rootlets_task.arguments import path_argument
 
@@ -39,24 +43,41 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Add the entry."""
-    from sct_rootlets_task.qc.checked import add_checked_entry
+    from dataclasses import asdict
+
     from sct_rootlets_task.qc.entry import Details
     from sct_rootlets_task.qc.folder import require_report_folder
-    from sct_rootlets_task.qc.report import INDEX
+    from sct_rootlets_task.qc.report import INDEX, add_entry
     from sct_rootlets_task.qc.stored import shown
 
     report = Path(arguments.o)
     require_report_folder(report)
+    plausibility = _check(arguments.s)
     details = Details(
         dataset=arguments.dataset,
         subject=arguments.subject,
         command=_command(arguments),
         around=Path(arguments.qc_seg) if arguments.qc_seg else None,
+        flags=[asdict(flag) for flag in plausibility.flags] if plausibility else (),
+        levels=[asdict(level) for level in plausibility.levels] if plausibility else (),
     )
-    page = add_checked_entry(report, Path(arguments.i), Path(arguments.s), details)
+    page = add_entry(report, Path(arguments.i), Path(arguments.s), details)
     print(f"Created file: {shown(page)}")
     print(f"To see all images of the report, open:\n{shown(report / INDEX)}")
     return 0
+
+
+def _check(path: str) -> Report | None:
+    """Return how plausible the levels are, where all of them are known to the check."""
+    import numpy as np
+
+    from sct_rootlets_task.analysis.plausibility import check_image
+    from sct_rootlets_task.analysis.shifting import CERVICAL
+    from sct_rootlets_task.verbs.files import read_labels
+
+    image = read_labels(path)
+    values = set(np.unique(np.asarray(image.dataobj))) - {0}
+    return check_image(image) if values and values <= set(CERVICAL) else None
 
 
 def _command(arguments: argparse.Namespace) -> str:
