@@ -5,6 +5,7 @@ Nothing from an archive is executed or unpickled here; its files are written as 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -15,7 +16,7 @@ import unicodedata
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, BinaryIO
@@ -33,7 +34,38 @@ _DEFAULT_TRAINER = "nnUNetTrainer"
 _DEFAULT_PLANS = "nnUNetPlans"
 _DEFAULT_CONFIGURATION = "3d_fullres"
 _NAME_PART = re.compile(r"[A-Za-z0-9_.-]{1,80}")
-_LITTER = ("__MACOSX", ".DS_Store")
+_LITTER = re.compile(
+    r"""
+    # macOS
+    __macosx | \._.* | \.ds_store | icon[\r\uf00d] | \.appledouble | \.appledb | \.appledesktop
+    | \.lsoverride | \.spotlight-v100 | \.trash | \.trashes | \.fseventsd | \.temporaryitems
+    | \.documentrevisions-v100 | \.mobilebackups | \.volumeicon\.icns | \.apdisk | \.localized
+    | \.com\.apple\..* | \.metadata_never_index | \.pkinstallsandboxmanager.*
+    | network[ ]trash[ ]folder | temporary[ ]items
+    # Windows
+    | thumbs\.db(:encryptable)? | ehthumbs(_vista)?\.db | desktop\.ini | \$recycle\.bin
+    | recycler | recycled | system[ ]volume[ ]information | found\.[0-9]{3}
+    # Linux, servers and services that keep folders alike
+    | \.directory | \.trash-[0-9]+ | lost\+found | \.fuse_hidden.* | \.nfs[0-9a-f]{8,}
+    | @eadir | \#recycle | @recycle | \.@__thumb
+    | \.dropbox(\.attr|\.cache)? | \.~lock\..*\# | \.syncthing\..* | \.stfolder
+    # version control and Python
+    | \.git | \.svn | \.hg | \.bzr | cvs | \.datalad | __pycache__ | \.ipynb_checkpoints
+    | \.idea | \.vscode
+    """,
+    re.VERBOSE | re.IGNORECASE | re.DOTALL,
+)
+"""Names of what systems and programs leave in folders; what lies below such a folder is litter."""
+_DRIVE = re.compile("[A-Za-z]:")
+_UTF8 = 0x800
+_OTHER_ARCHIVES = {
+    b"\x1f\x8b": "a gzip file, such as .tar.gz",
+    b"7z\xbc\xaf\x27\x1c": "a 7z archive",
+    b"Rar!": "a RAR archive",
+    b"BZh": "a bzip2 file, such as .tar.bz2",
+    b"\xfd7zXZ": "an xz file, such as .tar.xz",
+}
+_TAR_MARK = (257, b"ustar")
 _JSON_LIMIT = 8 << 20
 _DIRECTORY_LIMIT = 4 << 20
 _DAMAGE = (
@@ -85,6 +117,25 @@ class Limits:
 
 
 @dataclass(frozen=True)
+class _Members:
+    """What an archive holds, once every entry has been checked.
+
+    Parameters
+    ----------
+    files : mapping of path to ZipInfo
+        The files to read.
+    folders : frozenset of path
+        Folders that are entries of their own.
+    litter : tuple of ZipInfo
+        Files that nobody has packed on purpose, see :data:`_LITTER`.
+    """
+
+    files: Mapping[PurePosixPath, zipfile.ZipInfo]
+    folders: frozenset[PurePosixPath]
+    litter: tuple[zipfile.ZipInfo, ...]
+
+
+@dataclass(frozen=True)
 class _Layout:
     """Where the model lies in the archive and what its folder is to be called."""
 
@@ -94,8 +145,6 @@ class _Layout:
 
     def target(self, path: PurePosixPath) -> PurePosixPath | None:
         """Return where a member goes below the destination; None leaves it out."""
-        if _is_litter(path):
-            return None
         if path.is_relative_to(self.home):
             target = self.trainer / path.relative_to(self.home)
         elif path.is_relative_to(self.wrapper):
@@ -117,11 +166,24 @@ def not_a_zip(path: Path) -> str | None:
         with open_regular(path) as stream:
             size = os.fstat(stream.fileno()).st_size
             whole = zipfile.is_zipfile(stream)
+            other = None if whole else _other_archive(stream)
     except OSError as error:
         return f"it cannot be read: {error.strerror}"
     except _DAMAGE as error:  # is_zipfile expects errors of the disk alone
         return f"this is no intact zip archive ({printable(error)})"
+    if other:
+        return f"this is {other}, no zip archive; pack the model's folder as .zip"
     return None if whole else f"this is no complete zip archive ({size} bytes)"
+
+
+def _other_archive(stream: BinaryIO) -> str | None:
+    """Return what kind of archive a file is, if it is one of another kind than zip."""
+    stream.seek(0)
+    start = stream.read(512) or b""
+    at, mark = _TAR_MARK
+    if start[at:].startswith(mark):
+        return "a tar archive"
+    return next((kind for m, kind in _OTHER_ARCHIVES.items() if start.startswith(m)), None)
 
 
 def unpack_model(zip_path: Path, destination: Path, *, limits: Limits | None = None) -> Path:
@@ -129,6 +191,8 @@ def unpack_model(zip_path: Path, destination: Path, *, limits: Limits | None = N
 
     Three layouts are understood: the trainer folder at the top, the trainer folder inside other
     folders, and the folds beside ``plans.json`` without a trainer folder, for which one is made.
+    What systems and programs leave in folders, such as ``.DS_Store``, is left out. Backslashes in
+    names are taken for slashes.
 
     Parameters
     ----------
@@ -157,7 +221,7 @@ def unpack_model(zip_path: Path, destination: Path, *, limits: Limits | None = N
         with open_regular(zip_path) as stream, zipfile.ZipFile(_Bounded(stream)) as archive:
             packed = os.fstat(stream.fileno()).st_size
             members = _safe_members(archive, packed, limits or Limits())
-            layout = _find_layout(archive, members)
+            layout = _find_layout(archive, members.files)
             _write_members(archive, members, layout, destination)
     except _DAMAGE as error:
         raise ArchiveError(
@@ -234,29 +298,48 @@ def read_json_object(stream: IO[bytes], name: str) -> dict[str, Any]:
     return content
 
 
-def _safe_members(
-    archive: zipfile.ZipFile, packed: int, limits: Limits
-) -> dict[PurePosixPath, zipfile.ZipInfo]:
-    """Return the files to read by path, after every entry of the archive has been checked."""
-    entries = archive.infolist()
-    _check_size(entries, packed, limits)
+def _safe_members(archive: zipfile.ZipFile, packed: int, limits: Limits) -> _Members:
+    """Return what to read, after every entry of the archive has been checked."""
+    entries = [(_name_of(entry), entry) for entry in archive.infolist()]
+    litter = tuple(entry for name, entry in entries if _is_litter(name))
+    _check_size(archive.infolist(), len(litter), packed, limits)
     files: dict[PurePosixPath, zipfile.ZipInfo] = {}
-    for entry in entries:
+    folders = set()
+    for name, entry in entries:
         if entry.header_offset < 0:  # zipfile would fail on it with an error of the disk
-            raise zipfile.BadZipFile(f"no data for {entry.filename!r}")
-        path = _safe_path(entry, limits)
-        _check_kind(entry)
-        if entry.is_dir():
+            raise zipfile.BadZipFile(f"no data for {name!r}")
+        _check_packing(name, entry)
+        if _is_litter(name):
+            _check_inside(name)
             continue
-        if path in files:
+        path = _safe_path(name, limits)
+        _check_kind(name, entry)
+        if name.endswith("/"):
+            folders.add(path)
+        elif path in files:
             raise _several(path)
-        files[path] = entry
-    _check_distinct(files)
-    return files
+        else:
+            files[path] = entry
+    _check_distinct(files, folders)
+    return _Members(files, frozenset(folders), tuple(e for e in litter if not e.is_dir()))
 
 
-def _is_litter(path: PurePosixPath) -> bool:
-    return any(part in _LITTER for part in path.parts)
+def _name_of(entry: zipfile.ZipInfo) -> str:
+    """Return the path that an entry means.
+
+    Some programs of Windows (Compress-Archive of PowerShell 5) write backslashes. Some of macOS
+    write UTF-8 without saying so, which zipfile then takes for the code page of old PCs.
+    """
+    # orig_filename: zipfile has already replaced separators and cut at a zero byte in filename.
+    name = entry.orig_filename
+    if not entry.flag_bits & _UTF8:
+        with contextlib.suppress(UnicodeError):
+            name = name.encode("cp437").decode("utf-8")
+    return name.replace("\\", "/")
+
+
+def _is_litter(name: str) -> bool:
+    return any(_LITTER.fullmatch(part) for part in name.split("/"))
 
 
 def _is_record(target: PurePosixPath) -> bool:
@@ -268,12 +351,14 @@ def _is_record(target: PurePosixPath) -> bool:
     return any(_folded(PurePosixPath(part)) == SOURCE for part in target.parts[:2])
 
 
-def _check_size(entries: Iterable[zipfile.ZipInfo], packed: int, limits: Limits) -> None:
-    sizes = [entry.file_size for entry in entries]
-    total = sum(sizes)
-    if len(sizes) > limits.members:
+def _check_size(
+    entries: Sequence[zipfile.ZipInfo], litter: int, packed: int, limits: Limits
+) -> None:
+    """Refuse what would expand beyond measure. The number of litter is bounded by its directory."""
+    total, count = sum(entry.file_size for entry in entries), len(entries) - litter
+    if count > limits.members:
         raise ArchiveError(
-            f"Expected at most {limits.members} files in the archive, found {len(sizes)}. Pack "
+            f"Expected at most {limits.members} files in the archive, found {count}. Pack "
             "plans.json, dataset.json and the checkpoints of the folds."
         )
     bomb = total > limits.ratio_from and total > limits.ratio * max(packed, 1)
@@ -284,51 +369,72 @@ def _check_size(entries: Iterable[zipfile.ZipInfo], packed: int, limits: Limits)
         )
 
 
-def _safe_path(entry: zipfile.ZipInfo, limits: Limits) -> PurePosixPath:
-    """Return the relative path of an entry; refuse whatever could lead out of the folder."""
-    # orig_filename: zipfile has already replaced separators and cut at a zero byte in filename.
-    name = entry.orig_filename
+def _check_inside(name: str) -> None:
+    """Refuse the name of an entry that is not written either, but that only an attack has."""
     path = PurePosixPath(name)
-    own_folder = entry.is_dir() and not path.parts  # "./"
-    if leads_out(name) and not own_folder:
+    if path.is_absolute() or ".." in path.parts or "\0" in name or _DRIVE.match(name):
+        raise _leads_out(name)
+
+
+def _leads_out(name: str) -> ArchiveError:
+    return ArchiveError(
+        f"Expected relative paths in the archive, found '{printable(name)}', which could be "
+        "written outside the model's folder. Do not trust its source."
+    )
+
+
+def _safe_path(name: str, limits: Limits) -> PurePosixPath:
+    """Return the relative path of an entry; refuse whatever could lead out of the folder."""
+    path = PurePosixPath(name)
+    own_folder = name.endswith("/") and not path.parts  # "./"
+    if own_folder and not path.is_absolute():
+        return path
+    _check_inside(name)
+    if leads_out(name):
         raise ArchiveError(
-            f"Expected relative paths in the archive, found '{printable(name)}', which could be "
-            "written outside the model's folder. Do not trust its source."
+            f"Expected names of printable characters without colons in the archive, found "
+            f"'{printable(name)}'. Rename it, and pack the model again."
         )
-    longest = max((len(part.encode()) for part in path.parts), default=0)
+    longest = max(len(part.encode()) for part in path.parts)
     if len(path.parts) > limits.depth or longest > limits.part or len(name.encode()) > limits.path:
         raise ArchiveError(
-            f"Expected paths of at most {limits.depth} folders and {limits.path} bytes in the "
-            f"archive, found '{printable(name, 60)}'. Do not trust its source."
+            f"Expected at most {limits.depth} folders in each other, names of {limits.part} bytes "
+            f"and paths of {limits.path} bytes in the archive, found '{printable(name, 60)}' "
+            f"({len(path.parts)} folders, {longest} and {len(name.encode())} bytes). Pack the "
+            "model's own folder alone."
         )
     return path
 
 
-def _check_kind(entry: zipfile.ZipInfo) -> None:
+def _check_kind(name: str, entry: zipfile.ZipInfo) -> None:
     kind = stat.S_IFMT(entry.external_attr >> 16)
     if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
         raise ArchiveError(
-            f"Expected plain files in the archive, found '{printable(entry.filename)}', which is a "
+            f"Expected plain files in the archive, found '{printable(name)}', which is a "
             "link or a special file. Do not trust its source."
         )
+
+
+def _check_packing(name: str, entry: zipfile.ZipInfo) -> None:
     if entry.flag_bits & _ENCRYPTED:
         raise ArchiveError(
-            "Expected an archive without a password, found "
-            f"'{printable(entry.filename)}' encrypted."
+            f"Expected an archive without a password, found '{printable(name)}' encrypted. Pack "
+            "the model again, without one."
         )
     if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise ArchiveError(
             f"Expected ordinary zip compression (deflate), found method {entry.compress_type} for "
-            f"'{printable(entry.filename)}'. Pack the model again."
+            f"'{printable(name)}'. Pack the model again, with another program or its default "
+            "settings."
         )
 
 
-def _check_distinct(files: Iterable[PurePosixPath]) -> None:
+def _check_distinct(files: Iterable[PurePosixPath], own: Iterable[PurePosixPath]) -> None:
     """Refuse two files that would be one on a disk that ignores case, or a file used as folder."""
     folded = Counter(_folded(path) for path in files)
     folders = {
         _folded(parent)
-        for folder in {path.parent for path in files}
+        for folder in {*own, *(path.parent for path in files)}
         for parent in (folder, *folder.parents)
     }
     for path in files:
@@ -339,8 +445,8 @@ def _check_distinct(files: Iterable[PurePosixPath]) -> None:
 
 def _several(path: PurePosixPath) -> ArchiveError:
     return ArchiveError(
-        f"Expected each file once in the archive, found '{printable(path)}' several times. "
-        "Do not trust its source."
+        f"Expected each file once in the archive, found '{printable(path)}' several times (upper "
+        "and lower case are the same on some disks). Pack the model's own folder again."
     )
 
 
@@ -382,8 +488,6 @@ def _find_home(members: Iterable[PurePosixPath]) -> PurePosixPath:
     """Return the folder of the archive that is, or stands for, the trainer folder."""
     homes = set()
     for path in members:
-        if _is_litter(path):
-            continue
         if path.name == "plans.json":
             homes.add(path.parent)
         homes.update(p for p in path.parents if p.name.startswith(_DEFAULT_TRAINER))
@@ -422,10 +526,7 @@ def trainer_name(plans: Mapping[str, Any]) -> str:
 
 
 def _write_members(
-    archive: zipfile.ZipFile,
-    members: Mapping[PurePosixPath, zipfile.ZipInfo],
-    layout: _Layout,
-    destination: Path,
+    archive: zipfile.ZipFile, members: _Members, layout: _Layout, destination: Path
 ) -> None:
     """Read every file to its end, which checks its CRC, and write those that are wanted.
 
@@ -433,13 +534,20 @@ def _write_members(
     empty, so weights and the two JSON files are synced. Of all others the record tells, whose
     checksums are synced as well; a sync for each of thousands of small files would take minutes.
     """
-    for path, entry in members.items():
+    for path in members.folders:
+        # A fold without a file is one that was not trained; the model's reader has to see it.
+        if path.parent == layout.home and FOLD.fullmatch(path.name):
+            (destination / layout.trainer / path.name).mkdir(parents=True, exist_ok=True)
+    for path, entry in members.files.items():
         target = layout.target(path)
         with archive.open(entry) as stream:
             if target is None:
                 _drain(stream)
             else:
                 _write(stream, destination / target)
+    for entry in members.litter:
+        with archive.open(entry) as stream:
+            _drain(stream)
     for name in ("plans.json", "dataset.json"):
         _sync(destination / layout.trainer / name)
 

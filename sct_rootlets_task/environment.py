@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 MODELS = "SCT_ROOTLETS_MODELS"
 CACHE = "SCT_ROOTLETS_CACHE"
+SHARED = "SCT_ROOTLETS_SHARED"
 OFFLINE = "SCT_ROOTLETS_OFFLINE"
 ENGINE = "SCT_ROOTLETS_ENGINE"
 DEVICE = "SCT_ROOTLETS_DEVICE"
@@ -23,6 +24,10 @@ VARIABLES: Mapping[str, str] = {
     CACHE: (
         "Folder in which large compiled networks are kept, so that the next run starts sooner; a "
         "folder among the user's caches by default. 0, no, off or false: none is kept."
+    ),
+    SHARED: (
+        "Installed models may be read by all users of the computer, and changed by the one who "
+        "installed them, whatever the umask is. 0, no, off or false: the umask decides."
     ),
     OFFLINE: (
         "Set to 1, no attempt is made to use the network; files and folders still work. 0, no, "

@@ -67,6 +67,10 @@ class ModelNotInstalledError(ModelError, FileNotFoundError):
     """The requested model is not on this machine."""
 
 
+class ClosedModelError(ModelError, PermissionError):
+    """A model, or the folder of the models, is there and may not be read by this user."""
+
+
 class InstallError(RootletsError, OSError):
     """A model could not be installed; whatever was installed before is untouched."""
 

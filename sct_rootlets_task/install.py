@@ -12,6 +12,7 @@ import errno
 import json
 import logging
 import os
+import re
 import stat
 import uuid
 from collections.abc import Iterator, Sequence
@@ -19,7 +20,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Literal
 
-from sct_rootlets_task import __version__
+from sct_rootlets_task import __version__, environment
 from sct_rootlets_task.archive import SOURCE, not_a_zip, unpack_model
 from sct_rootlets_task.download import (
     Fetched,
@@ -27,10 +28,15 @@ from sct_rootlets_task.download import (
     fetch,
     refuse_if_offline,
 )
+from sct_rootlets_task.dry_build import dry_build
 from sct_rootlets_task.errors import (
     ArchiveError,
+    ClosedModelError,
     DownloadError,
     InstallError,
+    LevelSourceError,
+    MissingDependencyError,
+    ModelError,
     RootletsError,
     UsageError,
 )
@@ -42,6 +48,7 @@ from sct_rootlets_task.store import (
     damage,
     find_in_slot,
     find_installed,
+    find_trainer_folder,
     hash_files,
     load,
     read_source,
@@ -56,6 +63,8 @@ Action = Literal["keep", "install", "update"]
 
 _INCOMING = "incoming-"
 _TRASH = "trash-"
+_ADVICE = re.compile(r" (Correct it, or i|I)nstall the (model|package) again\b.*$", re.DOTALL)
+"""How most errors of a model end; who installs it needs no advice to."""
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _NO_PERMISSION = (errno.EACCES, errno.EPERM, errno.EROFS)
 
@@ -158,7 +167,12 @@ def install(
 
 def _kept(task: Task, release: Release, root: Path, *, anew: bool) -> InstalledModel | None:
     """Return the model that is there if it is to stay."""
-    found = find_installed(task, release, root)
+    try:
+        found = find_installed(task, release, root)
+    except ClosedModelError:
+        if not anew:
+            raise
+        found = None
     intact = found is None or anew or found.builtin or _is_intact(found)
     action = decide(found, release, anew=anew, intact=intact)
     logger.debug("%s %s: %s", task.name, release.tag, action)
@@ -209,7 +223,7 @@ def install_zip(
         return found
     with workspace(root, slot, patience or Patience()) as work:
         if load(root / slot) is None:
-            _place(zip_path, work, None, _record(task, None, fetched, custom=True))
+            _place(zip_path, work, task, None, _record(task, None, fetched, custom=True))
     return _installed(root, slot, None)
 
 
@@ -241,7 +255,7 @@ def _install(
         progress=progress,
         patience=patience,
     )
-    _place(archive, work, release, _record(task, release, fetched, custom=urls is not None))
+    _place(archive, work, task, release, _record(task, release, fetched, custom=urls is not None))
     logger.info("Installed %s from %s", work.name, printable(fetched.url))
 
 
@@ -260,10 +274,12 @@ def _record(
     }
 
 
-def _place(archive: Path, work: Path, release: Release | None, record: dict[str, Any]) -> None:
+def _place(
+    archive: Path, work: Path, task: Task, release: Release | None, record: dict[str, Any]
+) -> None:
     """Unpack an archive aside, write its record, and put the complete folder in its place."""
     # Not tempfile: its folders are closed to other users, who are to read the model.
-    incoming = work / f"{_INCOMING}{uuid.uuid4().hex}"
+    incoming, final = work / f"{_INCOMING}{uuid.uuid4().hex}", work.parent.parent / work.name
     incoming.mkdir()
     unpack_model(archive, incoming)
     with (incoming / SOURCE).open("x", encoding="utf-8") as out:
@@ -275,7 +291,80 @@ def _place(archive: Path, work: Path, release: Release | None, record: dict[str,
             f"Expected a model that can be found again, found {printable(record['model_urls'])} "
             "unpacked to none. Pack the model again, in a folder nnUNetTrainer…"
         )
-    _swap(incoming, work.parent.parent / work.name, work)
+    refuse_useless(task, release, incoming, final)
+    open_to_readers(incoming)
+    _swap(incoming, final, work)
+
+
+def refuse_useless(task: Task, release: Release | None, incoming: Path, previous: Path) -> None:
+    """Refuse a model that this package cannot run, before it takes the place of another.
+
+    One that needs torch and nnunetv2, where these are not installed, is refused in the place of a
+    model that runs without them, and else only warned of.
+
+    Parameters
+    ----------
+    task : Task
+        The task that is to run it.
+    release : Release, optional
+        The release in whose place it is to be.
+    incoming : Path
+        Folder with the trainer folder, not in its place yet.
+    previous : Path
+        The folder that it is to replace.
+
+    Raises
+    ------
+    ArchiveError
+        If it cannot be run.
+    """
+    try:
+        dry_build(task, release, find_trainer_folder(incoming))
+    except MissingDependencyError as error:
+        if _runs(task, release, previous):
+            raise _useless(error, incoming) from error
+        logger.warning("The model that is being installed cannot be run yet: %s", error)
+    except (ModelError, LevelSourceError) as error:
+        raise _useless(error, incoming) from error
+
+
+def _runs(task: Task, release: Release | None, folder: Path) -> bool:
+    try:
+        dry_build(task, release, find_trainer_folder(folder))
+    except (ModelError, LevelSourceError, MissingDependencyError):
+        return False
+    return True
+
+
+def _useless(error: Exception, incoming: Path) -> ArchiveError:
+    """Return the error for a model that cannot be run, without the folder that is gone then."""
+    reason = str(error)
+    for path in sorted(incoming.rglob("*"), reverse=True):
+        reason = reason.replace(printable(path), printable(path.relative_to(incoming)))
+    reason = re.sub(_ADVICE, "", reason).rstrip(".")
+    return ArchiveError(
+        f"The model was not installed, because it cannot be run here: {reason}. What was "
+        "installed before is untouched."
+    )
+
+
+def open_to_readers(folder: Path) -> None:
+    """Let all users of the computer read a model, and its owner alone change it.
+
+    Parameters
+    ----------
+    folder : Path
+        The model's folder. With ``SCT_ROOTLETS_SHARED`` set to 0 it is left as the umask made it.
+    """
+    if environment.denies(environment.SHARED):
+        return
+    for path in (folder, *folder.rglob("*")):
+        with contextlib.suppress(OSError):  # a disk that knows no modes
+            mode = path.lstat().st_mode
+            if stat.S_ISDIR(mode):
+                path.chmod(mode & stat.S_ISGID | 0o755)
+            elif stat.S_ISREG(mode):
+                path.chmod(0o644)
 
 
 def _swap(incoming: Path, final: Path, work: Path) -> None:
@@ -315,13 +404,30 @@ def workspace(root: Path, slot: str, patience: Patience) -> Iterator[Path]:
     work = root / WORK / slot
     with _disk_errors(root):
         _refuse_links(root / WORK, work, work / "lock")
-        work.mkdir(parents=True, exist_ok=True)
+        _make_folders(root, work)
         with _lock(work / "lock", slot, patience.lock):
             _repair(root / slot, work)
             try:
                 yield work
             finally:
                 _clear(work)
+
+
+def _make_folders(root: Path, work: Path) -> None:
+    """Make the model root and the installer's folders in it, for others to find models there.
+
+    Folders above the root that are missing may be entered by others, and not be looked into. What
+    is there already stays as it is.
+    """
+    missing = [path for path in (work, *work.parents) if not os.path.lexists(path)]
+    for path in reversed(missing):
+        with contextlib.suppress(FileExistsError):  # another process was faster
+            path.mkdir()
+            if not environment.denies(environment.SHARED):
+                more = 0o055 if path.is_relative_to(root) else 0o011
+                with contextlib.suppress(OSError):
+                    path.chmod(stat.S_IMODE(path.stat().st_mode) | more)
+    work.mkdir(parents=True, exist_ok=True)
 
 
 def _refuse_links(*paths: Path) -> None:
@@ -335,7 +441,7 @@ def _refuse_links(*paths: Path) -> None:
 
 
 @contextlib.contextmanager
-def set_aside(final: Path, work: Path) -> Iterator[None]:
+def set_aside(final: Path, work: Path) -> Iterator[Path]:
     """Clear the place of a model for another installer; if that fails, what was there comes back.
 
     Parameters
@@ -344,13 +450,18 @@ def set_aside(final: Path, work: Path) -> Iterator[None]:
         Folder of the model.
     work : Path
         What :func:`workspace` gave for it.
+
+    Yields
+    ------
+    Path
+        Where the model is meanwhile, if there is one.
     """
     previous = work / f"{PREVIOUS}{uuid.uuid4().hex}"
     replaced = os.path.lexists(final)
     if replaced:
         final.rename(previous)
     try:
-        yield
+        yield previous
     except BaseException:
         if os.path.lexists(final):
             _discard(final, work)
@@ -364,7 +475,7 @@ def set_aside(final: Path, work: Path) -> Iterator[None]:
 def _repair(final: Path, work: Path) -> None:
     """Finish or undo the swap of a killed process, and remove what it left."""
     for previous in sorted(work.glob(f"{PREVIOUS}*")):
-        if load(final) is None and load(previous) is not None:
+        if not _is_model(final) and _is_model(previous):
             logger.warning("Putting back %s, which a killed installation had moved.", final.name)
             if os.path.lexists(final):
                 _discard(final, work)
@@ -372,6 +483,13 @@ def _repair(final: Path, work: Path) -> None:
         else:
             _discard(previous, work)
     _clear(work)
+
+
+def _is_model(folder: Path) -> bool:
+    try:
+        return load(folder) is not None
+    except ClosedModelError:
+        return True
 
 
 def _tidy(root: Path, slot: str) -> None:

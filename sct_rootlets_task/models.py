@@ -7,16 +7,26 @@ from __future__ import annotations
 
 import logging
 import os
+import stat
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sct_rootlets_task.archive import not_a_zip
-from sct_rootlets_task.errors import DownloadError, ModelNotInstalledError, UsageError
+from sct_rootlets_task.dry_build import dry_build
+from sct_rootlets_task.errors import (
+    DownloadError,
+    LevelSourceError,
+    MissingDependencyError,
+    ModelError,
+    ModelNotInstalledError,
+    UsageError,
+)
 from sct_rootlets_task.install import decide, install, install_zip
 from sct_rootlets_task.paths import expand_user
 from sct_rootlets_task.store import (
     InstalledModel,
     Listed,
+    closed_model,
     find_installed,
     find_trainer_folder,
     list_models,
@@ -40,6 +50,7 @@ __all__ = [
     "list_models",
     "resolve",
     "verify",
+    "verify_model",
 ]
 
 logger = logging.getLogger(__name__)
@@ -97,6 +108,8 @@ def resolve(
         If it is missing and `offline` is set.
     ModelError
         If a folder holds no complete model.
+    ClosedModelError
+        If the model is there and may not be read; nothing stands in for it then.
     """
     if choice is None:
         resolved = _default(task, root, offline=offline, progress=progress)
@@ -107,6 +120,29 @@ def resolve(
         resolved = Resolved(_from_path(task, choice, root))
     warn_of_open_folder(resolved.model, root)
     return resolved
+
+
+def verify_model(task: Task, model: InstalledModel) -> list[str]:
+    """Return what is wrong with a model: files that were altered, and why it cannot be run.
+
+    Parameters
+    ----------
+    task : Task
+        The task that runs it.
+    model : InstalledModel
+        What :func:`find_installed` gives.
+
+    Returns
+    -------
+    list of str
+        One text a problem; empty when all is well.
+    """
+    problems = verify(model.path)
+    try:
+        dry_build(task, model.release, model.path)
+    except (ModelError, LevelSourceError, MissingDependencyError) as error:
+        problems.append(f"{printable(model.path)}: the model cannot be run. {error}")
+    return problems
 
 
 def _default(task: Task, root: Path, *, offline: bool, progress: bool | None) -> Resolved:
@@ -167,20 +203,26 @@ def _from_path(task: Task, choice: str | os.PathLike[str], root: Path) -> Instal
     path = _existing(choice)
     if path is not None and path.is_dir():
         return _from_folder(task, path)
-    if path is not None and path.is_file() and not_a_zip(path) is None:
+    reason = not_a_zip(path) if path is not None and path.is_file() else "no folder and no file"
+    if path is not None and reason is None:
         return install_zip(task, path, root)
     raise UsageError(
         f"Expected a model of the task {task.name!r} ({', '.join(task.tags)}), a model folder or "
-        f"a zip archive, found '{printable(choice)}'."
+        f"a zip archive, found '{printable(choice)}' ({reason})."
     )
 
 
 def _existing(choice: str | os.PathLike[str]) -> Path | None:
+    """Return the file or folder that a choice names; one that may not be read is an error."""
     try:
         path = expand_user(choice)
-        return path if path.exists() else None
-    except (OSError, ValueError):  # closed to the user, too long
+        if stat.S_ISREG(path.stat().st_mode):
+            path.open("rb").close()
+    except PermissionError as error:
+        raise closed_model(Path(choice), error) from error
+    except (OSError, ValueError):  # none, or a name that is too long
         return None
+    return path
 
 
 def _from_folder(task: Task, folder: Path) -> InstalledModel:

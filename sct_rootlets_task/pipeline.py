@@ -17,6 +17,7 @@ import numpy as np
 
 from sct_rootlets_task import levels as lv
 from sct_rootlets_task.analysis.consistency import keep_largest
+from sct_rootlets_task.dry_build import read_task_model
 from sct_rootlets_task.errors import ModelError
 from sct_rootlets_task.images import InputImage
 from sct_rootlets_task.locator import (
@@ -178,10 +179,8 @@ class Segmenter:
         self.task = task
         self.model = model
         self.settings = settings or Settings()
-        folder = read_model_folder(model.path)
-        self._source = task.levels_of(model.release, folder.classes)
-        if not isinstance(self._source, lv.ByLocator):
-            self._levels = lv.class_levels(self._source, folder.classes, task.levels)
+        read = read_task_model(task, model.release, model.path)
+        folder, self._source, self._levels = read.folder, read.source, read.levels
         self._main = OrientedNetwork(
             folder,
             load(folder, self.settings.network),

@@ -10,19 +10,29 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import shlex
+import stat
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from sct_rootlets_task import tasks
+from sct_rootlets_task import environment, tasks
 from sct_rootlets_task.archive import SOURCE, leads_out, read_json_object
-from sct_rootlets_task.errors import ArchiveError, ModelError
+from sct_rootlets_task.errors import ArchiveError, ClosedModelError, ModelError
 from sct_rootlets_task.files import hash_file
 from sct_rootlets_task.paths import CHECKPOINTS, FOLD
 from sct_rootlets_task.tasks import Release, Task
-from sct_rootlets_task.untrusted import is_world_writable, open_regular, printable, reason_of
+from sct_rootlets_task.untrusted import (
+    closed_part,
+    is_world_writable,
+    open_regular,
+    owner_of,
+    printable,
+    reason_of,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -110,9 +120,13 @@ def find_trainer_folder(folder: Path, pattern: str = "nnUNetTrainer*") -> Path:
     ------
     ModelError
         If there is not exactly one, it lacks plans, dataset or weights, or cannot be read.
+    ClosedModelError
+        If it cannot be read because this user has no right to.
     """
     try:
         return _find_trainer_folder(folder, pattern)
+    except PermissionError as error:
+        raise closed_model(folder, error) from error
     except (OSError, ValueError) as error:
         if isinstance(error, ModelError):
             raise
@@ -122,26 +136,80 @@ def find_trainer_folder(folder: Path, pattern: str = "nnUNetTrainer*") -> Path:
 
 
 def _find_trainer_folder(folder: Path, pattern: str) -> Path:
-    if (folder / "plans.json").is_file():
+    if _is_there(folder / "plans.json"):
         found = [folder]
     else:
-        found = sorted(path for path in folder.glob(pattern) if path.is_dir())
+        inside = (path for path in _listed(folder) if fnmatchcase(path.name, pattern))
+        found = sorted(path for path in inside if path.is_dir())
     if len(found) != 1:
         names = printable(", ".join(path.name for path in found) or "none")
         raise ModelError(
             f"Expected exactly one folder {pattern} in {printable(folder)}, found {names}. "
             "Name the folder that holds plans.json, dataset.json and fold_*."
         )
-    missing = [n for n in ("plans.json", "dataset.json") if not (found[0] / n).is_file()]
-    weights = (path for path in found[0].glob("fold_*/*.pth") if path.name in CHECKPOINTS)
-    if not any(FOLD.fullmatch(path.parent.name) for path in weights):
+    missing = [n for n in ("plans.json", "dataset.json") if not _is_there(found[0] / n)]
+    folds = [path for path in _listed(found[0]) if FOLD.fullmatch(path.name)]
+    weights = [path for fold in folds for path in _listed(fold) if path.name in CHECKPOINTS]
+    if not any(map(_is_there, weights)):
         missing.append(f"fold_*/{CHECKPOINTS[0]}")
     if missing:
         raise ModelError(
             f"Expected a complete nnU-Net model in {printable(found[0])}, found no "
             f"{' and no '.join(missing)}."
         )
+    for path in (found[0] / "plans.json", found[0] / "dataset.json", *weights):
+        open_regular(path).close()
     return found[0]
+
+
+def _listed(folder: Path) -> list[Path]:
+    """Return what a folder holds, nothing where there is none; one that is closed is an error."""
+    try:
+        return list(folder.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def _is_there(path: Path) -> bool:
+    """Tell whether there is a file; unlike pathlib's, it fails where one may not look."""
+    try:
+        return stat.S_ISREG(path.stat().st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+
+
+def closed_model(folder: Path, error: PermissionError) -> ClosedModelError:
+    """Return the error for a model that may not be read: what is closed, whose it is, what to do.
+
+    Parameters
+    ----------
+    folder : Path
+        The model's folder.
+    error : PermissionError
+        What the system says.
+    """
+    failed = Path(os.path.realpath(os.fsdecode(error.filename or folder)))
+    closed = closed_part(failed) or failed
+    is_inside = closed.is_relative_to(os.path.realpath(folder))
+    try:
+        info = closed.stat()
+    except OSError:
+        return ClosedModelError(f"The model in {printable(folder)} may not be read: {error}.")
+    opened = f"-R a+rX {shown(folder)}" if is_inside else f"a+rx {shown(closed)}"
+    mine = hasattr(os, "geteuid") and info.st_uid == os.geteuid()
+    advice = "Open it" if mine else "Ask the owner to open it"
+    what = "is there, but" if is_inside else "cannot be looked for, since its folder"
+    return ClosedModelError(
+        f"The model in {printable(folder)} {what} may not be read: {printable(closed)} belongs to "
+        f"{owner_of(info)} and has the mode {stat.S_IMODE(info.st_mode):03o}. {advice} with "
+        f"'chmod {opened}', or name another folder of models with -model-dir or "
+        f"{environment.MODELS}."
+    )
+
+
+def shown(path: Path) -> str:
+    """Return a path as a word of a command."""
+    return shlex.quote(printable(path, 1000))
 
 
 def read_source(folder: Path) -> Source | None:
@@ -227,18 +295,36 @@ def _is_file(path: Path) -> bool:
 
 
 def load(folder: Path, release: Release | None = None) -> InstalledModel | None:
-    """Return the model in a folder of the model root; None when it is missing or incomplete."""
+    """Return the model in a folder of the model root; None when it is missing or incomplete.
+
+    Raises
+    ------
+    ClosedModelError
+        If it may not be read.
+    """
     try:
         path = find_trainer_folder(folder, release.trainer_folder if release else "nnUNetTrainer*")
+    except ClosedModelError:
+        raise
     except ModelError as error:
         logger.debug("%s", error)
         return None
     source = read_source(folder) or Source()
-    if not all(_is_file(folder / name) for name in source.files):
+    if not all(_has(folder, name) for name in source.files):
         logger.warning("The model in %s has lost files and is not used.", printable(folder))
         return None
     name = release.tag if release and not source.custom else "custom"
     return InstalledModel(path, release, name, source.urls, source.sha256, custom=source.custom)
+
+
+def _has(folder: Path, name: str) -> bool:
+    """Tell whether a model has a file; a name that is too long is none."""
+    try:
+        return _is_there(folder / name)
+    except PermissionError as error:
+        raise closed_model(folder, error) from error
+    except (OSError, ValueError):
+        return False
 
 
 def find_in_slot(root: Path, slot: str, release: Release | None = None) -> InstalledModel | None:
@@ -252,6 +338,11 @@ def find_in_slot(root: Path, slot: str, release: Release | None = None) -> Insta
         Name of the folder.
     release : Release, optional
         The release the folder belongs to.
+
+    Raises
+    ------
+    ClosedModelError
+        If there is one that may not be read.
     """
     for _ in range(_SWAP_CHECKS):
         found = load(root / slot, release)
@@ -272,8 +363,11 @@ def _previous(root: Path, slot: str, release: Release | None) -> InstalledModel 
         found = sorted((root / WORK / slot).glob(f"{PREVIOUS}*"))
     except OSError:  # a shared root whose installer's folder is closed to this user
         return None
-    aside = (load(path, release) for path in found)
-    return next((model for model in aside if model), None)
+    for path in found:
+        with contextlib.suppress(ClosedModelError):
+            if model := load(path, release):
+                return model
+    return None
 
 
 def find_installed(task: Task, release: Release, root: Path) -> InstalledModel | None:
@@ -293,16 +387,32 @@ def find_installed(task: Task, release: Release, root: Path) -> InstalledModel |
     InstalledModel or None
         Built-in releases are always there. In the model root, the release's own folder comes
         before a model that SCT itself has installed from one of the release's URLs.
+
+    Raises
+    ------
+    ClosedModelError
+        If it is there and may not be read, or nobody can tell because the root may not be.
     """
     if release.bundled:
         path = find_trainer_folder(tasks.BUNDLED / release.bundled, release.trainer_folder)
         return InstalledModel(path, release, release.tag, builtin=True)
-    found = find_in_slot(root, slot_name(task, release), release)
+    try:
+        found = find_in_slot(root, slot_name(task, release), release)
+    except ClosedModelError:
+        found = _installed_by_sct(task, release, root)
+        if found is None:
+            raise
     return found or _installed_by_sct(task, release, root)
 
 
 def _installed_by_sct(task: Task, release: Release, root: Path) -> InstalledModel | None:
     folder = root / task.model_name
+    try:
+        open_regular(folder / SOURCE).close()
+    except PermissionError as error:
+        raise closed_model(folder, error) from error
+    except OSError:
+        return None
     source = read_source(folder)
     if source is None or not set(source.urls) & set(release.urls):
         return None
@@ -368,9 +478,9 @@ def damage(folder: Path, source: Source) -> list[str]:
 
 
 def _difference(path: Path, expected: str) -> str | None:
-    if not _is_file(path):
-        return "the file is missing."
     try:
+        if not _is_there(path):
+            return "the file is missing."
         found = hash_file(path)
     except OSError as error:
         return f"the file cannot be read ({error.strerror})."
@@ -418,17 +528,25 @@ class Listed:
         One of its releases.
     model : InstalledModel, optional
         The model, when it is on this machine.
+    closed : str, optional
+        Why a model that is on this machine may not be read.
     """
 
     task: Task
     release: Release
     model: InstalledModel | None
+    closed: str | None = None
 
 
 def list_models(registry: Mapping[str, Task], root: Path) -> list[Listed]:
     """Return all releases of all tasks, each with its model if it is on this machine."""
     return [
-        Listed(task, release, find_installed(task, release, root))
-        for task in registry.values()
-        for release in task.releases
+        _listing(task, release, root) for task in registry.values() for release in task.releases
     ]
+
+
+def _listing(task: Task, release: Release, root: Path) -> Listed:
+    try:
+        return Listed(task, release, find_installed(task, release, root))
+    except ClosedModelError as error:
+        return Listed(task, release, None, str(error))

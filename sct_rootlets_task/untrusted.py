@@ -88,6 +88,49 @@ def open_regular(path: Path, *, follow: bool = True) -> BinaryIO:
         raise
 
 
+def owner_of(info: os.stat_result) -> str:
+    """Return who owns a file or folder, for a message: the name, and the number.
+
+    Parameters
+    ----------
+    info : os.stat_result
+        What :meth:`pathlib.Path.stat` gives for it.
+    """
+    if not hasattr(os, "geteuid"):
+        return "another user"
+    import pwd
+
+    try:
+        return f"{printable(pwd.getpwuid(info.st_uid).pw_name)} (user {info.st_uid})"
+    except KeyError:
+        return f"user {info.st_uid}"
+
+
+def closed_part(path: Path) -> Path | None:
+    """Return the first folder on the way to a file, or the file, that this user may not read.
+
+    Parameters
+    ----------
+    path : Path
+        An absolute path. Folders on the way need only be entered.
+
+    Returns
+    -------
+    Path or None
+        None where nothing is closed.
+    """
+    wanted = dict.fromkeys(reversed(path.parents), os.X_OK)
+    # Unlike pathlib's, it says no, and does not fail, where one may not look.
+    wanted[path] = os.R_OK | os.X_OK if os.path.isdir(path) else os.R_OK  # noqa: PTH112
+    effective = os.access in os.supports_effective_ids
+    for part, mode in wanted.items():
+        if not os.path.lexists(part):
+            return None
+        if not os.access(part, mode, effective_ids=effective):
+            return part
+    return None
+
+
 def why_not_ours(info: os.stat_result) -> str | None:
     """Return why others may have a hand in a file or folder; None where nobody else may.
 

@@ -67,8 +67,11 @@ def install_model(name_model, custom_url=None):
     os.makedirs(target)
     if not FETCHES:
         raise Exception("Download error")
-    with open(os.path.join(target, "fetched.pth"), "w") as out:
-        out.write("weights")
+    if FETCHES is True:
+        with open(os.path.join(target, "fetched.pth"), "w") as out:
+            out.write("weights")
+    else:
+        shutil.unpack_archive(FETCHES, target)
     urls = custom_url[0] if custom_url else MODELS[name_model]["url"][0]
     record = {"model_name": name_model, "model_urls": urls, "custom": bool(custom_url)}
     with open(os.path.join(target, "source.json"), "w") as out:

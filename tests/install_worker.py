@@ -152,6 +152,9 @@ def _serve_jobs() -> None:
 
     import model_zips  # noqa: F401
     import sct_rootlets_task.install  # noqa: F401
+    from sct_rootlets_task.network.openvino_import import import_openvino
+
+    import_openvino()
 
     for line in sys.stdin:
         pid = os.fork()

@@ -1,7 +1,7 @@
 """Tiny zip archives that look like released nnU-Net models, and a task that runs them.
 
-The weights are a few bytes of text: enough for everything that finds, fetches, unpacks or moves
-models, which never opens them.
+The weights are random ones of a network of two stages: enough to be built, which an installation
+does. A text beside them tells models apart.
 """
 
 from __future__ import annotations
@@ -11,10 +11,15 @@ import io
 import json
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
+from typing import Any
 
+import saved
+import small_model
 import tiny_model
 from sct_rootlets_task.levels import ByName
+from sct_rootlets_task.network.checkpoint import read_checkpoint
 from sct_rootlets_task.tasks import Release, Task
 
 TRAINER = "nnUNetTrainer_2000epochs__nnUNetPlans__3d_fullres"
@@ -22,17 +27,48 @@ LAYOUTS = {"trainer": f"{TRAINER}/", "wrapped": f"Dataset037_x/{TRAINER}/", "bar
 LAYOUTS["bare in a wrapper"] = "model_M5/"
 
 
+LABELS = {"background": 0, "lvl2": 1}
+
+
+def small_plans() -> dict[str, Any]:
+    """Return plans of the smallest network that is built here."""
+    plans = tiny_model.plans(patch=(4, 4, 4))
+    network = plans["configurations"]["3d_fullres"]["architecture"]["arch_kwargs"]
+    network |= {"n_stages": 2, "features_per_stage": [2, 2], "kernel_sizes": [[3, 3, 3]] * 2}
+    network |= {"strides": [[1, 1, 1], [2, 2, 2]], "n_conv_per_stage": [1, 1]}
+    network["n_conv_per_stage_decoder"] = [1]
+    return {**plans, "dataset_name": "Dataset037_x"}
+
+
+@cache
+def checkpoint(text: str, classes: int) -> bytes:
+    """Return a checkpoint of the network of :func:`small_plans`, with a text of one's own."""
+    configuration = small_plans()["configurations"]["3d_fullres"]
+    content = small_model.checkpoint(
+        network_weights=small_model.weights(configuration, classes),
+        trainer_name=TRAINER.split("__")[0],
+        init_args={"configuration": "3d_fullres"},
+        told_apart=text,
+    )
+    return saved.packed(saved.members(content))
+
+
 def model_files(
-    weights: str = "weights", folds: Sequence[str] = ("fold_all",), **plans: object
+    weights: str = "weights",
+    folds: Sequence[str] = ("fold_all",),
+    labels: Mapping[str, int] = LABELS,
+    **plans: object,
 ) -> dict[str, bytes]:
     """Return the files of a trainer folder by relative path; `weights` tells models apart."""
-    plans = {**tiny_model.plans(), "dataset_name": "Dataset037_x", **plans}
-    dataset = {"channel_names": {"0": "MRI"}, "labels": {"background": 0, "lvl2": 1}}
+    dataset = {"channel_names": {"0": "MRI"}, "labels": dict(labels)}
     files = {
-        "plans.json": json.dumps(plans).encode(),
+        "plans.json": json.dumps({**small_plans(), **plans}).encode(),
         "dataset.json": json.dumps(dataset).encode(),
     }
-    return files | {f"{fold}/checkpoint_final.pth": f"{weights} {fold}".encode() for fold in folds}
+    classes = len(labels) - ("ignore" in labels)
+    return files | {
+        f"{fold}/checkpoint_final.pth": checkpoint(f"{weights} {fold}", classes) for fold in folds
+    }
 
 
 def pack(members: Mapping[str, bytes] | Iterable[tuple[str | zipfile.ZipInfo, bytes]]) -> bytes:
@@ -48,11 +84,14 @@ def pack(members: Mapping[str, bytes] | Iterable[tuple[str | zipfile.ZipInfo, by
 
 
 def model_zip(
-    weights: str = "weights", layout: str = "trainer", extra: Mapping[str, bytes] | None = None
+    weights: str = "weights",
+    layout: str = "trainer",
+    extra: Mapping[str, bytes] | None = None,
+    labels: Mapping[str, int] = LABELS,
 ) -> bytes:
     """Return a good archive in one of the layouts, with further members beside the model."""
-    prefix = LAYOUTS[layout]
-    members = {f"{prefix}{name}": data for name, data in model_files(weights).items()}
+    prefix, files = LAYOUTS[layout], model_files(weights, labels=labels)
+    members = {f"{prefix}{name}": data for name, data in files.items()}
     return pack(members | dict(extra or {}))
 
 
@@ -119,4 +158,5 @@ def make_task(*releases: Release, fallback: Release | None = None) -> Task:
 
 def weights_of(trainer: Path) -> str:
     """Return what :func:`model_files` was told to write as weights."""
-    return (trainer / "fold_all" / "checkpoint_final.pth").read_text().rsplit(" ", 1)[0]
+    content = read_checkpoint(trainer / "fold_all" / "checkpoint_final.pth", ("told_apart",))
+    return str(content["told_apart"]).rsplit(" ", 1)[0]

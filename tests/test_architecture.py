@@ -41,7 +41,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("network.tiled", "network.nnunet"),
     ("network.loading",),
     ("oriented",),
-    ("archive", "card", "sample", "qc.scene", "qc.stored"),
+    ("archive", "card", "dry_build", "sample", "qc.scene", "qc.stored"),
     ("store", "qc.measures", "qc.render", "qc.volumes"),
     ("install", "picture", "qc.entry", "qc.naming", "qc.pages"),
     ("models", "qc.folder"),

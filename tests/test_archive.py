@@ -321,7 +321,7 @@ def test_a_bomb_that_understates_its_size_writes_no_more_than_it_states(tmp_path
     with pytest.raises(ArchiveError, match="damaged"):
         _unpack(tmp_path, bytes(data))
     written = sum(p.stat().st_size for p in (tmp_path / "inside").rglob("*") if p.is_file())
-    assert written < 10_000
+    assert written < 20_000
 
 
 def test_entries_that_share_one_lump_of_data_are_counted_each(tmp_path: Path) -> None:

@@ -49,7 +49,7 @@ def archive(folder: Path) -> Path:
     dataset = {"labels": labels, "channel_names": {"0": "MRI"}}
     extra = {f"{TRAINER}/dataset.json": json.dumps(dataset).encode()}
     path = folder / "lumbar.zip"
-    path.write_bytes(model_zip(extra=extra))
+    path.write_bytes(model_zip(extra=extra, labels=labels))
     return path
 
 

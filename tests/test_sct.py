@@ -104,7 +104,7 @@ def zipped(tmp_path: Path) -> Path:
     labels = {"background": 0, **{f"lvl{i}": i for i in range(1, 10)}}
     dataset = {"labels": labels, "channel_names": {"0": "MRI"}, "image_orientation": "RPI"}
     extra = {f"{TRAINER}/dataset.json": json.dumps(dataset).encode()}
-    return write_zip(tmp_path / "model.zip", model_zip(extra=extra))
+    return write_zip(tmp_path / "model.zip", model_zip(extra=extra, labels=labels))
 
 
 @pytest.fixture
@@ -452,13 +452,13 @@ def test_a_failed_download_keeps_the_model_that_was_there(
     fake.run("rootlets", "-i", image)
 
 
-def test_a_download_that_works_is_sct_s_own(start: Start) -> None:
+def test_a_download_that_works_is_sct_s_own(start: Start, zipped: Path) -> None:
     fake = start()
-    fake.models.FETCHES = True
+    fake.models.FETCHES = str(zipped)
     fake.install("rootlets", "-custom-url", "https://example.invalid/mine.zip")
     assert fake.models.CALLS == [(MODEL, ["https://example.invalid/mine.zip"])]
     folder = Path(fake.models.folder(MODEL))
-    assert sorted(path.name for path in folder.iterdir()) == ["fetched.pth", "source.json"]
+    assert sorted(path.name for path in folder.iterdir()) == [TRAINER, "source.json"]
     assert list((folder.parent / ".installing").rglob("previous-*")) == []
 
 

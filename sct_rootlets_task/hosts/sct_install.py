@@ -21,7 +21,7 @@ from sct_rootlets_task.download import Patience, is_remote, local_path, refuse_i
 from sct_rootlets_task.errors import DownloadError, InstallError, RootletsError, UsageError
 from sct_rootlets_task.files import hash_file
 from sct_rootlets_task.hosts.sct_entries import BUILT_IN_URL, Entry
-from sct_rootlets_task.install import set_aside, workspace
+from sct_rootlets_task.install import open_to_readers, refuse_useless, set_aside, workspace
 from sct_rootlets_task.tasks import BUNDLED
 from sct_rootlets_task.untrusted import printable
 
@@ -49,7 +49,7 @@ def install(entry: Entry, folder: Path, custom: Sequence[str], by_sct: Callable[
     DownloadError
         If SCT could not fetch it.
     ArchiveError
-        If a zip file holds no model.
+        If a zip file holds no model, or what was installed cannot be run.
     InstallError
         If SCT's folder cannot be written. After any error the model that was there is untouched.
     """
@@ -64,8 +64,11 @@ def install(entry: Entry, folder: Path, custom: Sequence[str], by_sct: Callable[
             if not custom and _stamp(folder) not in (None, before):
                 logger.info("Another process has just installed %s.", entry.model)
                 return None
-            with set_aside(folder, work):
-                return _fill(entry, folder, custom, by_sct)
+            with set_aside(folder, work) as previous:
+                result = _fill(entry, folder, custom, by_sct)
+                refuse_useless(entry.task, entry.release, folder, previous)
+                open_to_readers(folder)
+                return result
     except InstallError as error:
         if type(error) is not InstallError or not isinstance(error.__cause__, OSError):
             raise

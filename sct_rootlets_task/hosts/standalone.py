@@ -224,7 +224,9 @@ def _files_of_model(model: str | None) -> list[Path]:
     path = expand_user(model) if model else None
     if path is None or not _is_there(path):
         return []
-    return [one for one in path.rglob("*") if one.is_file()] if path.is_dir() else [path]
+    if not path.is_dir():
+        return [path]
+    return [one for one in path.rglob("*") if _is_there(one) and one.is_file()]
 
 
 def _is_there(path: Path) -> bool:

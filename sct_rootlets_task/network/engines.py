@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import platform
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import combinations
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -86,19 +86,35 @@ def read_weights(folder: ModelFolder) -> list[Weights]:
         If a checkpoint is no nnU-Net checkpoint, its weights are not exactly those of the network
         in the plans, or the folds disagree.
     """
-    wanted = folder.slots
     checkpoints = [folder.first, *map(Checkpoint, folder.checkpoints[1:])]
-    folds = [_read_fold(folder, fold, wanted) for fold in checkpoints]
+    folds = list(each_fold(folder, checkpoints))
     check_training(folder, checkpoints)
-    for path, fold in zip(folder.checkpoints, folds, strict=True):
-        if fold.mirror_axes != folds[0].mirror_axes:
-            raise ModelError(
-                f"The folds of {printable(folder.path)} disagree: {path.parent.name} allows "
-                "mirroring along "
-                f"{fold.mirror_axes}, the first one along {folds[0].mirror_axes}. Install the "
-                "model again."
-            )
     return folds
+
+
+def each_fold(
+    folder: ModelFolder, checkpoints: Iterable[Checkpoint] | None = None
+) -> Iterator[Weights]:
+    """Yield the weights of one fold after the other, see :func:`read_weights`.
+
+    Parameters
+    ----------
+    folder : ModelFolder
+        The model.
+    checkpoints : iterable of Checkpoint, optional
+        Those of its folds.
+    """
+    wanted, first = folder.slots, None
+    for checkpoint in map(Checkpoint, folder.checkpoints) if checkpoints is None else checkpoints:
+        fold = _read_fold(folder, checkpoint, wanted)
+        first = fold.mirror_axes if first is None else first
+        if fold.mirror_axes != first:
+            raise ModelError(
+                f"The folds of {printable(folder.path)} disagree: {checkpoint.path.parent.name} "
+                f"allows mirroring along {fold.mirror_axes}, the first one along {first}. Install "
+                "the model again."
+            )
+        yield fold
 
 
 def _read_fold(folder: ModelFolder, fold: Checkpoint, wanted: Mapping[str, Slot]) -> Weights:
@@ -189,7 +205,6 @@ class OpenVINOEngine:
         unet = unet_of(folder.architecture)
         openvino = import_openvino()
         patch = folder.configuration["patch_size"]
-        fast = saves_products(precision)
         options: dict[str, str | int] = {
             "INFERENCE_PRECISION_HINT": precision,
             "PERFORMANCE_HINT": "LATENCY",
@@ -199,11 +214,10 @@ class OpenVINOEngine:
         self.precision = precision
         core = openvino.Core()
         path = cache and path_of(
-            cache, weights.arrays, core, _CODE, __version__, unet, list(patch), fast, options
+            *(cache, weights.arrays, core, _CODE, __version__, unet, list(patch)),
+            *(saves_products(precision), options),
         )
-        make_graph = partial(
-            build_graph, unet, weights.arrays, patch, fast=fast, precise=precision == "f32"
-        )
+        make_graph = partial(graph_of, folder, weights, precision)
         self._folder = folder
         with fitting(folder):
             self._compiled = compiled(make_graph, options, core=core, path=path)
@@ -219,6 +233,32 @@ class OpenVINOEngine:
     def close(self) -> None:
         """Give memory and threads back."""
         del self._request, self._compiled
+
+
+def graph_of(folder: ModelFolder, weights: Weights, precision: str) -> Any:
+    """Return the network of a model with the weights of one fold, as an OpenVINO model.
+
+    Parameters
+    ----------
+    folder : ModelFolder
+        Plans of the network.
+    weights : Weights
+        One fold.
+    precision : {"f32", "bf16"}
+        Arithmetic of the convolutions.
+
+    Raises
+    ------
+    UnsupportedNetworkError
+        If the network is of a kind that cannot be built without torch.
+    """
+    return build_graph(
+        unet_of(folder.architecture),
+        weights.arrays,
+        folder.configuration["patch_size"],
+        fast=saves_products(precision),
+        precise=precision == "f32",
+    )
 
 
 def saves_products(precision: str) -> bool:

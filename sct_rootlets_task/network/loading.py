@@ -18,6 +18,9 @@ from sct_rootlets_task.network.engines import (
     Mirrored,
     OpenVINOEngine,
     Weights,
+    each_fold,
+    fitting,
+    graph_of,
     has_native_bf16,
     read_weights,
 )
@@ -123,6 +126,33 @@ def load_network(folder: ModelFolder, options: Options) -> Network:
     ]
     give_back_memory()
     return TiledNetwork(folder, engines, partial(_with_bar, shown=options.progress))
+
+
+def dry_build(folder: ModelFolder) -> None:
+    """Build a model's network as a run on the CPU does, without compiling or running it.
+
+    The weights of one fold at a time are in memory.
+
+    Parameters
+    ----------
+    folder : ModelFolder
+        The model.
+
+    Raises
+    ------
+    ModelError
+        If the model cannot be run.
+    MissingDependencyError
+        If it needs torch and nnunetv2, which are not installed. All else has been checked then.
+    """
+    engine = choose_engine(folder, "auto", "cpu")
+    for number, weights in enumerate(each_fold(folder)):
+        if engine == "openvino" and number == 0:  # the other folds have the same shapes
+            with fitting(folder):
+                graph_of(folder, weights, "f32")
+    if engine == "nnunet":
+        NNUNetNetwork(folder, "cpu")
+    give_back_memory()
 
 
 def with_environment(options: Options, environ: Mapping[str, str] | None = None) -> Options:

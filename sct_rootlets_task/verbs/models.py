@@ -10,7 +10,7 @@ from sct_rootlets_task.console import flush_result, show
 from sct_rootlets_task.errors import ModelNotInstalledError
 
 if TYPE_CHECKING:
-    from sct_rootlets_task.models import InstalledModel
+    from sct_rootlets_task.models import InstalledModel, Listed
 
 NAME = "models"
 HELP = "List the models, say where one is, or check that its files are intact."
@@ -22,7 +22,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for name, text in (
         ("list", "List every model of every task, and what is installed."),
         ("path", "Print the folder of an installed model."),
-        ("verify", "Check an installed model's files against their recorded checksums."),
+        (
+            "verify",
+            "Check an installed model's files against their recorded checksums, and that it can "
+            "be run.",
+        ),
     ):
         command = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
         command.add_argument(
@@ -50,17 +54,18 @@ def _list(arguments: argparse.Namespace) -> int:
     print(f"Folder of the models: {root}\n")
     for row in list_models(TASKS, root):
         default = " (default)" if row.release.tag == row.task.default else ""
-        print(f"{row.task.name}  {row.release.tag}{default}: {_state(row.model)}")
+        print(f"{row.task.name}  {row.release.tag}{default}: {_state(row)}")
     return 0
 
 
-def _state(model: InstalledModel | None) -> str:
-    if model is None:
-        return "not installed"
-    if model.builtin:
-        return "built in"
+def _state(row: Listed) -> str:
     from sct_rootlets_task.untrusted import printable
 
+    model = row.model
+    if model is None:
+        return f"closed. {row.closed}" if row.closed else "not installed"
+    if model.builtin:
+        return "built in"
     origin = f", custom, from {' '.join(map(printable, model.urls))}" if model.custom else ""
     return f"installed{origin}"
 
@@ -71,7 +76,8 @@ def _path(arguments: argparse.Namespace) -> int:
 
 
 def _verify(arguments: argparse.Namespace) -> int:
-    from sct_rootlets_task.models import verify
+    from sct_rootlets_task.models import verify_model
+    from sct_rootlets_task.tasks import find_task
     from sct_rootlets_task.untrusted import printable
 
     model = _installed(arguments)
@@ -80,7 +86,7 @@ def _verify(arguments: argparse.Namespace) -> int:
             f"Model {model.name} is part of the package; 'pip check' and pip's RECORD vouch for it."
         )
         return 0
-    problems = verify(model.path)
+    problems = verify_model(find_task(arguments.task), model)
     for problem in problems:
         show(problem)
     if not problems:
