@@ -56,6 +56,7 @@ _LITTER = re.compile(
     re.VERBOSE | re.IGNORECASE | re.DOTALL,
 )
 """Names of what systems and programs leave in folders; what lies below such a folder is litter."""
+_FORBIDDEN = re.compile(r"[\\:\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _DRIVE = re.compile("[A-Za-z]:")
 _UTF8 = 0x800
 _OTHER_ARCHIVES = {
@@ -165,8 +166,8 @@ def not_a_zip(path: Path) -> str | None:
     try:
         with open_regular(path) as stream:
             size = os.fstat(stream.fileno()).st_size
+            other = _other_archive(stream)
             whole = zipfile.is_zipfile(stream)
-            other = None if whole else _other_archive(stream)
     except OSError as error:
         return f"it cannot be read: {error.strerror}"
     except _DAMAGE as error:  # is_zipfile expects errors of the disk alone
@@ -177,8 +178,10 @@ def not_a_zip(path: Path) -> str | None:
 
 
 def _other_archive(stream: BinaryIO) -> str | None:
-    """Return what kind of archive a file is, if it is one of another kind than zip."""
-    stream.seek(0)
+    """Return what kind of archive a file is, if it is one of another kind than zip.
+
+    Checkpoints are zip files themselves, so that the end of a tar archive may look like one.
+    """
     start = stream.read(512) or b""
     at, mark = _TAR_MARK
     if start[at:].startswith(mark):
@@ -265,7 +268,7 @@ def leads_out(name: str) -> bool:
     [False, True, True, True, True, True]
     """
     path = PurePosixPath(name)
-    forbidden = any(c in "\\:" or unicodedata.category(c) in ("Cc", "Cs") for c in name)
+    forbidden = bool(_FORBIDDEN.search(name))
     return forbidden or not path.parts or path.is_absolute() or ".." in path.parts
 
 

@@ -18,7 +18,8 @@ EXIT_CODES: Mapping[int, str] = {
     ),
     FAILED: (
         "A run failed, or one of several images did; the others are done, and the summary names "
-        "those that failed. Also: check -strict found a warning, models verify a changed file."
+        "those that failed. Also: check -strict found a warning, or models verify a changed file "
+        "or a model that cannot be run."
     ),
     WRONG: "The command was put together wrongly; nothing was run.",
     INTERRUPTED: "Stopped from the keyboard (Ctrl-C).",

@@ -597,6 +597,8 @@ def _what_to_do(root: Path, error: OSError | ValueError) -> str:
             _elsewhere("Choose another folder")
         )
     reason = error.strerror or str(error)
+    if root.is_relative_to(os.devnull):
+        return "There is no home folder to install models in. " + _elsewhere("Name a folder")
     if error.errno in _NO_SPACE:
         return f"The disk of {printable(root)} has no room for the model ({reason}). " + _elsewhere(
             "Make room, or choose another folder"

@@ -9,11 +9,13 @@ from pathlib import Path
 
 from sct_rootlets_task import environment
 from sct_rootlets_task.errors import UsageError
+from sct_rootlets_task.untrusted import closed_part, is_mine
 
 CHECKPOINTS = ("checkpoint_final.pth", "checkpoint_best.pth")
 """Names of a fold's weights, in nnU-Net's order of preference."""
 FOLD = re.compile("fold_(all|0|[1-9][0-9]{0,3})")
 """Names of folders of folds, as nnU-Net writes them."""
+_NOWHERE = Path(os.devnull, "models")
 _APPLICATION = "sct_rootlets_task"
 
 
@@ -57,7 +59,8 @@ def model_root(
     Returns
     -------
     Path
-        `override`, else ``SCT_ROOTLETS_MODELS``, else a folder among the user's data.
+        `override`, else ``SCT_ROOTLETS_MODELS``, else a folder among the user's data. Where the
+        user has no home folder, it is one that cannot be.
     """
     named = override or environment.read(environment.MODELS, environ)
     if named:
@@ -65,9 +68,23 @@ def model_root(
     import platformdirs
 
     try:
-        return platformdirs.user_data_path(_APPLICATION, appauthor=False) / "models"
+        root = platformdirs.user_data_path(_APPLICATION, appauthor=False) / "models"
     except RuntimeError:  # a container without a home: nothing is installed, or can be
-        return Path(os.devnull, "models")
+        return _NOWHERE
+    # Containers name root's home for whoever runs them.
+    return _NOWHERE if _is_closed_by_others(root) else root
+
+
+def _is_closed_by_others(path: Path) -> bool:
+    """Tell whether a folder on the way to a path belongs to somebody else, and may not be entered.
+
+    Then it is in no home of this user.
+    """
+    closed = closed_part(path)
+    try:
+        return closed is not None and not is_mine(closed.stat())
+    except OSError:
+        return True
 
 
 def cache_root(environ: Mapping[str, str] | None = None) -> Path | None:

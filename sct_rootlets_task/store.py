@@ -27,6 +27,7 @@ from sct_rootlets_task.paths import CHECKPOINTS, FOLD
 from sct_rootlets_task.tasks import Release, Task
 from sct_rootlets_task.untrusted import (
     closed_part,
+    is_mine,
     is_world_writable,
     open_regular,
     owner_of,
@@ -195,15 +196,14 @@ def closed_model(folder: Path, error: PermissionError) -> ClosedModelError:
         info = closed.stat()
     except OSError:
         return ClosedModelError(f"The model in {printable(folder)} may not be read: {error}.")
-    opened = f"-R a+rX {shown(folder)}" if is_inside else f"a+rx {shown(closed)}"
-    mine = hasattr(os, "geteuid") and info.st_uid == os.geteuid()
-    advice = "Open it" if mine else "Ask the owner to open it"
-    what = "is there, but" if is_inside else "cannot be looked for, since its folder"
+    what = "is there, but may not be read" if is_inside else "cannot be looked for"
+    which = "it" if closed == folder else printable(closed)
+    advice = "Open it" if is_mine(info) else "Ask the owner to open it"
+    opened = f"-R a+rX {shown(folder)}" if is_inside else f"a+x {shown(closed)}"
     return ClosedModelError(
-        f"The model in {printable(folder)} {what} may not be read: {printable(closed)} belongs to "
-        f"{owner_of(info)} and has the mode {stat.S_IMODE(info.st_mode):03o}. {advice} with "
-        f"'chmod {opened}', or name another folder of models with -model-dir or "
-        f"{environment.MODELS}."
+        f"The model in {printable(folder)} {what}: {which} belongs to {owner_of(info)} and has the "
+        f"mode {stat.S_IMODE(info.st_mode):03o}. {advice} with 'chmod {opened}', or name another "
+        f"folder of models with -model-dir or {environment.MODELS}."
     )
 
 
@@ -398,10 +398,11 @@ def find_installed(task: Task, release: Release, root: Path) -> InstalledModel |
         return InstalledModel(path, release, release.tag, builtin=True)
     try:
         found = find_in_slot(root, slot_name(task, release), release)
-    except ClosedModelError:
-        found = _installed_by_sct(task, release, root)
-        if found is None:
-            raise
+    except ClosedModelError as error:
+        with contextlib.suppress(ClosedModelError):
+            if other := _installed_by_sct(task, release, root):
+                return other
+        raise error
     return found or _installed_by_sct(task, release, root)
 
 

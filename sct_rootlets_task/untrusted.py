@@ -106,6 +106,17 @@ def owner_of(info: os.stat_result) -> str:
         return f"user {info.st_uid}"
 
 
+def is_mine(info: os.stat_result) -> bool:
+    """Tell whether a file or folder belongs to this user; it does without user numbers.
+
+    Parameters
+    ----------
+    info : os.stat_result
+        What :meth:`pathlib.Path.stat` gives for it.
+    """
+    return not hasattr(os, "geteuid") or info.st_uid == os.geteuid()
+
+
 def closed_part(path: Path) -> Path | None:
     """Return the first folder on the way to a file, or the file, that this user may not read.
 
