@@ -131,7 +131,8 @@ NAMES: tuple[bytes, ...] = (
     b"NUL.txt", b"a.", b"a ", b"plans.json.", b"PLANS.JSON", b"plans.json/x", b"plans.json/",
     b"fold_all", b"fold_all/", b"fold_all/checkpoint_final.pth/", b"fold_0/checkpoint_final.pth",
     b"nnUNetTrainer__other/plans.json", b"nnUNetTrainer", b"nnUNetTrainer/", b"__MACOSX/x",
-    b"%s%n{0}{name}", b"~/x", b"$HOME/x", b"-rf",
+    b"%s%n{0}{name}", b"~/x", b"$HOME/x", b"-rf", b"Icon\r", b".DS_Store", b".git\\..\\..\\x",
+    b"fold_1/", b"fold_1\\", b"fold_2/checkpoint_latest.pth", b"desktop.ini", b"C:\\a",
 )  # fmt: skip
 RECORDS: tuple[bytes, ...] = (
     b"", b"{}", b"[]", b"null", b"{", b'{"custom": "false", "files": []}', b"\xff",
