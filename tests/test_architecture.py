@@ -26,7 +26,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("images", "padding", "postprocess"),
     ("arguments", "inputs", "luts", "ownership"),
     ("outputs", "results", "view", "analysis", "analysis.geometry", "analysis.anatomy"),
-    ("analysis.centreline", "analysis.label_points", "analysis.phantom"),
+    ("analysis.centreline", "analysis.flags", "analysis.label_points", "analysis.phantom"),
     ("analysis.agreement", "analysis.bundles", "analysis.canal"),
     ("analysis.borders", "analysis.level_fit", "analysis.references"),
     ("analysis.consistency", "analysis.cord_mask", "analysis.landmark_checks"),

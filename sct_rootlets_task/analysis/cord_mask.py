@@ -172,7 +172,13 @@ def section_doubts(cord: np.ndarray, mask: CordMask, affine: np.ndarray) -> tupl
         f"The cord mask has a mean section of {section:.1f} mm²; {low:.0f}–{high:.0f} mm² are "
         "expected."
     )
-    return (Doubt("cord mask", text, section, SECTION_MM2, "mm²"),)
+    point = _on_line(mask.line, float(np.median(mask.arcs)))
+    return (Doubt("cord mask", text, section, SECTION_MM2, "mm²", point=point),)
+
+
+def _on_line(line: CentreLine, arc: float) -> tuple[float, float, float]:
+    right, anterior, superior = map(float, line.at(arc)[0])
+    return right, anterior, superior
 
 
 def levels_out_of_reach(bundles: Bundles, mask: CordMask, *, beyond_too: bool = True) -> list[int]:
@@ -297,9 +303,10 @@ def _place_doubts(bundles: Bundles, missing: Sequence[int]) -> list[Doubt]:
     ]
     aside = levels_aside(bundles)
     if aside > CENTRED_MM:
+        point = _on_line(bundles.line, float(np.median(bundles.where[:, 0])))
         limit = f"up to {CENTRED_MM:.0f} mm are expected"
         text = f"The cord mask lies {aside:.0f} mm beside the middle of the rootlets; {limit}."
-        doubts.append(Doubt("cord mask", text, aside, (None, CENTRED_MM), "mm"))
+        doubts.append(Doubt("cord mask", text, aside, (None, CENTRED_MM), "mm", point=point))
     return doubts
 
 

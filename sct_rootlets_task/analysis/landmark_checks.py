@@ -7,6 +7,7 @@ has no say in the numbering of the levels.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -93,7 +94,13 @@ def check_pmj(
             f"Expected the PMJ {low:.0f}–{high:.0f} mm above {describe(first)}, found it "
             f"{below:.0f} mm above ({name}). Check that it belongs to this image."
         )
-    return tuple(_pmj_doubts(first, below=below, along=along, right=abs(right), front=front))
+    doubts = _pmj_doubts(first, below=below, along=along, right=abs(right), front=front)
+    return tuple(replace(doubt, point=_point(pmj)) for doubt in doubts)
+
+
+def _point(where: np.ndarray) -> tuple[float, float, float]:
+    right, anterior, superior = map(float, where)
+    return right, anterior, superior
 
 
 def _pmj_doubts(
@@ -170,7 +177,7 @@ def check_discs(
         what = f"disc {numbers[number]}"
         _require_near(float(aside[number]), float(beyond[number]), what=what, name=name)
     beside = [number for number, one in zip(numbers, near, strict=True) if one]
-    return (*_spacing_doubts(discs, beside), *_place_doubts(beside, where[near]))
+    return (*_spacing_doubts(discs, beside), *_place_doubts(discs, beside, where[near]))
 
 
 def _gaps(discs: Mapping[int, np.ndarray]) -> Iterator[tuple[int, int, float]]:
@@ -204,11 +211,14 @@ def _spacing_doubts(discs: Mapping[int, np.ndarray], beside: Sequence[int]) -> l
                 f"Discs {upper} and {lower} are {gap:.0f} mm apart; {low:.0f}–{high:.0f} mm are "
                 "expected."
             )
-            doubts.append(Doubt("discs", text, gap, (low, high), "mm"))
+            middle = _point((discs[upper] + discs[lower]) / 2)
+            doubts.append(Doubt("discs", text, gap, (low, high), "mm", point=middle))
     return doubts
 
 
-def _place_doubts(numbers: Sequence[int], where: np.ndarray) -> list[Doubt]:
+def _place_doubts(
+    discs: Mapping[int, np.ndarray], numbers: Sequence[int], where: np.ndarray
+) -> list[Doubt]:
     """Name the disc that lies farthest from where discs are labeled, on each side."""
     doubts = []
     for found, most, finding in (
@@ -217,12 +227,13 @@ def _place_doubts(numbers: Sequence[int], where: np.ndarray) -> list[Doubt]:
         (-where[:, 2], DISC_BEHIND_MM, "behind"),
     ):
         if round(found.max(initial=0.0)) > most:
-            worst = float(found.max())
+            worst, number = float(found.max()), numbers[int(found.argmax())]
             text = (
-                f"Disc {numbers[int(found.argmax())]} lies {worst:.0f} mm {finding} the cord's "
-                f"line; up to {most:.0f} mm are expected."
+                f"Disc {number} lies {worst:.0f} mm {finding} the cord's line; up to {most:.0f} mm "
+                "are expected."
             )
-            doubts.append(Doubt("discs", text, worst, (None, most), "mm"))
+            point = _point(discs[number])
+            doubts.append(Doubt("discs", text, worst, (None, most), "mm", point=point))
     return doubts
 
 

@@ -7,9 +7,11 @@ person can understand. It changes nothing and guesses nothing.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,6 +30,25 @@ from sct_rootlets_task.analysis.bundles import (
 from sct_rootlets_task.analysis.centreline import CentreLine
 from sct_rootlets_task.analysis.consistency import STRAY_MM3, sound_bundles, stray_voxels
 from sct_rootlets_task.analysis.cord_mask import line_for
+from sct_rootlets_task.analysis.flags import (
+    CODES as CODES,
+)
+from sct_rootlets_task.analysis.flags import (
+    DOUBT,
+    LANDMARK,
+    NOT_COVERED,
+    Place,
+    at_point,
+    at_voxel,
+    flag,
+    middle_voxel,
+)
+from sct_rootlets_task.analysis.flags import (
+    WARNING as WARNING,
+)
+from sct_rootlets_task.analysis.flags import (
+    Flag as Flag,
+)
 from sct_rootlets_task.analysis.geometry import (
     level_map,
     require_same_grid,
@@ -53,11 +74,11 @@ from sct_rootlets_task.analysis.references import (
     shift_from_located,
     shift_from_pmj,
 )
+from sct_rootlets_task.images import EXTENSIONS, stem
 from sct_rootlets_task.levels import level_range
 from sct_rootlets_task.postprocess import SPECK_MM3
 from sct_rootlets_task.short_repr import short_repr
-
-WARNING, NOTE = "warning", "note"
+from sct_rootlets_task.voxels import connected, voxels_of
 
 REACH_MM = 16.0
 """Rootlets farther than this from the centre line are far from the cord. PAM50's reach 12.9 mm."""
@@ -75,9 +96,6 @@ OVERLAP_MM = 0.5
 IMPURE_SHARE = 0.02
 """A bundle is mixed when more than this share of it carries another level."""
 
-LANDMARK, NOT_COVERED = "landmark", "not_covered"
-"""Codes of flags on a landmark as a whole, and on levels that the cord mask does not reach."""
-
 SPACING_SDS = 3.0
 """Spacings within this many SD of the mean are expected."""
 
@@ -85,77 +103,16 @@ _HALFWAY = 0.5
 _FOV_MM = 8.0
 _BESIDE_CANAL = 0.5
 _CADOTTE, _PAM50 = "Cadotte 2015", "PAM50"
-_FIT = "global fit of all bundles (Cadotte 2015)"
-
-
-@dataclass(frozen=True)
-class Flag:
-    """One thing that is out of the ordinary.
-
-    Parameters
-    ----------
-    code : str
-        What is wrong, from a fixed list: see :data:`CODES`.
-    level : int or None
-        Spinal level concerned.
-    side : str or None
-        ``left`` or ``right``, where it matters.
-    value : float or None
-        What was found.
-    expected : tuple of (float or None, float or None)
-        Lowest and highest expected value; None where there is no limit.
-    unit : str
-        Of value and range.
-    source : str
-        Where the range comes from.
-    text : str
-        The same in a sentence.
-    severity : {"warning", "note"}
-        A note explains, a warning asks for a look.
-    """
-
-    code: str
-    level: int | None
-    side: str | None
-    value: float | None
-    expected: tuple[float | None, float | None]
-    unit: str
-    source: str
-    text: str
-    severity: str = WARNING
-
-
-CODES: Mapping[str, str] = {
-    "empty": "no rootlets at all",
-    "unexpected_value": "a label that is none of the task's levels",
-    "mixed_bundle": "one bundle carries several levels",
-    "speck": "a piece of less than the volume of a speck",
-    "stray": "a small piece where no rootlets run",
-    "fragment": "a small piece beside a larger one of the same root",
-    "far_from_cord": "rootlets farther from the cord than roots are long",
-    "level_order": "a bundle whose level does not fit where it lies",
-    "ambiguous_level": "a bundle for which two levels fit about equally well",
-    "beyond_last_level": "a bundle beyond the levels of the task",
-    "level_missing": "a level absent though its place is in the image",
-    "side_missing": "a level with rootlets on one side only",
-    "height": "a level unusually long or short along the cord",
-    "volume": "a level with hardly any voxels",
-    "spacing": "neighbouring levels unusually far apart or close",
-    "overlap": "neighbouring levels that overlap along the cord",
-    "fov_cut": "a level cut by the edge of the image",
-    "shift": "all levels off by the same number, by an independent reference",
-    LANDMARK: "a PMJ, discs or a cord mask that may not be what they are called",
-    NOT_COVERED: "a level that the cord mask does not reach",
-}
-"""Every code a flag can have."""
 
 
 @dataclass(frozen=True)
 class LevelSummary:
     """One level as found; lengths and positions in mm along the cord, volumes in mm³.
 
-    ``start`` is the cranial end, ``end`` the caudal one; ``spacing`` and ``gap`` reach to the next
-    lower level and are None when it is absent.
+    Positions are counted from the cranial end of what the centre line was fitted to. ``start`` is
+    the caudal end of the level's rootlets and ``end`` the cranial one, as in the table of levels;
+    ``height`` is the length between them. ``spacing`` and ``gap`` reach to the next lower level and
+    are None when it is absent.
     """
 
     level: int
@@ -200,13 +157,18 @@ class Report:
     @property
     def warnings(self) -> tuple[Flag, ...]:
         """Flags that ask for a look; with ``-strict`` any of them makes the exit code 1."""
-        return tuple(flag for flag in self.flags if flag.severity == WARNING)
+        return tuple(one for one in self.flags if one.severity == WARNING)
+
+    def with_doubts(self, texts: Iterable[str]) -> Report:
+        """Return the report with what the run that made the map was not sure of among its flags."""
+        doubts = [flag(DOUBT, None, (None, None), finding=text) for text in texts]
+        return replace(self, flags=_sorted([*doubts, *self.flags]))
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report as plain types, as the sidecar takes it."""
         return {
             "CentreLineFrom": self.line,
-            "Flags": [asdict(flag) for flag in self.flags],
+            "Flags": [asdict(one) for one in self.flags],
             "Levels": [asdict(level) for level in self.levels],
             "Shifts": [asdict(shift) for shift in self.shifts],
         }
@@ -219,7 +181,7 @@ class Report:
         MissingDependencyError
             If pandas is not installed.
         """
-        return table([asdict(flag) for flag in self.flags], list(Flag.__dataclass_fields__))
+        return table([asdict(one) for one in self.flags], list(Flag.__dataclass_fields__))
 
     def to_dataframe(self) -> Any:
         """Return a pandas data frame: one row a level, with the codes of its flags.
@@ -231,7 +193,7 @@ class Report:
         """
         rows = []
         for summary in self.levels:
-            codes = sorted({flag.code for flag in self.flags if flag.level == summary.level})
+            codes = sorted({one.code for one in self.flags if one.level == summary.level})
             rows.append({**asdict(summary), "flags": " ".join(codes)})
         return table(rows)
 
@@ -255,6 +217,25 @@ class _Scene:
     @property
     def line(self) -> CentreLine:
         return self.bundles.line
+
+    def middle_of(self, members: np.ndarray) -> Place:
+        """Return the place of the labelled voxel in the middle of some, given as a mask."""
+        return at_voxel(middle_voxel(self.bundles.voxels[members], self.affine), self.affine)
+
+    def of_bundle(self, bundle: Bundle) -> Place:
+        return self.middle_of(self.bundles.owner == bundle.number)
+
+    def of_level(self, level: int) -> Place:
+        return self.middle_of(self.bundles.values == level)
+
+    def lower_end(self, level: int) -> Place:
+        """Return the place of a level's lowest voxel, where the next level begins."""
+        arcs = np.where(self.bundles.values == level, self.bundles.where[:, 0], -np.inf)
+        return at_voxel(self.bundles.voxels[arcs.argmax()], self.affine)
+
+    def along(self, arc: float) -> Place:
+        """Return the place on the centre line at an arc length in mm."""
+        return at_point(self.line.at(arc)[0], self.affine, self.labels.shape)
 
 
 def check(
@@ -288,13 +269,21 @@ def check(
         require_same_grid(labels, affine, other=references.located, name=name)
         require_levels(references.located, affine, f"the {name}")
     if np.count_nonzero(labels) < 2:
-        text = "No rootlets were found; look whether the image shows the cervical spine."
-        flag = Flag("empty", None, None, 0.0, (2.0, None), "voxels", "definition", text)
-        return Report((flag,), (), (), "none")
+        return Report((_nothing(labels, affine),), (), (), "none")
     scene = _scene(labels, affine, levels, references)
-    flags = [flag for one in _CHECKS for flag in one(scene)]
-    flags.sort(key=lambda flag: (flag.severity != WARNING, flag.level or 0))
-    return Report(tuple(flags), scene.summaries, scene.shifts, scene.line.source)
+    flags = (found for one in _CHECKS for found in one(scene))
+    return Report(_sorted(flags), scene.summaries, scene.shifts, scene.line.source)
+
+
+def _nothing(labels: np.ndarray, affine: np.ndarray) -> Flag:
+    voxels = voxels_of(labels)
+    found = "a single labelled voxel" if len(voxels) else "no labelled voxel"
+    place = at_voxel(voxels[0], affine) if len(voxels) else None
+    return flag("empty", len(voxels), (2.0, None), at=place, found=found)
+
+
+def _sorted(flags: Iterable[Flag]) -> tuple[Flag, ...]:
+    return tuple(sorted(flags, key=lambda one: (one.severity != WARNING, one.level or 0)))
 
 
 def check_image(
@@ -316,20 +305,20 @@ def summarise(bundles: Sequence[Bundle]) -> tuple[LevelSummary, ...]:
     for number, (upper, lower) in enumerate(pairwise(found)):
         if lower.level == upper.level + 1:
             found[number] = replace(
-                upper, spacing=lower.midpoint - upper.midpoint, gap=lower.start - upper.end
+                upper, spacing=lower.midpoint - upper.midpoint, gap=lower.end - upper.start
             )
     return tuple(found)
 
 
 def _summary(level: int, bundles: Sequence[Bundle]) -> LevelSummary:
-    start, end = min(b.start for b in bundles), max(b.end for b in bundles)
+    top, bottom = min(b.start for b in bundles), max(b.end for b in bundles)
     return LevelSummary(
         level=level,
         name=describe(level),
-        start=start,
-        end=end,
-        midpoint=(start + end) / 2,
-        height=end - start,
+        start=bottom,
+        end=top,
+        midpoint=(top + bottom) / 2,
+        height=bottom - top,
         volume=sum(b.volume for b in bundles),
         left_volume=sum(b.volume for b in bundles if b.side == LEFT),
         right_volume=sum(b.volume for b in bundles if b.side == RIGHT),
@@ -376,7 +365,7 @@ def _opinions(
 ) -> tuple[tuple[Shift, ...], tuple[Doubt, ...]]:
     """Ask each reference about the numbering of the levels; one in doubt has no say."""
     midpoints = {summary.level: summary.midpoint for summary in summaries}
-    ends = (min(s.start for s in summaries), max(s.end for s in summaries))
+    ends = (min(s.end for s in summaries), max(s.start for s in summaries))
     found: list[Shift | None] = []
     doubts: list[Doubt] = []
     if references.pmj is not None:
@@ -420,71 +409,99 @@ def _located_opinion(bundles: Bundles, located: np.ndarray, levels: Sequence[int
     return shift_from_located(np.array(list(differences.values())), first=first)
 
 
+def opinions(report: Report, references: References) -> tuple[str, ...]:
+    """Return what references say of the numbering where it is no flag, a sentence each.
+
+    Parameters
+    ----------
+    report : Report
+        Result of :func:`check`.
+    references : References
+        What it was given.
+    """
+    if not report.levels:
+        return ()
+    given = {"PMJ": references.pmj, "discs": references.discs, "locator": references.located}
+    told = {shift.source: shift for shift in report.shifts}
+    doubted = {one.source for one in report.flags if one.code == LANDMARK}
+    texts = []
+    for source, what in given.items():
+        one = told.get(source)
+        if what is None or (one is None and source in doubted):
+            continue
+        if one is None:
+            texts.append(f"The {source}: too few of the levels are within reach to compare.")
+        elif one.shift == 0:
+            agree = "agree" if source == "discs" else "agrees"
+            texts.append(f"The {source} {agree} with the numbers of the levels.")
+        elif one.advantage < SHIFT_ADVANTAGE:
+            texts.append(
+                f"By the {source} the numbers of the levels may be right; {_too_far(one.shift)} "
+                "would fit about as well."
+            )
+    return tuple(texts)
+
+
 def _check_values(scene: _Scene) -> Iterator[Flag]:
-    values, counts = np.unique(scene.bundles.values, return_counts=True)
-    for value, count in zip(values, counts, strict=True):
+    limits = (float(scene.expected[0]), float(scene.expected[-1]))
+    for value, count in zip(*np.unique(scene.bundles.values, return_counts=True), strict=True):
         if value not in scene.expected:
-            text = (
-                f"{count} voxels have the value {value}, which is none of the levels "
-                f"{level_range(scene.expected)}."
+            yield flag(
+                "unexpected_value",
+                float(value),
+                limits,
+                level=int(value),
+                at=_largest_piece(scene, int(value)),
+                holders="1 voxel has" if count == 1 else f"{count} voxels have",
+                levels=level_range(scene.expected),
             )
-            limits = (float(scene.expected[0]), float(scene.expected[-1]))
-            yield Flag(
-                "unexpected_value", int(value), None, float(value), limits, "", "the task", text
-            )
+
+
+def _largest_piece(scene: _Scene, value: int) -> Place:
+    """Return the middle of the largest piece of a value that may be strewn."""
+    voxels = scene.bundles.voxels[scene.bundles.values == value]
+    piece = connected(voxels)
+    largest = voxels[piece == np.bincount(piece).argmax()]
+    return at_voxel(middle_voxel(largest, scene.affine), scene.affine)
 
 
 def _check_purity(scene: _Scene) -> Iterator[Flag]:
     for bundle in scene.bundles.items:
         minority = 1 - bundle.purity
         if minority > IMPURE_SHARE:
-            others = ", ".join(describe(level) for level, _ in bundle.votes[1:])
+            mine = scene.bundles.owner == bundle.number
             yield _bundle_flag(
                 "mixed_bundle",
                 bundle,
-                value=minority,
-                expected=(0, IMPURE_SHARE),
-                unit="",
-                source="definition",
-                text=f"{100 * minority:.0f} % of the bundle {bundle.name} is labelled {others}.",
+                minority,
+                (0, IMPURE_SHARE),
+                at=scene.middle_of(mine & (scene.bundles.values != bundle.level)),
+                percent=100 * minority,
+                others=", ".join(describe(level) for level, _ in bundle.votes[1:]),
             )
 
 
 def _check_reach(scene: _Scene) -> Iterator[Flag]:
     for bundle in scene.bundles.items:
         if bundle.reach > REACH_MM:
-            yield _bundle_flag(
-                "far_from_cord",
-                bundle,
-                value=bundle.reach,
-                expected=(0, REACH_MM),
-                unit="mm",
-                source=_PAM50,
-                text=(
-                    f"Rootlets labelled {bundle.name} reach {bundle.reach:.0f} mm from the middle "
-                    f"of the cord; up to {REACH_MM:.0f} mm are expected."
-                ),
-            )
+            mine = np.flatnonzero(scene.bundles.owner == bundle.number)
+            farthest = mine[np.hypot(*scene.bundles.where[mine, 1:].T).argmax()]
+            place = at_voxel(scene.bundles.voxels[farthest], scene.affine)
+            yield _bundle_flag("far_from_cord", bundle, bundle.reach, (0, REACH_MM), at=place)
 
 
 def _check_small_pieces(scene: _Scene) -> Iterator[Flag]:
     """Name what is too small to be a bundle: specks, strays and fragments."""
     specks = (b for b in scene.bundles.items if b.volume < SPECK_MM3)
-    kinds: tuple[tuple[str, Iterable[Bundle], float, str], ...] = (
-        ("speck", specks, SPECK_MM3, "is a speck"),
-        ("stray", scene.strays, STRAY_MM3, "lies where no roots run"),
-        ("fragment", _fragments(scene.counted), STRAY_MM3, "lies beside a larger one"),
+    kinds: tuple[tuple[str, Iterable[Bundle], float], ...] = (
+        ("speck", specks, SPECK_MM3),
+        ("stray", scene.strays, STRAY_MM3),
+        ("fragment", _fragments(scene.counted), STRAY_MM3),
     )
-    for code, bundles, least, finding in kinds:
+    for code, bundles, least in kinds:
         for bundle in bundles:
             yield _bundle_flag(
-                code,
-                bundle,
-                value=bundle.volume,
-                expected=(least, None),
-                unit="mm³",
-                source="definition",
-                text=f"A piece of {bundle.volume:.1f} mm³ labelled {bundle.name} {finding}.",
+                code, bundle, bundle.volume, (least, None), at=scene.of_bundle(bundle)
             )
 
 
@@ -503,16 +520,22 @@ def _fragments(bundles: Sequence[Bundle]) -> Iterator[Bundle]:
 def _bundle_flag(
     code: str,
     bundle: Bundle,
-    *,
     value: float,
     expected: tuple[float | None, float | None],
-    unit: str,
-    source: str,
-    text: str,
+    *,
+    at: Place,
+    **words: Any,
 ) -> Flag:
-    severity = NOTE if code in ("speck", "fragment") else WARNING
-    return Flag(
-        code, bundle.level, bundle.side, float(value), expected, unit, source, text, severity
+    return flag(
+        code,
+        value,
+        expected,
+        level=bundle.level,
+        side=bundle.side,
+        at=at,
+        bundle=bundle.name,
+        midpoint=bundle.midpoint,
+        **words,
     )
 
 
@@ -533,31 +556,17 @@ def _check_order(scene: _Scene) -> Iterator[Flag]:
 
 
 def _order_flag(bundle: Bundle, level: int, cost: float, scene: _Scene) -> Flag:
-    where = f"{bundle.name}, {bundle.midpoint:.0f} mm along the cord,"
-    if level not in (0, bundle.level):
-        return Flag(
-            "level_order",
-            bundle.level,
-            bundle.side,
-            float(bundle.level),
-            (float(level), float(level)),
-            "level",
-            _FIT,
-            f"{where} lies where {describe(level)} is expected.",
+    place = scene.of_bundle(bundle)
+    if level == bundle.level:
+        return _bundle_flag("ambiguous_level", bundle, cost, (MARGIN, None), at=place)
+    if level == 0:
+        levels = level_range(scene.expected)
+        return _bundle_flag(
+            "beyond_last_level", bundle, cost, (None, MARGIN), at=place, levels=levels
         )
-    code, expected, finding = (
-        ("beyond_last_level", (None, MARGIN), f"beyond the levels {level_range(scene.expected)}")
-        if level == 0
-        else ("ambiguous_level", (MARGIN, None), "where a neighbouring level would do as well")
-    )
+    limits = (float(level), float(level))
     return _bundle_flag(
-        code,
-        bundle,
-        value=cost,
-        expected=expected,
-        unit="nats",
-        source=_FIT,
-        text=f"{where} lies {finding}.",
+        "level_order", bundle, bundle.level, limits, at=place, fitting=describe(level)
     )
 
 
@@ -569,10 +578,10 @@ def _check_missing(scene: _Scene) -> Iterator[Flag]:
         if level in present:
             continue
         between = min(present) < level < max(present)
-        place = _expected_midpoint(level, present)
-        if between or (place is not None and _in_view(scene, place)):
-            text = f"{describe(level)} was not found; it is expected{_near(place)}."
-            yield Flag("level_missing", level, None, 0.0, (1.0, None), "bundles", _CADOTTE, text)
+        arc = _expected_midpoint(level, present)
+        if between or (arc is not None and _in_view(scene, arc)):
+            place = None if arc is None else scene.along(arc)
+            yield flag("level_missing", 0.0, (1.0, None), level=level, at=place, where=_near(arc))
 
 
 def _near(place: float | None) -> str:
@@ -611,61 +620,44 @@ def _check_levels(scene: _Scene) -> Iterator[Flag]:
         return
     typical = float(np.median([summary.volume for summary in scene.summaries]))
     for summary in scene.summaries:
-        yield from _check_sides(summary)
-        if summary.volume < SMALL_SHARE * typical:
-            text = (
-                f"{summary.name} has {summary.volume:.0f} mm³ of rootlets; the median level has "
-                f"{typical:.0f} mm³."
-            )
-            limits = (SMALL_SHARE * typical, None)
-            yield _level_flag(
-                "volume",
-                summary,
-                value=summary.volume,
-                expected=limits,
-                unit="mm³",
-                source="this scan",
-                text=text,
-            )
-        if has_priors((summary.level,)):
-            yield from _check_height(summary)
+        yield from _check_sides(scene, summary)
+        level, volume, least = summary.level, summary.volume, SMALL_SHARE * typical
+        if volume < least:
+            place = scene.of_level(level)
+            yield flag("volume", volume, (least, None), level=level, at=place, typical=typical)
+        if has_priors((level,)):
+            yield from _check_height(summary, scene.of_level(level))
 
 
-def _check_sides(summary: LevelSummary) -> Iterator[Flag]:
+def _check_sides(scene: _Scene, summary: LevelSummary) -> Iterator[Flag]:
     volumes = {LEFT: summary.left_volume, RIGHT: summary.right_volume}
     side = min(volumes, key=lambda one: volumes[one])
     other = max(volumes.values())
     if volumes[side] < SMALL_SHARE * other:
-        found = "no rootlets" if volumes[side] == 0 else f"only {volumes[side]:.0f} mm³"
-        text = f"{summary.name} has {found} on the {side}, {other:.0f} mm³ on the other side."
-        yield Flag(
+        yield flag(
             "side_missing",
-            summary.level,
-            side,
             volumes[side],
             (SMALL_SHARE * other, None),
-            "mm³",
-            "the other side",
-            text,
+            level=summary.level,
+            side=side,
+            at=_place_of_side(scene, summary, side),
+            found="no rootlets" if volumes[side] == 0 else f"only {volumes[side]:.0f} mm³",
+            other=other,
         )
 
 
-def _check_height(summary: LevelSummary) -> Iterator[Flag]:
-    low, high = height_range(summary.level)
-    if _is_outside(summary.height, low, high):
-        text = (
-            f"{summary.name} is {summary.height:.1f} mm high; {low:.1f}–{high:.1f} mm are expected."
-        )
-        source = "267 scans, Cadotte 2015, PAM50"
-        yield _level_flag(
-            "height",
-            summary,
-            value=summary.height,
-            expected=(low, high),
-            unit="mm",
-            source=source,
-            text=text,
-        )
+def _place_of_side(scene: _Scene, summary: LevelSummary, side: str) -> Place:
+    """Return where the few rootlets of a side are, or the cord where there are none."""
+    mine = [b.number for b in scene.counted if (b.level, b.side) == (summary.level, side)]
+    if not mine:
+        return scene.along(summary.midpoint)
+    return scene.middle_of(np.isin(scene.bundles.owner, mine))
+
+
+def _check_height(summary: LevelSummary, at: Place | None = None) -> Iterator[Flag]:
+    limits = height_range(summary.level)
+    if _is_outside(summary.height, *limits):
+        yield flag("height", summary.height, limits, level=summary.level, at=at)
 
 
 def _is_outside(value: float, low: float, high: float) -> bool:
@@ -678,93 +670,69 @@ def _check_neighbours(scene: _Scene) -> Iterator[Flag]:
         if upper.spacing is None or upper.gap is None or not has_priors((upper.level, lower.level)):
             continue
         mean, sd = spacing(upper.level, lower.level)
-        low, high = mean - SPACING_SDS * sd, mean + SPACING_SDS * sd
-        pair = f"{upper.name} and {lower.name}"
-        if _is_outside(upper.spacing, low, high):
-            text = (
-                f"The midpoints of {pair} are {upper.spacing:.1f} mm apart; {low:.1f}–{high:.1f} "
-                "mm are expected."
-            )
-            source = _CADOTTE if upper.level > 2 else _PAM50
-            yield _level_flag(
-                "spacing",
-                upper,
-                value=upper.spacing,
-                expected=(low, high),
-                unit="mm",
-                source=source,
-                text=text,
+        limits = (mean - SPACING_SDS * sd, mean + SPACING_SDS * sd)
+        level, pair = upper.level, f"{upper.name} and {lower.name}"
+        place = scene.lower_end(level)
+        if _is_outside(upper.spacing, *limits):
+            source = _CADOTTE if level > 2 else _PAM50
+            yield flag(
+                "spacing", upper.spacing, limits, level=level, at=place, pair=pair, published=source
             )
         if upper.gap < -OVERLAP_MM:
-            text = f"{pair} overlap by {-upper.gap:.1f} mm along the cord."
-            yield _level_flag(
-                "overlap",
-                upper,
-                value=upper.gap,
-                expected=(-OVERLAP_MM, None),
-                unit="mm",
-                source=_CADOTTE,
-                text=text,
+            limit = (-OVERLAP_MM, None)
+            yield flag(
+                "overlap", upper.gap, limit, level=level, at=place, pair=pair, overlap=-upper.gap
             )
-
-
-def _level_flag(
-    code: str,
-    summary: LevelSummary,
-    *,
-    value: float,
-    expected: tuple[float | None, float | None],
-    unit: str,
-    source: str,
-    text: str,
-) -> Flag:
-    return Flag(code, summary.level, None, float(value), expected, unit, source, text)
 
 
 def _check_view(scene: _Scene) -> Iterator[Flag]:
     axis, upwards = slice_axis(scene.affine)
     last = scene.labels.shape[axis] - 1
     for summary in scene.summaries:
-        slices = scene.bundles.voxels[scene.bundles.values == summary.level][:, axis]
-        for edge, reached in ((0, slices.min() == 0), (last, slices.max() == last)):
-            if reached:
+        mine = scene.bundles.values == summary.level
+        slices = scene.bundles.voxels[:, axis]
+        for edge in dict.fromkeys((0, last)):
+            if (reached := mine & (slices == edge)).any():
                 end = "upper" if (edge == last) == upwards else "lower"
-                text = f"{summary.name} reaches the {end} edge of the image and may be cut by it."
-                yield Flag(
-                    "fov_cut",
-                    summary.level,
-                    None,
-                    float(edge),
-                    (1.0, last - 1.0),
-                    "slice",
-                    "the image",
-                    text,
-                    NOTE,
-                )
+                limits, place = (1.0, last - 1.0), scene.middle_of(reached)
+                yield flag("fov_cut", edge, limits, level=summary.level, at=place, end=end)
 
 
 def _check_landmarks(scene: _Scene) -> Iterator[Flag]:
     for doubt in scene.doubts:
         code = LANDMARK if doubt.level is None else NOT_COVERED
-        yield Flag(
+        yield flag(
             code,
-            doubt.level,
-            None,
             doubt.value,
             doubt.expected,
-            doubt.unit,
-            doubt.landmark,
-            doubt.text,
+            level=doubt.level,
+            at=_place_of_doubt(scene, doubt),
+            finding=doubt.text,
+            measured_in=doubt.unit,
+            reference=doubt.landmark,
         )
+
+
+def _place_of_doubt(scene: _Scene, doubt: Doubt) -> Place | None:
+    if doubt.level is not None:
+        return scene.of_level(doubt.level)
+    if doubt.point is None:
+        return None
+    return at_point(np.array(doubt.point), scene.affine, scene.labels.shape)
 
 
 def _check_shifts(scene: _Scene) -> Iterator[Flag]:
     agree = len({shift.shift for shift in scene.shifts}) == 1
     for shift in scene.shifts:
         if shift.shift and shift.advantage >= SHIFT_ADVANTAGE:
-            text = f"By the {shift.source} all level numbers are likely {_too_far(shift.shift)}; "
-            text += _way_out(scene, shift.shift, agree=agree)
-            yield Flag("shift", None, None, shift.offset, (-0.5, 0.5), "levels", shift.source, text)
+            yield flag(
+                "shift",
+                shift.offset,
+                (-0.5, 0.5),
+                reference=shift.source,
+                finding=_too_far(shift.shift),
+                advice=_way_out(scene, shift.shift, agree=agree),
+            )
 
 
 def _too_far(shift: int) -> str:
@@ -782,7 +750,30 @@ def _way_out(scene: _Scene, shift: int, *, agree: bool) -> str:
         )
     if not agree:
         return "the other references say otherwise, so look before renumbering."
-    return f"'sct_rootlets relabel -shift {shift}' would correct them."
+    command = relabel_command(scene.references.files.get("labels"), shift)
+    return f"this would correct them: {command}"
+
+
+def relabel_command(labels: str | Path | None, shift: int) -> str:
+    """Return the command that shifts all levels of a map.
+
+    Parameters
+    ----------
+    labels : str or Path, optional
+        File of the map; without one, words stand for the two files.
+    shift : int
+        Number to add to every level.
+
+    Examples
+    --------
+    >>> relabel_command("a b/seg.nii.gz", -1)
+    "sct_rootlets relabel -i 'a b/seg.nii.gz' -o 'a b/seg_relabeled.nii.gz' -shift -1"
+    """
+    source, target = "SEG", "OUT"
+    if labels:
+        path = Path(labels)
+        source, target = str(path), str(path.with_name(f"{stem(path)}_relabeled{EXTENSIONS[0]}"))
+    return shlex.join(["sct_rootlets", "relabel", "-i", source, "-o", target, "-shift", str(shift)])
 
 
 _CHECKS: tuple[Callable[[_Scene], Iterator[Flag]], ...] = (

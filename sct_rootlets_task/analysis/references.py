@@ -78,8 +78,9 @@ class References:
     located : ndarray of uint8, shape (i, j, k), optional
         Spinal level of each voxel of the canal by the locator, on the grid of the segmentation; 0
         where there is none.
-    files: mapping of str to str
-        Path of the file of each part, by the part's name here, as far as it is known.
+    files : mapping of str to str
+        Path of the file of each part, by the part's name here, as far as it is known; ``labels`` is
+        that of the segmentation.
     """
 
     cord: np.ndarray | None = None
@@ -112,6 +113,8 @@ class Doubt:
         Of value and range.
     level : int or None
         Spinal level concerned; None for the landmark as a whole.
+    point : tuple of (float, float, float) or None
+        Where to look, in world mm; None where that is nowhere in particular.
     """
 
     landmark: str
@@ -120,6 +123,7 @@ class Doubt:
     expected: tuple[float | None, float | None]
     unit: str
     level: int | None = None
+    point: tuple[float, float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -261,7 +265,8 @@ def references_from_images(
     """
     labels = np.asarray(image.dataobj)
     given = {"cord": cord, "pmj": pmj, "discs": discs, "located": located}
-    files = {part: other.get_filename() for part, other in given.items() if other is not None}
+    named = {"labels": image, **given}
+    files = {part: other.get_filename() for part, other in named.items() if other is not None}
     known = References(files={part: str(file) for part, file in files.items() if file})
     arrays = {}
     for part in ("cord", "located"):

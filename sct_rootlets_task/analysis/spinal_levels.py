@@ -45,6 +45,7 @@ from sct_rootlets_task.analysis.cord_mask import (
     read_cord,
     require_reach,
 )
+from sct_rootlets_task.analysis.flags import LANDMARK, NOT_COVERED
 from sct_rootlets_task.analysis.geometry import (
     level_map,
     like,
@@ -52,7 +53,7 @@ from sct_rootlets_task.analysis.geometry import (
     to_world,
     voxel_volume,
 )
-from sct_rootlets_task.analysis.plausibility import LANDMARK, NOT_COVERED, Report, check
+from sct_rootlets_task.analysis.plausibility import Report, check
 from sct_rootlets_task.analysis.references import References, pmj_arc, references_from_images
 from sct_rootlets_task.errors import ImageError, UsageError
 from sct_rootlets_task.short_repr import short_repr

@@ -1,0 +1,339 @@
+"""The flags of the plausibility report: one table of codes, each with what it says of itself.
+
+A check only names a code, what it found and where; :func:`flag` makes the sentence of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from sct_rootlets_task.analysis.anatomy import describe
+from sct_rootlets_task.analysis.geometry import to_world
+
+WARNING, NOTE = "warning", "note"
+
+LANDMARK, NOT_COVERED, DOUBT = "landmark", "not_covered", "doubt"
+"""Codes of flags on a landmark as a whole, on levels that the cord mask does not reach, and on what
+the run that made a map was not sure of."""
+
+_CADOTTE, _PAM50 = "Cadotte 2015", "PAM50"
+_FIT = "global fit of all bundles (Cadotte 2015)"
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where to look for what is flagged.
+
+    Parameters
+    ----------
+    world_mm : tuple of (float, float, float)
+        Right, anterior, superior in mm, as viewers show them.
+    voxel : tuple of (int, int, int) or None
+        Index (i, j, k) in the level map's own file, from 0; None outside the image.
+    """
+
+    world_mm: tuple[float, float, float]
+    voxel: tuple[int, int, int] | None
+
+    def __str__(self) -> str:
+        # Adding 0 makes no difference but to a negative zero.
+        right, anterior, superior = (round(value, 1) + 0.0 for value in self.world_mm)
+        world = f"RAS {right}, {anterior}, {superior} mm"
+        return f"voxel {list(self.voxel)}, {world}" if self.voxel else world
+
+
+@dataclass(frozen=True)
+class Flag:
+    """One thing that is out of the ordinary.
+
+    Parameters
+    ----------
+    code : str
+        What is wrong, from a fixed list: see :data:`CODES`.
+    level : int or None
+        Spinal level concerned.
+    side : str or None
+        ``left`` or ``right``, where it matters.
+    value : float or None
+        What was found.
+    expected : tuple of (float or None, float or None)
+        Lowest and highest expected value; None where there is no limit.
+    unit : str
+        Of value and range.
+    source : str
+        Where the range comes from.
+    text : str
+        The same in a sentence, and where to look.
+    severity : {"warning", "note"}
+        A note explains, a warning asks for a look.
+    voxel : tuple of (int, int, int) or None
+        Where to look: index (i, j, k) in the level map, from 0. None for what has no place, and
+        outside the image.
+    world_mm : tuple of (float, float, float) or None
+        The same place in world mm: right, anterior, superior.
+    """
+
+    code: str
+    level: int | None
+    side: str | None
+    value: float | None
+    expected: tuple[float | None, float | None]
+    unit: str
+    source: str
+    text: str
+    severity: str = WARNING
+    voxel: tuple[int, int, int] | None = None
+    world_mm: tuple[float, float, float] | None = None
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What all flags of one code share.
+
+    Parameters
+    ----------
+    meaning : str
+        For the reference.
+    text : str
+        Template of the sentence; ``value``, ``low``, ``high``, ``name`` (of the level) and ``side``
+        are known everywhere, further words come from the check.
+    unit, source : str
+        See :class:`Flag`; templates as well.
+    severity : {"warning", "note"}
+        See :class:`Flag`.
+    """
+
+    meaning: str
+    text: str
+    unit: str = ""
+    source: str = "definition"
+    severity: str = WARNING
+
+
+_PIECE = "A piece of {value:.1f} mm³ labelled {bundle} {finding}."
+_LIES = "{bundle}, {midpoint:.0f} mm along the cord, lies {finding}."
+
+KINDS: Mapping[str, Kind] = {
+    "empty": Kind(
+        "no rootlets at all",
+        "No rootlets were found: the map holds {found}. Look whether the image shows the cervical "
+        "spine.",
+        "voxels",
+    ),
+    "unexpected_value": Kind(
+        "a label that is none of the task's levels",
+        "{holders} the value {value:.0f}, which is none of the levels {levels}.",
+        source="the task",
+    ),
+    "mixed_bundle": Kind(
+        "one bundle carries several levels",
+        "{percent:.0f} % of the bundle {bundle} is labelled {others}.",
+    ),
+    "speck": Kind(
+        "a piece of less than the volume of a speck",
+        _PIECE.replace("{finding}", "is a speck"),
+        "mm³",
+        severity=NOTE,
+    ),
+    "stray": Kind(
+        "a small piece where no rootlets run",
+        _PIECE.replace("{finding}", "lies where no roots run"),
+        "mm³",
+    ),
+    "fragment": Kind(
+        "a small piece beside a larger one of the same root",
+        _PIECE.replace("{finding}", "lies beside a larger one"),
+        "mm³",
+        severity=NOTE,
+    ),
+    "far_from_cord": Kind(
+        "rootlets farther from the cord than roots are long",
+        "Rootlets labelled {bundle} reach {value:.0f} mm from the middle of the cord; up to "
+        "{high:.0f} mm are expected.",
+        "mm",
+        _PAM50,
+    ),
+    "level_order": Kind(
+        "a bundle whose level does not fit where it lies",
+        _LIES.replace("{finding}", "where {fitting} is expected"),
+        "level",
+        _FIT,
+    ),
+    "ambiguous_level": Kind(
+        "a bundle for which two levels fit about equally well",
+        _LIES.replace("{finding}", "where a neighbouring level would do as well"),
+        "nats",
+        _FIT,
+    ),
+    "beyond_last_level": Kind(
+        "a bundle beyond the levels of the task",
+        _LIES.replace("{finding}", "beyond the levels {levels}"),
+        "nats",
+        _FIT,
+    ),
+    "level_missing": Kind(
+        "a level absent though its place is in the image",
+        "{name} was not found; it is expected{where}.",
+        "bundles",
+        _CADOTTE,
+    ),
+    "side_missing": Kind(
+        "a level with rootlets on one side only",
+        "{name} has {found} on the {side}, {other:.0f} mm³ on the other side.",
+        "mm³",
+        "the other side",
+    ),
+    "height": Kind(
+        "rootlets of a level over an unusually long or short piece of the cord",
+        "{name} is {value:.1f} mm long along the cord, by its rootlets; {low:.1f}–{high:.1f} mm "
+        "are expected.",
+        "mm",
+        "267 scans, Cadotte 2015, PAM50",
+    ),
+    "volume": Kind(
+        "a level with hardly any voxels",
+        "{name} has {value:.0f} mm³ of rootlets; the median level has {typical:.0f} mm³.",
+        "mm³",
+        "this scan",
+    ),
+    "spacing": Kind(
+        "neighbouring levels unusually far apart or close",
+        "The midpoints of {pair} are {value:.1f} mm apart; {low:.1f}–{high:.1f} mm are expected.",
+        "mm",
+        "{published}",
+    ),
+    "overlap": Kind(
+        "neighbouring levels that overlap along the cord",
+        "{pair} overlap by {overlap:.1f} mm along the cord.",
+        "mm",
+        _CADOTTE,
+    ),
+    "fov_cut": Kind(
+        "a level cut by the edge of the image",
+        "{name} reaches the {end} edge of the image and may be cut by it.",
+        "slice",
+        "the image",
+        severity=NOTE,
+    ),
+    "shift": Kind(
+        "all levels off by the same number, by an independent reference",
+        "By the {reference} all level numbers are likely {finding}; {advice}",
+        "levels",
+        "{reference}",
+    ),
+    LANDMARK: Kind(
+        "a PMJ, discs or a cord mask that may not be what they are called",
+        "{finding}",
+        "{measured_in}",
+        "{reference}",
+    ),
+    NOT_COVERED: Kind(
+        "a level that the cord mask does not reach",
+        "{finding}",
+        "{measured_in}",
+        "{reference}",
+    ),
+    DOUBT: Kind(
+        "what the run that made the map was not sure of, from its sidecar",
+        "{finding}",
+        source="the run",
+    ),
+}
+"""Every code with its meaning and its sentence."""
+
+CODES: Mapping[str, str] = {code: kind.meaning for code, kind in KINDS.items()}
+"""Every code a flag can have."""
+
+
+def flag(
+    code: str,
+    value: float | None,
+    expected: tuple[float | None, float | None],
+    *,
+    level: int | None = None,
+    side: str | None = None,
+    at: Place | None = None,
+    **words: Any,
+) -> Flag:
+    """Return a flag with its sentence.
+
+    Parameters
+    ----------
+    code : str
+        One of :data:`KINDS`.
+    value : float or None
+        What was found.
+    expected : tuple of (float or None, float or None)
+        Lowest and highest expected value; None where there is no limit.
+    level : int, optional
+        Spinal level concerned.
+    side : {"left", "right"}, optional
+        Side concerned.
+    at : Place, optional
+        Where to look.
+    **words : object
+        Further words of the template.
+
+    Examples
+    --------
+    >>> flag("height", 13.3, (7.9, 10.9), level=2).text
+    'C2 is 13.3 mm long along the cord, by its rootlets; 7.9–10.9 mm are expected.'
+    """
+    kind = KINDS[code]
+    low, high = expected
+    name = "" if level is None else describe(level)
+    known = {"value": value, "low": low, "high": high, "name": name, "side": side, **words}
+    found = Flag(
+        code,
+        level,
+        side,
+        None if value is None else float(value),
+        expected,
+        kind.unit.format(**known),
+        kind.source.format(**known),
+        kind.text.format(**known),
+        kind.severity,
+    )
+    if at is None:
+        return found
+    text = f"{found.text} See {at}."
+    return replace(found, text=text, voxel=at.voxel, world_mm=at.world_mm)
+
+
+def at_voxel(voxel: np.ndarray, affine: np.ndarray) -> Place:
+    """Return the place of a voxel, shape (3,), of the level map."""
+    i, j, k = (int(index) for index in voxel)
+    return Place(_rounded(to_world(np.array([[i, j, k]]), affine)[0]), (i, j, k))
+
+
+def at_point(point: np.ndarray, affine: np.ndarray, shape: tuple[int, ...]) -> Place:
+    """Return the place of a world point, shape (3,), with the voxel it lies in, if it does.
+
+    Parameters
+    ----------
+    point : ndarray of float, shape (3,)
+        Right, anterior, superior in mm.
+    affine : ndarray of float, shape (4, 4)
+        Voxel index of the level map to world mm.
+    shape : tuple of int
+        Shape of the level map.
+    """
+    index = np.rint(np.linalg.solve(affine[:3, :3], point - affine[:3, 3])).astype(int)
+    inside = bool(((index >= 0) & (index < shape)).all())
+    i, j, k = (int(one) for one in index)
+    return Place(_rounded(point), (i, j, k) if inside else None)
+
+
+def middle_voxel(voxels: np.ndarray, affine: np.ndarray) -> np.ndarray:
+    """Return the one of some voxels, shape (n, 3), that lies nearest to their middle."""
+    points = to_world(voxels, affine)
+    return np.asarray(voxels[((points - points.mean(axis=0)) ** 2).sum(axis=1).argmin()])
+
+
+def _rounded(point: np.ndarray) -> tuple[float, float, float]:
+    right, anterior, superior = (round(float(value), 2) + 0.0 for value in point)
+    return right, anterior, superior
