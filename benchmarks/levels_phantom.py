@@ -46,7 +46,7 @@ def errors(
         top = bundles.line.project(phantom.curve[:1])[0, 0]
         for found in summarise(bundles.items):
             start, end = phantom.extent(found.level)
-            ends.append((found.start - top - start, found.end - top - end))
+            ends.append((found.end - top - start, found.start - top - end))
     return np.array(ends), np.diff(ends, axis=1).ravel()
 
 

@@ -43,8 +43,8 @@ _SPECK_MM3 = 100.0
 
 COLUMNS: Mapping[str, str] = {
     "level": "Name of the level.",
-    "start_mm": "Its cranial end: arc length in mm from the cranial end of the located canal.",
-    "end_mm": "Its caudal end, likewise.",
+    "start_mm": "Its caudal end: arc length in mm from the cranial end of the located canal.",
+    "end_mm": "Its cranial end, likewise.",
     "confidence": "Share of the level's voxels, 0 to 1, in which the network saw this very level.",
 }
 """Columns of the table of located levels."""

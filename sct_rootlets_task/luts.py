@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import shlex
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 
 from sct_rootlets_task.errors import UsageError
@@ -54,6 +55,36 @@ def lut_path(segmentation: Path, viewer: str) -> Path:
     if viewer not in _FORMATS:
         raise UsageError(f"-lut expects one of {', '.join(VIEWERS)}, found {viewer!r}.")
     return segmentation.with_name(f"{stem(segmentation)}{_FORMATS[viewer][0]}")
+
+
+def viewer_commands(
+    image: Path, segmentation: Path, viewers: Collection[str] = ()
+) -> tuple[str, ...]:
+    """Return the commands that show a segmentation over its image, for a POSIX shell.
+
+    Parameters
+    ----------
+    image, segmentation : Path
+        The two files.
+    viewers : collection of {"fsleyes", "itksnap", "slicer"}
+        Viewers that there are color tables for, see :func:`lut_path`. Slicer takes no table from a
+        command line. Without FSLeyes and ITK-SNAP the command is the one that SCT prints.
+
+    Examples
+    --------
+    >>> viewer_commands(Path("t2.nii.gz"), Path("a b.nii.gz"), ["fsleyes"])
+    ("fsleyes t2.nii.gz -cm greyscale 'a b.nii.gz' -ot label -l 'a b.lut' -a 70.0 &",)
+    """
+    first, second = str(image), str(segmentation)
+    tables = {viewer: str(lut_path(segmentation, viewer)) for viewer in viewers}
+    shown = ["fsleyes", first, "-cm", "greyscale", second]
+    commands = []
+    if "fsleyes" in tables:
+        commands.append([*shown, "-ot", "label", "-l", tables["fsleyes"], "-a", "70.0"])
+    if "itksnap" in tables:
+        commands.append(["itksnap", "-g", first, "-s", second, "-l", tables["itksnap"]])
+    commands = commands or [[*shown, "-cm", "subcortical", "-a", "70.0"]]
+    return tuple(f"{shlex.join(words)} &" for words in commands)
 
 
 def lut_text(viewer: str, levels: Iterable[int]) -> str:

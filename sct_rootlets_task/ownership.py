@@ -76,7 +76,7 @@ def is_ours(path: Path, columns: Collection[str] = ()) -> bool:
     path : Path
         An existing file.
     columns : collection of str
-        For a table: the columns it would have, with ``<origin>`` for a part that varies.
+        For a table: the columns it would have.
     """
     try:
         if path.name.lower().endswith(EXTENSIONS):
@@ -136,8 +136,7 @@ def _is_our_entry(maker: Any, names: Collection[str]) -> bool:
 def _has_columns(path: Path, columns: Collection[str]) -> bool:
     with path.open(newline="", encoding="utf-8") as stream:
         first = next(csv.reader([stream.readline(_PICTURE_BYTES)]), [])
-    pattern = re.compile(r"(distance_from_).*(_(start|end|midpoint))")
-    return bool(first) and [pattern.sub(r"\1<origin>\2", name) for name in first] == list(columns)
+    return first == list(columns)
 
 
 def _is_color_table(path: Path) -> bool:

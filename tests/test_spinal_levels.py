@@ -22,6 +22,8 @@ from sct_rootlets_task.analysis.phantom import (
     make_phantom,
     typical_bundles,
 )
+from sct_rootlets_task.analysis.plausibility import check
+from sct_rootlets_task.analysis.references import References
 from sct_rootlets_task.analysis.spinal_levels import (
     METHODS,
     Span,
@@ -49,6 +51,13 @@ COLUMNS = [
     "distance_from_pmj_end",
     "height",
     "distance_from_pmj_midpoint",
+    "distance_origin",
+    "distance_start",
+    "distance_end",
+    "distance_midpoint",
+    "level_height",
+    "rootlets_height",
+    "area_perpendicular_to_cord",
     "volume",
     "cord_area",
     "left_volume",
@@ -161,21 +170,50 @@ def test_columns_are_those_in_use_and_ours_after_them(tmp_path: Path) -> None:
     with (tmp_path / "levels.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert list(rows[0]) == COLUMNS
-    assert [name.replace("<origin>", "pmj") for name in spinal_levels_module.COLUMNS] == COLUMNS
+    assert list(spinal_levels_module.COLUMNS) == COLUMNS
     assert [int(row["spinal_level"]) for row in rows] == list(LEVELS)
     assert float(rows[0]["distance_from_pmj_start"]) > float(rows[0]["distance_from_pmj_end"])
 
 
-def test_without_a_pmj_distances_are_named_after_what_they_start_from() -> None:
+def test_the_origin_of_distances_is_a_column_and_the_columns_are_always_the_same() -> None:
     one = phantom()
-    from_top = spinal_levels(one.labels, one.affine, cord=one.cord)
-    assert from_top.origin == "cord_top"
-    assert from_top.rows[0]["distance_from_cord_top_end"] == pytest.approx(one.extent(5)[0], abs=1)
-    alone = spinal_levels(one.labels, one.affine)
-    assert alone.origin == "c5"
-    assert alone.rows[0]["distance_from_c5_end"] == 0
-    assert alone.labels is None
-    assert alone.rows[0]["cord_area"] == ""
+    below = np.where(one.labels == 5, 0, one.labels).astype(np.uint8)
+    tables = {
+        "pmj": levels_of(one),
+        "cord_mask_top": spinal_levels(one.labels, one.affine, cord=one.cord),
+        "C5": spinal_levels(one.labels, one.affine),
+        "C6": spinal_levels(below, one.affine),
+    }
+    for origin, found in tables.items():
+        assert found.origin == origin
+        for row in found.rows:
+            assert list(row) == COLUMNS
+            assert row["distance_origin"] == origin
+            assert row["distance_start"] > row["distance_midpoint"] > row["distance_end"]
+            from_pmj = [row[f"distance_from_pmj_{name}"] for name in ("start", "end", "midpoint")]
+            distances = [row[f"distance_{name}"] for name in ("start", "end", "midpoint")]
+            assert from_pmj == (distances if origin == "pmj" else ["", "", ""])
+    top = tables["cord_mask_top"].rows[0]["distance_end"]
+    assert top == pytest.approx(one.extent(5)[0], abs=1)
+    assert tables["C5"].rows[0]["distance_end"] == tables["C6"].rows[0]["distance_end"] == 0
+    assert tables["C5"].labels is None
+    assert tables["C5"].rows[0]["cord_area"] == ""
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("with_cord", [True, False])
+def test_each_height_says_whose_it_is(method: str, with_cord: bool) -> None:
+    one = phantom((1, 1, 1), 1 / 150)
+    cord = one.cord if with_cord else None
+    report = check(one.labels, one.affine, references=References(cord=cord))
+    checked = {summary.level: summary for summary in report.levels}
+    for row in spinal_levels(one.labels, one.affine, cord=cord, method=method).rows:
+        summary = checked[row["spinal_level"]]
+        assert row["rootlets_height"] == round(summary.height, 3)
+        assert row["height"] == row["level_height"]
+        assert row["height"] == pytest.approx(row["distance_start"] - row["distance_end"], abs=2e-3)
+        assert summary.start - summary.end == pytest.approx(summary.height)
+        assert row["cord_area"] == row["area_perpendicular_to_cord"]
 
 
 def test_without_a_cord_heights_stay_near_the_truth() -> None:

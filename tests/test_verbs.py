@@ -238,7 +238,7 @@ def test_levels_are_written_as_map_and_table(
 ) -> None:
     words = "-s cord.nii.gz -o new.nii.gz -csv new.csv -method midpoint"
     assert run(f"levels -i seg.nii.gz {words}") == 0
-    assert "Distances are counted from: cord_top" in capsys.readouterr().out
+    assert "Distances are counted from the top of the cord mask." in capsys.readouterr().out
     with (folder / "new.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [int(row["spinal_level"]) for row in rows] == LEVELS
@@ -288,8 +288,11 @@ def test_without_a_cord_mask_the_table_says_so(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run("levels -i seg.nii.gz -csv new.csv") == 0
-    assert "No cord mask was given" in capsys.readouterr().out
-    assert "distance_from_c2_start" in (folder / "new.csv").read_text()
+    output = capsys.readouterr().out
+    assert "No cord mask was given" in output
+    assert "counted from the cranial end of the rootlets of C2." in output
+    with (folder / "new.csv").open(newline="") as file:
+        assert {row["distance_origin"] for row in csv.DictReader(file)} == {"C2"}
 
 
 def shift_down(labels: np.ndarray) -> np.ndarray:

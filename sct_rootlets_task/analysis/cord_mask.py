@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -41,6 +42,7 @@ _HALF = 0.5
 _MIDDLE_MM, _MIDDLE_SHARE = 2.0, 0.08
 _BEYOND_SHARE = 0.2
 _BOTH_SIDES_MM = 10.0
+_TAPER_MM, _TAPER_STEP_MM, _FULL_SHARE = (2.0, 20.0), 0.25, 0.6
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,10 +69,37 @@ class CordMask:
         left = np.maximum(right - 1, 0)
         return np.minimum(np.abs(self.arcs[right] - arcs), np.abs(self.arcs[left] - arcs))
 
+    @cached_property
+    def whole(self) -> tuple[float, float]:
+        """Arc lengths between which the mask has its full section: it may taper off at its ends."""
+        return self._full_from(self.arcs), -self._full_from(-self.arcs[::-1])
+
+    def _full_from(self, arcs: np.ndarray) -> float:
+        """Return the first place whose section is not much smaller than that of the next ones."""
+        near = max(2 * self.step_mm, _TAPER_MM[0])
+        places = np.arange(arcs[0], min(arcs[0] + _TAPER_MM[1], arcs[-1]), _TAPER_STEP_MM)
+        counts = np.searchsorted(arcs, np.stack((places, places + near, places + 4 * near)))
+        here, beyond = np.diff(counts, axis=0) / np.array([[1], [3]])
+        full = np.flatnonzero(here >= _FULL_SHARE * beyond)
+        return float(places[full[0]]) if len(full) else float(arcs[0])
+
     def share(self, start: float, end: float) -> float:
         """Return the share of a piece of the line, between two arc lengths, that is in the mask."""
-        places = np.linspace(start, end, max(2, int(4 * (end - start))))
-        return float((self.distance(places) <= max(self.step_mm / 2, 1.0)).mean())
+        return float(self._holds(_places(start, end)).mean())
+
+    def full_share(self, start: float, end: float) -> float:
+        """Return the share of a piece that is in the mask where that has its full section."""
+        places = _places(start, end)
+        inside = (places >= self.whole[0]) & (places <= self.whole[1])
+        return float((inside & self._holds(places)).mean())
+
+    def _holds(self, places: np.ndarray) -> np.ndarray:
+        return np.asarray(self.distance(places) <= max(self.step_mm / 2, 1.0))
+
+
+def _places(start: float, end: float) -> np.ndarray:
+    """Return arc lengths close to each other between two."""
+    return np.linspace(start, end, max(2, int(4 * (end - start))))
 
 
 def read_cord(cord: np.ndarray, labels: np.ndarray, affine: np.ndarray, *, name: str) -> CordMask:

@@ -69,27 +69,43 @@ PAM50, whose rootlets are drawn from 1.4 mm off the cord; at 4 mm every level of
 height to within 1 mm."""
 
 INTERPOLATED, OUT_OF_ORDER, FAR = "interpolated", "out_of_order", "not_near_cord"
+AREA_UNKNOWN = "area_unknown"
+
+PMJ, CORD_MASK_TOP = "pmj", "cord_mask_top"
+"""What distances are counted from; without PMJ and cord mask, from the first level found."""
 
 COLUMNS: Mapping[str, str] = {
     "spinal_level": "The level, 2 = C2 … 9 = T1.",
     "fname": "Name of the segmentation.",
     "slice_start": (
-        "Lowest axial slice of the level, counted from the inferior end; empty, like all lengths, "
-        "sides and roots, where the level is not_covered by the cord mask."
+        "Lowest axial slice of the level, counted from the inferior end; empty, like all that the "
+        "cord mask tells, where the level is not_covered by it."
     ),
     "slice_end": "Highest axial slice of the level.",
-    "distance_from_<origin>_start": (
-        "Distance of the level's caudal end in mm along the cord. The origin is pmj, else "
-        "cord_top, else the cranial end of the first level found, such as c2."
+    "distance_from_pmj_start": (
+        "Distance of the level's caudal end from the PMJ in mm along the cord; empty without a PMJ."
     ),
-    "distance_from_<origin>_end": "Distance of the level's cranial end.",
-    "height": "Length of the level in mm along the cord.",
-    "distance_from_<origin>_midpoint": "Distance of the level's middle.",
+    "distance_from_pmj_end": "Distance of the level's cranial end from the PMJ, likewise.",
+    "height": "The same as level_height, under the name of the published tables.",
+    "distance_from_pmj_midpoint": "Distance of the level's middle from the PMJ, likewise.",
+    "distance_origin": (
+        "What the next three columns are counted from: pmj; else cord_mask_top, the top of the "
+        "cord mask; else the name of the first level found, such as C2, whose cranial end it is."
+    ),
+    "distance_start": "Distance of the level's caudal end from the origin in mm along the cord.",
+    "distance_end": "Distance of the level's cranial end, likewise.",
+    "distance_midpoint": "Distance of the level's middle, likewise.",
+    "level_height": "Length of the spinal level in mm along the cord, as the method draws it.",
+    "rootlets_height": (
+        "Length of the piece of cord beside all rootlets of the level in mm along the cord: the "
+        "height in the check and on the QC page. Empty where there are none."
+    ),
+    "area_perpendicular_to_cord": (
+        "Mean cross-section of the cord within the level in mm², cut at right angles to the cord; "
+        "empty with the flag area_unknown."
+    ),
     "volume": "Volume of the level's rootlets in mm³.",
-    "cord_area": (
-        "Mean cross-section of the cord within the level in mm²; empty where the mask does not "
-        "cover half of it."
-    ),
+    "cord_area": "The same as area_perpendicular_to_cord, under its older name.",
     "left_volume": "Volume of the rootlets on the left in mm³.",
     "right_volume": "Volume of the rootlets on the right in mm³.",
     "dorsal_volume": "Volume of the dorsal rootlets in mm³; 0 where the roots cannot be told.",
@@ -97,14 +113,14 @@ COLUMNS: Mapping[str, str] = {
     "method": "How the borders were drawn: caudal, midpoint or rootlets.",
     "flags": (
         "Codes of the check's flags on the level, and of its own: interpolated (a level without "
-        "rootlets), out_of_order, not_near_cord, not_covered; landmark and shift stand at every "
-        "level."
+        "rootlets), out_of_order, not_near_cord, not_covered, area_unknown (the cord mask ends "
+        "within the level, or has a hole there); landmark and shift stand at every level."
     ),
 }
-"""Columns of the table of levels, in order; the first six are those of the published tables."""
+"""Columns of the table of levels, in order and always all of them, so that tables can be joined."""
 
 _FEWEST_NEAR = 0.05
-_LEAST_COVER, _WHOLE_COVER = 0.5, 0.95
+_LEAST_COVER = 0.9
 _GAP_TO_PMJ_MM = 70.0
 _MOVED_MM = 0.25
 _LAST_LEVEL = 30
@@ -112,7 +128,7 @@ _LAST_LEVEL = 30
 
 @dataclass(frozen=True)
 class Span:
-    """One level along the cord; arc lengths in mm."""
+    """One level along the cord; arc lengths in mm, ``start`` at its cranial end."""
 
     level: int
     start: float
@@ -138,11 +154,13 @@ class SpinalLevels:
     spans : tuple of Span
         The levels as arc lengths.
     origin : str
-        What distances are counted from: ``pmj``, ``cord_top`` or the first level found.
+        What distances are counted from: ``pmj``, ``cord_mask_top`` or the name of the first level
+        found.
     method : str
         One of :data:`METHODS`.
     warnings : tuple of str
-        What is doubtful about the landmarks, and which levels the cord mask does not reach.
+        What is doubtful about the landmarks, which levels the cord mask does not reach, and what
+        stays empty for what reason.
     """
 
     rows: tuple[dict[str, Any], ...]
@@ -247,21 +265,37 @@ def _measured(
     spans = _with_cover(spans_of(rootlets, method), mask, aside, name)
     drawn = [span for span in spans if span.level not in aside]
     coloured = None if cord is None else _colour(cord, bundles, drawn)
+    spans = _with_area(spans, mask)
     origin, zero = _origin(bundles, cord, references.pmj, rootlets[0])
+    heights = _heights(report, sound)
     rows = []
     for span in spans:
-        places = _places(span, bundles, origin, zero)
-        sizes = _sizes(span, [b for b in sound if b.level == span.level], coloured, affine)
-        sizes["cord_area"] = _area(sizes["cord_area"], span, mask)
-        flags = " ".join([*_codes(report, span), *span.flags])
-        first = {"spinal_level": span.level, "fname": fname}
-        row = {**first, **places, **sizes, "method": method, "flags": flags}
-        rows.append(_only_known(row, span))
+        row = {
+            "spinal_level": span.level,
+            "fname": fname,
+            **_places(span, bundles, origin, zero),
+            "rootlets_height": heights.get(span.level, ""),
+            **_sizes(span, [b for b in sound if b.level == span.level], coloured, affine),
+            "method": method,
+            "flags": " ".join([*_codes(report, span), *span.flags]),
+        }
+        rows.append(_only_known({column: row[column] for column in COLUMNS}, span))
     warnings = (
-        *_warnings(report, spans, mask, zero if origin == "pmj" else None),
+        *_warnings(report, spans, mask, zero if origin == PMJ else None),
         *_remarks(spans),
     )
     return SpinalLevels(tuple(rows), coloured, tuple(spans), origin, method, warnings)
+
+
+def _heights(report: Report, bundles: Sequence[Bundle]) -> dict[int, float]:
+    """Return the length of each level's rootlets along the cord in mm, as the check has it."""
+    own = {
+        level: max(b.end for b in bundles if b.level == level)
+        - min(b.start for b in bundles if b.level == level)
+        for level in {bundle.level for bundle in bundles}
+    }
+    known = {summary.level: summary.height for summary in report.levels}
+    return {level: round(known.get(level, height), 3) for level, height in own.items()}
 
 
 def spinal_levels_image(
@@ -411,20 +445,29 @@ def _with_cover(
     return covered
 
 
+def _with_area(spans: Sequence[Span], mask: CordMask | None) -> list[Span]:
+    """Flag the levels that the cord mask covers too little of to tell their section."""
+    return [
+        replace(span, flags=(*span.flags, AREA_UNKNOWN))
+        if mask and NOT_COVERED not in span.flags and not _is_covered(span, mask)
+        else span
+        for span in spans
+    ]
+
+
+def _is_covered(span: Span, mask: CordMask) -> bool:
+    return span.height > 0 and mask.full_share(span.start, span.end) >= _LEAST_COVER
+
+
 def _only_known(row: dict[str, Any], span: Span) -> dict[str, Any]:
     """Leave empty what the cord mask tells, where it does not reach."""
-    if NOT_COVERED not in span.flags:
-        return row
-    kept = ("spinal_level", "fname", "volume", "method", "flags")
-    return {column: value if column in kept else "" for column, value in row.items()}
-
-
-def _area(area: float | str, span: Span, mask: CordMask | None) -> float | str:
-    """Return the mean section of the part of a level that the mask covers."""
-    share = mask.share(span.start, span.end) if mask else 0.0
-    if area == "" or share < _LEAST_COVER:
-        return ""
-    return area if share >= _WHOLE_COVER else round(float(area) / share, 2)
+    empty: set[str] = set()
+    if AREA_UNKNOWN in span.flags:
+        empty = {"cord_area", "area_perpendicular_to_cord"}
+    if NOT_COVERED in span.flags:
+        kept = {"spinal_level", "fname", "distance_origin", "rootlets_height", "volume"}
+        empty = set(row) - kept - {"method", "flags"}
+    return {column: "" if column in empty else value for column, value in row.items()}
 
 
 def _codes(report: Report, span: Span) -> list[str]:
@@ -439,6 +482,8 @@ def _remarks(spans: Sequence[Span]) -> Iterator[str]:
     texts = {
         INTERPOLATED: "no rootlets; where they lie is interpolated.",
         FAR: "no rootlets near the cord mask; where they lie is told by those farther away.",
+        AREA_UNKNOWN: "the cord mask ends within the level or has a hole there; the area of the "
+        "cord stays empty.",
     }
     for flag, text in texts.items():
         names = ", ".join(describe(span.level) for span in spans if flag in span.flags)
@@ -536,22 +581,27 @@ def _origin(
 ) -> tuple[str, float]:
     """Return what distances are counted from, and its arc length."""
     if pmj is not None:
-        return "pmj", pmj_arc(bundles.line, pmj)
+        return PMJ, pmj_arc(bundles.line, pmj)
     if cord is not None:
-        return "cord_top", 0.0
-    return describe(first.level).lower().replace(" ", "_"), first.start
+        return CORD_MASK_TOP, 0.0
+    return describe(first.level), first.start
 
 
 def _places(span: Span, bundles: Bundles, origin: str, zero: float) -> dict[str, Any]:
     """Return slices and distances; ``start`` is the caudal end, as in the published tables."""
     lowest, highest = _slices(span, bundles)
+    places = {"start": span.end, "end": span.start, "midpoint": (span.start + span.end) / 2}
+    distances = {name: round(arc - zero, 3) for name, arc in places.items()}
+    below_pmj = distances if origin == PMJ else dict.fromkeys(distances, "")
+    height = round(span.height, 3)
     return {
         "slice_start": lowest,
         "slice_end": highest,
-        f"distance_from_{origin}_start": round(span.end - zero, 3),
-        f"distance_from_{origin}_end": round(span.start - zero, 3),
-        "height": round(span.height, 3),
-        f"distance_from_{origin}_midpoint": round((span.start + span.end) / 2 - zero, 3),
+        **{f"distance_from_pmj_{name}": value for name, value in below_pmj.items()},
+        "distance_origin": origin,
+        **{f"distance_{name}": value for name, value in distances.items()},
+        "height": height,
+        "level_height": height,
     }
 
 
@@ -580,6 +630,7 @@ def _sizes(
         area = round(float(cord_mm3 / span.height), 2)
     return {
         "volume": round(sum(b.volume for b in mine), 3),
+        "area_perpendicular_to_cord": area,
         "cord_area": area,
         "left_volume": round(sum(b.volume for b in mine if b.side == LEFT), 3),
         "right_volume": round(sum(b.volume for b in mine if b.side == RIGHT), 3),

@@ -196,7 +196,7 @@ class Plugin:
             notice=resolved.notice,
             threads=threads,
         )
-        _tell(path, details["LevelVoxels"], len(report.warnings) if report else 0)
+        _tell(path, details["LevelVoxels"], len(report.flags))
         text = f"{task.name} {task.level_names.replace('–', '-')} by {resolved.model.name}"
         labels = labels_image(segmentation.labels, image, f"{text}, value=level (C1=1)")
         sct_image = Image(segmentation.labels, hdr=labels.header)

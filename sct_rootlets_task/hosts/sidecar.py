@@ -2,25 +2,114 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sct_rootlets_task.analysis.plausibility import Report
+    from sct_rootlets_task.analysis.references import References
     from sct_rootlets_task.images import InputImage
     from sct_rootlets_task.pipeline import Segmentation, Segmenter
     from sct_rootlets_task.tasks import Task
 
 
-def check_plausibility(segmentation: Segmentation, image: InputImage, task: Task) -> Report | None:
-    """Return how plausible the levels are, where there is knowledge to hold them against."""
+def check_plausibility(
+    segmentation: Segmentation, image: InputImage, task: Task, output: Path | None = None
+) -> Report:
+    """Return how plausible the levels of a run are, with what the run itself was not sure of.
+
+    Parameters
+    ----------
+    segmentation : Segmentation
+        What came out.
+    image : InputImage
+        What the model was run on.
+    task : Task
+        The task.
+    output : Path, optional
+        File of the label map, for the commands that flags advise.
+    """
     from sct_rootlets_task.analysis.plausibility import check
     from sct_rootlets_task.analysis.references import References
-    from sct_rootlets_task.analysis.shifting import CERVICAL
 
-    if not segmentation.labels.any() or not set(task.levels) <= set(CERVICAL):
-        return None
-    references = References(located=segmentation.located)
-    return check(segmentation.labels, image.affine, levels=task.levels, references=references)
+    files = {"labels": str(output)} if output else {}
+    references = References(located=segmentation.located, files=files)
+    report = check(segmentation.labels, image.affine, levels=task.levels, references=references)
+    return report.with_doubts(w for w in segmentation.warnings if w not in image.warnings)
+
+
+def check_map(
+    path: Path, image: Any, *, levels: tuple[int, ...], references: References | None = None
+) -> Report:
+    """Return how plausible the levels of a file are: what ``check`` lists and the QC page shows.
+
+    Parameters
+    ----------
+    path : Path
+        The level map; a sidecar beside it tells what the run that made it was not sure of.
+    image : nibabel.Nifti1Image
+        The same as an image in mm.
+    levels : tuple of int
+        Levels that it may hold, ascending.
+    references : References, optional
+        Cord mask, PMJ, discs, locator's levels, as far as there are any.
+
+    Raises
+    ------
+    ImageError
+        As :func:`sct_rootlets_task.analysis.plausibility.check` does.
+    """
+    from sct_rootlets_task.analysis.plausibility import check_image
+    from sct_rootlets_task.analysis.references import references_from_images
+
+    known = references or references_from_images(image)
+    return check_image(image, levels=levels, references=known).with_doubts(doubts_beside(path))
+
+
+def doubts_beside(path: Path) -> tuple[str, ...]:
+    """Return what the run that made a level map was not sure of, by the sidecar beside it.
+
+    Where the sidecar holds a report, its flags tell; else all of its warnings are doubts.
+
+    Parameters
+    ----------
+    path : Path
+        The level map.
+    """
+    from sct_rootlets_task.analysis.flags import DOUBT
+    from sct_rootlets_task.ownership import sidecar_of
+    from sct_rootlets_task.qc.stored import UnreadableEntry, read_record
+
+    try:
+        record = read_record(sidecar_of(path))
+    except UnreadableEntry:
+        return ()
+    record = record if isinstance(record, dict) else {}
+    report, texts = record.get("Plausibility"), record.get("Warnings")
+    if isinstance(report, dict) and isinstance(report.get("Flags"), list):
+        flags = (one for one in report["Flags"] if isinstance(one, dict))
+        texts = [one.get("text") for one in flags if one.get("code") == DOUBT]
+    return tuple(one for one in texts if isinstance(one, str)) if isinstance(texts, list) else ()
+
+
+def without_folders(report: Report, output: Path) -> Report:
+    """Return a report whose commands name files only, as folders may name people.
+
+    Parameters
+    ----------
+    report : Report
+        Result of :func:`check_plausibility`.
+    output : Path
+        File of the label map.
+    """
+    from sct_rootlets_task.analysis.plausibility import relabel_command
+
+    flags = report.flags
+    for shift in report.shifts:
+        full, short = (relabel_command(one, shift.shift) for one in (output, output.name))
+        flags = tuple(replace(one, text=one.text.replace(full, short)) for one in flags)
+    return replace(report, flags=flags)
 
 
 def describe(
@@ -28,7 +117,7 @@ def describe(
     segmentation: Segmentation,
     image: InputImage,
     *,
-    report: Report | None,
+    report: Report,
     notice: str | None,
     threads: int,
 ) -> dict[str, Any]:
@@ -42,7 +131,7 @@ def describe(
         What came out.
     image : InputImage
         What it was run on.
-    report : Report, optional
+    report : Report
         Its plausibility.
     notice : str, optional
         What must be known about the model.
@@ -56,5 +145,5 @@ def describe(
         "Sources": [image.path.name],
         **provenance(segmenter, segmentation),
         "Threads": threads,
-        **({"Plausibility": report.to_dict()} if report else {}),
+        "Plausibility": report.to_dict(),
     }

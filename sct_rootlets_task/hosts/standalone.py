@@ -351,7 +351,7 @@ def _segment_one(run: _Run, job: Job) -> None:
     segmentation = run.segmenter.segment(image)
     for warning in segmentation.warnings:
         logger.warning("%s: %s", job.image, warning)
-    report = check_plausibility(segmentation, image, run.segmenter.task)
+    report = check_plausibility(segmentation, image, run.segmenter.task, job.output)
     level_voxels = _write(run, job, image, segmentation, report)
     try:
         _show_elsewhere(run, job, report)
@@ -361,14 +361,14 @@ def _segment_one(run: _Run, job: Job) -> None:
             "what shows it is not."
         ) from error
     if run.parsed.v:
-        _report(job, level_voxels, report)
+        _report(run, job, level_voxels, report, located=segmentation.located is not None)
 
 
 def _write(
-    run: _Run, job: Job, image: InputImage, segmentation: Segmentation, report: Report | None
+    run: _Run, job: Job, image: InputImage, segmentation: Segmentation, report: Report
 ) -> Mapping[str, int]:
     """Write the label map with what belongs to it, and return the voxels of each level."""
-    from sct_rootlets_task.hosts.sidecar import describe
+    from sct_rootlets_task.hosts.sidecar import describe, without_folders
     from sct_rootlets_task.images import labels_image
     from sct_rootlets_task.luts import lut_text
     from sct_rootlets_task.ownership import generated_by, shortened
@@ -379,7 +379,7 @@ def _write(
         run.segmenter,
         segmentation,
         image,
-        report=report,
+        report=without_folders(report, job.output),
         notice=run.notice,
         threads=run.threads,
     )
@@ -396,7 +396,7 @@ def _write(
     return voxels
 
 
-def _show_elsewhere(run: _Run, job: Job, report: Report | None) -> None:
+def _show_elsewhere(run: _Run, job: Job, report: Report) -> None:
     """Draw the picture and add to the report, where they are wanted."""
     from sct_rootlets_task.picture import draw
 
@@ -406,7 +406,7 @@ def _show_elsewhere(run: _Run, job: Job, report: Report | None) -> None:
         _add_to_report(run, job, report)
 
 
-def _add_to_report(run: _Run, job: Job, report: Report | None) -> None:
+def _add_to_report(run: _Run, job: Job, report: Report) -> None:
     from dataclasses import asdict
 
     from sct_rootlets_task.qc.entry import Details
@@ -420,27 +420,32 @@ def _add_to_report(run: _Run, job: Job, report: Report | None) -> None:
         model=run.segmenter.model.name,
         around=Path(parsed.qc_seg) if parsed.qc_seg else None,
         expected=run.segmenter.task.levels,
-        flags=[asdict(flag) for flag in report.flags] if report else (),
-        levels=[asdict(level) for level in report.levels] if report else (),
+        flags=[asdict(flag) for flag in report.flags],
+        levels=[asdict(level) for level in report.levels],
     )
     add_entry(Path(parsed.qc), job.image, job.output, details)
 
 
-def _report(job: Job, level_voxels: Mapping[str, int], report: Report | None) -> None:
+def _report(
+    run: _Run, job: Job, level_voxels: Mapping[str, int], report: Report, *, located: bool
+) -> None:
+    """Say what was found and how to look at it; the check that is named says all of the report."""
+    from sct_rootlets_task.luts import viewer_commands
+
     found = ", ".join(f"{name} {count}" for name, count in level_voxels.items()) or "none"
-    viewer = (
-        f"fsleyes {shlex.quote(str(job.image))} -cm greyscale {shlex.quote(str(job.output))} "
-        "-cm subcortical -a 70.0 &"
-    )
     print(f"\nLevels found (voxels): {found}")
-    if report and report.warnings:
+    if report.flags:
+        words = ["sct_rootlets", "check", "-i", str(job.output)]
+        words += ["-locator", str(job.image)] if located else []
         print(
-            f"{len(report.warnings)} remark(s) on their plausibility; 'sct_rootlets check -i "
-            f"{shlex.quote(str(job.output))}' lists them."
+            f"{len(report.flags)} remark(s) on their plausibility, {len(report.warnings)} of them "
+            f"warning(s). To list them, type:\n{shlex.join(words)}"
         )
-    for path in filter(None, (job.output, job.preview)):
+    for path in filter(None, (job.output, job.preview, *job.luts)):
         print(f"Created file: {path}")
-    print(f"Done! To view results, type:\n{viewer}")
+    print("Done! To view results, type:")
+    for command in viewer_commands(job.image, job.output, run.parsed.lut or ()):
+        print(command)
 
 
 def _summarise(jobs: Sequence[Job], failures: Sequence[Job], seconds: float) -> None:

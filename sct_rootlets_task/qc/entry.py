@@ -54,9 +54,9 @@ class Details:
     expected : tuple of int
         Levels there should be.
     flags : sequence of mapping
-        Remarks on the segmentation: ``code``, ``level``, ``side``, ``value``, ``expected`` (lowest
-        and highest), ``unit``, ``source``, ``text`` and ``severity`` (``warning`` or ``note``);
-        what is absent or None is not shown.
+        All that the check of the segmentation flags: ``code``, ``level``, ``side``, ``value``,
+        ``expected`` (lowest and highest), ``unit``, ``source``, ``text`` and ``severity``
+        (``warning`` or ``note``); what is absent or None is not shown.
     levels : sequence of mapping
         Rows of the level table measured elsewhere, each with its ``level``; see
         :func:`~sct_rootlets_task.qc.measures.level_rows`.
@@ -152,7 +152,9 @@ def write_entry(folder: Path, image: Path, segmentation: Path, details: Details)
     """
     scene = load_scene(image, segmentation, details.around)
     name = identity(image, segmentation, details)
-    rows = render.axial_rows(scene, details.expected or _levels_between(scene))
+    found = _found_levels(scene, details)
+    between = range(found[0], found[-1]) if found else range(0)
+    rows = render.axial_rows(scene, details.expected or between)
     data = _data(scene, name, segmentation, details)
     data["rows"] = [_row(scene, row) for row in rows]
     data["pictures"] = _write_pictures(folder, scene, rows)
@@ -196,15 +198,20 @@ def write_data(folder: Path, entry: Mapping[str, Any], *, name: str, report: str
     return data
 
 
-def _levels_between(scene: Scene) -> range:
-    levels = scene.levels
-    return range(levels[0], levels[-1]) if levels else range(0)
+def _found_levels(scene: Scene, details: Details) -> list[int]:
+    """Return the levels found: a value that the flags call none of the task's is no level.
+
+    In a map of another task all values are such; they are its levels.
+    """
+    odd = {flag.get("level") for flag in details.flags if flag.get("code") == "unexpected_value"}
+    return [level for level in scene.levels if level not in odd] or list(scene.levels)
 
 
 def _data(scene: Scene, name: str, segmentation: Path, details: Details) -> dict[str, Any]:
     source = scene.source
     dataset, subject = names_of(source.path, details)
-    missing = missing_levels(scene.levels, details.expected)
+    found = _found_levels(scene, details)
+    missing = missing_levels(found, details.expected)
     sidecar = _sidecar_of(segmentation)
     notice = sidecar.get("Notice")
     return {
@@ -229,21 +236,11 @@ def _data(scene: Scene, name: str, segmentation: Path, details: Details) -> dict
         "shape": list(source.data.shape),
         "voxel_mm": [round(float(size), 4) for size in source.spacing],
         "notices": [*source.warnings, *([notice] if isinstance(notice, str) else [])],
-        "found": [{"level": v, "name": label_name(v)} for v in scene.levels],
+        "found": [{"level": v, "name": label_name(v)} for v in found],
         "missing": [{"level": v, "name": label_name(v)} for v in missing],
         "levels": level_rows(scene, details.levels),
-        "flags": [flag_of(flag) for flag in (*_doubts(sidecar, source.warnings), *details.flags)],
+        "flags": [flag_of(flag) for flag in details.flags],
     }
-
-
-def _doubts(sidecar: Mapping[str, Any], known: Sequence[str]) -> list[dict[str, str]]:
-    """Return the warnings of the run that are not about the image alone, as flags."""
-    texts = sidecar.get("Warnings")
-    return [
-        {"code": "doubt", "text": text, "severity": "warning"}
-        for text in (texts if isinstance(texts, list) else ())
-        if isinstance(text, str) and text not in known
-    ]
 
 
 def _sidecar_of(segmentation: Path) -> dict[str, Any]:

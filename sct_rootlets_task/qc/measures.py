@@ -15,7 +15,7 @@ COLUMNS: Mapping[str, str] = {
     "slices": "Slices",
     "voxels": "Voxels",
     "volume": "Volume (mm³)",
-    "height": "Height (mm)",
+    "height": "Rootlets’ height (mm)",
     "spacing": "To next (mm)",
     "gap": "Gap (mm)",
     "left_volume": "Left (mm³)",
@@ -40,9 +40,9 @@ def level_rows(scene: Scene, given: Iterable[Mapping[str, Any]] = ()) -> list[di
     -------
     list of dict
         By level: ``level``, ``name``, ``voxels``, ``volume`` (mm³), ``slices`` (first and last,
-        counted from the inferior end, as SCT does), ``height`` (mm along the cord) and
-        ``spacing`` (mm along the cord between the middle of this level and of the next lower one;
-        None when that one is absent).
+        counted from the inferior end, as SCT does), ``height`` (of the rootlets, mm along the cord)
+        and ``spacing`` (mm along the cord between the middle of this level and of the next lower
+        one; None when that one is absent).
     """
     arc = _arc(scene)
     rows = [_row(scene, level, arc) for level in scene.levels]

@@ -51,9 +51,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the report."""
-    from sct_rootlets_task.analysis.plausibility import check_image
+    from sct_rootlets_task.analysis.plausibility import opinions
     from sct_rootlets_task.analysis.references import references_from_images
     from sct_rootlets_task.files import write_json
+    from sct_rootlets_task.hosts.sidecar import check_map
     from sct_rootlets_task.tasks import find_task
     from sct_rootlets_task.verbs.files import check_outputs, made_by, read_image, read_labels
 
@@ -68,11 +69,13 @@ def run(arguments: argparse.Namespace) -> int:
         located=located,
     )
     levels = find_task(arguments.task).levels
-    report = check_image(image, levels=levels, references=references)
+    report = check_map(Path(arguments.i), image, levels=levels, references=references)
     for flag in report.flags:
         print(f"{flag.severity}: {flag.text}")
     if not report.flags:
         print("Nothing out of the ordinary.")
+    for opinion in opinions(report, references):
+        print(opinion)
     if arguments.o:
         write_json(Path(arguments.o), {"GeneratedBy": made_by(arguments), **report.to_dict()})
     flush_result()

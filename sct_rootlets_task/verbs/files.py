@@ -32,7 +32,10 @@ def read_labels(path: str) -> Any:
 
     image = load_labels(Path(path))
     _warn(image)
-    return nib.Nifti1Image(image.data.astype(np.uint8), image.affine)
+    loaded = nib.Nifti1Image(image.data.astype(np.uint8), image.affine)
+    # Messages and advised commands name the file.
+    loaded.file_map["image"].filename = path
+    return loaded
 
 
 def read_image(path: str | None) -> Any:

@@ -11,6 +11,8 @@ from sct_rootlets_task.console import show
 NAME = "levels"
 HELP = "Spinal levels without gaps from rootlets: a level map of the cord, and a table."
 
+_ORIGINS = {"pmj": "the PMJ", "cord_mask_top": "the top of the cord mask"}
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the verb."""
@@ -67,7 +69,7 @@ def run(arguments: argparse.Namespace) -> int:
         show(f"WARNING: {warning}")
     if not arguments.s:
         print("No cord mask was given: the centre line is estimated from the rootlets.")
-    table, labels = csv_text(found.rows, list(found.rows[0])), found.labels
+    table, labels = csv_text(found.rows, list(COLUMNS)), found.labels
     write_labels(
         {Path(arguments.o): labels} if arguments.o and labels is not None else {},
         load_labels(Path(arguments.i)),
@@ -76,5 +78,6 @@ def run(arguments: argparse.Namespace) -> int:
         warnings=found.warnings,
         tables={Path(arguments.csv): table} if arguments.csv else {},
     )
-    print(f"Distances are counted from: {found.origin}")
+    first = f"the cranial end of the rootlets of {found.origin}"
+    print(f"Distances are counted from {_ORIGINS.get(found.origin, first)}.")
     return 0

@@ -72,7 +72,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _tell(found: LocatedLevels) -> None:
     for row in _rows(found):
         print(
-            f"{row['level']}: {row['start_mm']} to {row['end_mm']} mm from the top of the canal, "
+            f"{row['level']}: {row['end_mm']} to {row['start_mm']} mm from the top of the canal, "
             f"confidence {row['confidence']}"
         )
     if not found.levels:
@@ -100,8 +100,8 @@ def _rows(found: LocatedLevels) -> list[dict[str, object]]:
     return [
         {
             "level": level_name(level.level),
-            "start_mm": round(level.start, 1),
-            "end_mm": round(level.end, 1),
+            "start_mm": round(level.end, 1),
+            "end_mm": round(level.start, 1),
             "confidence": round(level.confidence, 2),
         }
         for level in found.levels

@@ -5,12 +5,10 @@ from __future__ import annotations
 import argparse
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from sct_rootlets_task.analysis.plausibility import Report
 
 from sct_rootlets_task.arguments import path_argument
+
+_TASK = "rootlets"
 
 NAME = "qc"
 HELP = "Add any segmentation, a manual one too, to a QC report that opens in a browser from disk."
@@ -39,45 +37,41 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             "mask, what lies above 0.5 is taken."
         ),
     )
+    parser.add_argument(
+        "-task",
+        default=_TASK,
+        metavar="TASK",
+        help="Task whose levels are expected: what 'sct_rootlets check' flags stands on the page.",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Add the entry."""
     from dataclasses import asdict
 
+    from sct_rootlets_task.hosts.sidecar import check_map
     from sct_rootlets_task.qc.entry import Details
     from sct_rootlets_task.qc.folder import require_report_folder
     from sct_rootlets_task.qc.report import INDEX, add_entry
     from sct_rootlets_task.qc.stored import shown
+    from sct_rootlets_task.tasks import find_task
+    from sct_rootlets_task.verbs.files import read_labels
 
-    report = Path(arguments.o)
+    report, path = Path(arguments.o), Path(arguments.s)
     require_report_folder(report)
-    plausibility = _check(arguments.s)
+    found = check_map(path, read_labels(arguments.s), levels=find_task(arguments.task).levels)
     details = Details(
         dataset=arguments.dataset,
         subject=arguments.subject,
         command=_command(arguments),
         around=Path(arguments.qc_seg) if arguments.qc_seg else None,
-        flags=[asdict(flag) for flag in plausibility.flags] if plausibility else (),
-        levels=[asdict(level) for level in plausibility.levels] if plausibility else (),
+        flags=[asdict(flag) for flag in found.flags],
+        levels=[asdict(level) for level in found.levels],
     )
-    page = add_entry(report, Path(arguments.i), Path(arguments.s), details)
+    page = add_entry(report, Path(arguments.i), path, details)
     print(f"Created file: {shown(page)}")
     print(f"To see all images of the report, open:\n{shown(report / INDEX)}")
     return 0
-
-
-def _check(path: str) -> Report | None:
-    """Return how plausible the levels are, where all of them are known to the check."""
-    import numpy as np
-
-    from sct_rootlets_task.analysis.plausibility import check_image
-    from sct_rootlets_task.analysis.shifting import CERVICAL
-    from sct_rootlets_task.verbs.files import read_labels
-
-    image = read_labels(path)
-    values = set(np.unique(np.asarray(image.dataobj))) - {0}
-    return check_image(image) if values and values <= set(CERVICAL) else None
 
 
 def _command(arguments: argparse.Namespace) -> str:
@@ -89,6 +83,7 @@ def _command(arguments: argparse.Namespace) -> str:
         "-dataset": arguments.dataset,
         "-subject": arguments.subject,
         "-qc-seg": arguments.qc_seg,
+        "-task": arguments.task if arguments.task != _TASK else None,
     }
     words = [word for name, value in options.items() if value for word in (name, value)]
     return shlex.join(["sct_rootlets", NAME, *words])
