@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import fields
 from pathlib import Path
 
@@ -76,10 +77,48 @@ def test_swapped_levels_leave_the_whole_unchanged() -> None:
 
 
 def test_an_empty_reference_and_another_grid_are_refused() -> None:
-    with pytest.raises(ImageError, match="no voxel"):
+    with pytest.raises(ImageError, match="no labelled voxel"):
         compare(reference(), np.zeros_like(reference()), AFFINE)
     with pytest.raises(ImageError, match="one grid"):
         compare(reference(), reference()[:-1], AFFINE)
+
+
+def boxes(seed: int, shape: tuple[int, int, int] = (9, 8, 12)) -> np.ndarray:
+    """Return a mask of four boxes, which may touch the edge of the array."""
+    random = np.random.default_rng(seed)
+    mask = np.zeros(shape, bool)
+    for _ in range(4):
+        x, y, z = random.integers(0, np.array(shape) - 3)
+        size = random.integers(1, 5, 3)
+        mask[x : x + size[0], y : y + size[1], z : z + size[2]] = True
+    return mask
+
+
+MEDPY = [
+    ((1, 1, 1), 0.090395, 4.0, 2.070117),
+    ((1, 0.5, 2), 0.190476, 4.307765, 1.37226),
+    ((0.4, 0.8, 1.2), 0.0, 4.345112, 3.188675),
+    ((3, 1, 1), 0.0, 6.78233, 4.039934),
+    ((0.5, 0.5, 0.5), 0.190476, 1.614384, 0.782622),
+    ((1, 1, 5), 0.074074, 10.488088, 4.669454),
+]
+"""Voxel size, and what MedPy 0.5 gives for boxes 2n and 2n + 1: dc, hd95 and assd."""
+
+
+@pytest.mark.parametrize("number", range(len(MEDPY)))
+def test_overlap_and_surface_distances_are_those_of_medpy(number: int) -> None:
+    voxel_mm, dice, hd95, surface = MEDPY[number]
+    first, second = (boxes(2 * number + n).astype(np.uint8) * 5 for n in (0, 1))
+    found = {i.level: i for i in compare(first, second, np.diag([*voxel_mm, 1.0]))}[ALL]
+    assert (found.dice, found.hd95_mm, found.surface_distance_mm) == pytest.approx(
+        (dice, hd95, surface), abs=1e-5
+    )
+
+
+def test_no_metric_needs_a_further_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "medpy", None)
+    monkeypatch.setitem(sys.modules, "medpy.metric", None)
+    assert by_level(reference())[ALL].hd95_mm == 0
 
 
 def test_the_verb_prints_and_writes_the_figures(

@@ -513,14 +513,16 @@ def test_a_sidecar_tells_the_model_and_that_it_stood_in_for_another(tmp_path: Pa
 
 def test_what_the_run_doubted_stands_among_the_flags(tmp_path: Path) -> None:
     image, segmentation = write_case(tmp_path)
-    of_image = load_scene(image, segmentation).source.warnings
     doubt = "levels one higher or lower may be right as well."
-    content = {"Warnings": [*of_image, doubt, 7]}
-    (tmp_path / "sub-01_T2w_rootlets.json").write_text(json.dumps(content))
-    page = add_entry(tmp_path / "qc", image, segmentation)
+    (tmp_path / "sub-01_T2w_rootlets.json").write_text(json.dumps({"Warnings": [doubt, 7]}))
+    parser = argparse.ArgumentParser()
+    verb.add_arguments(parser)
+    words = ["-i", str(image), "-s", str(segmentation), "-o", str(tmp_path / "qc")]
+    assert verb.run(parser.parse_args(words)) == 0
     (row,) = rows_of(tmp_path / "qc")
-    assert row["data-flags"] == "doubt"
-    assert row["data-warnings"] == "1", "'Flagged only' shows it"
+    assert "doubt" in str(row["data-flags"]).split()
+    assert int(str(row["data-warnings"])) >= 1, "'Flagged only' shows it"
+    (page,) = tmp_path.glob("qc/entries/*/index.html")
     assert sheet_of(page).count(doubt) == 1
 
 

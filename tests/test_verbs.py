@@ -132,7 +132,6 @@ FAILING = [
     ("check -i halves.nii.gz -o old.nii.gz", "Expected whole numbers"),
     ("check -i seg.nii.gz -s elsewhere.nii.gz -o old.nii.gz", "grid"),
     ("check -i seg.nii.gz -s missing.nii.gz -o old.nii.gz", "There is no image"),
-    ("levels -i empty.nii.gz -s cord.nii.gz -o old.nii.gz", "found none"),
     ("levels -i seg.nii.gz -s empty.nii.gz -o old.nii.gz", "empty.nii.gz"),
     ("levels -i seg.nii.gz -s elsewhere.nii.gz -o old.nii.gz", "grid"),
     ("levels -i seg.nii.gz -s cord.nii.gz -pmj empty.nii.gz -o old.nii.gz", "empty.nii.gz"),
@@ -227,10 +226,10 @@ def test_a_shift_is_found_and_the_command_it_names_corrects_it(
     folder: Path, capsys: pytest.CaptureFixture[str], reference: str
 ) -> None:
     assert run(f"check -i shifted.nii.gz -s cord.nii.gz {reference}") == 0
-    assert "'sct_rootlets relabel -shift 1' would correct them" in capsys.readouterr().out
-    assert run("relabel -i shifted.nii.gz -o fixed.nii.gz -shift 1") == 0
+    command = capsys.readouterr().out.splitlines()[0].partition("this would correct them: ")[2]
+    assert run(command.removeprefix("sct_rootlets ")) == 0
     expected = np.where(labels_of("shifted.nii.gz") > 0, phantom().labels, 0)
-    assert np.array_equal(labels_of("fixed.nii.gz"), expected)
+    assert np.array_equal(labels_of("shifted_relabeled.nii.gz"), expected)
 
 
 def test_levels_are_written_as_map_and_table(
@@ -293,6 +292,102 @@ def test_without_a_cord_mask_the_table_says_so(
     assert "counted from the cranial end of the rootlets of C2." in output
     with (folder / "new.csv").open(newline="") as file:
         assert {row["distance_origin"] for row in csv.DictReader(file)} == {"C2"}
+
+
+EMPTY = [
+    "levels -i {} -s cord.nii.gz -o old.nii.gz",
+    "levels -i {} -csv new.csv",
+    "split -i {} -s cord.nii.gz -o new",
+    "relabel -i {} -o old.nii.gz -discs discs.nii.gz",
+    "relabel -i {} -o old.nii.gz -locator image.nii.gz",
+    "evaluate -i seg.nii.gz -gt {}",
+]
+NOTHING_TO_SHIFT = ["-shift 1", "-anchor C5:10", "-map 3:4"]
+
+
+@pytest.mark.usefixtures("no_network")
+@pytest.mark.parametrize("count", [0, 1])
+@pytest.mark.parametrize("command", EMPTY)
+def test_a_map_without_rootlets_is_called_so_by_its_name(
+    folder: Path, capsys: pytest.CaptureFixture[str], command: str, count: int
+) -> None:
+    write_few(folder, count)
+    assert run(f"{command.format('few.nii.gz')} -overwrite 1") == 1
+    error = capsys.readouterr().err
+    what = ("no labelled voxel", "a single labelled voxel")[count]
+    assert f"few.nii.gz, found {what}. Look whether" in error
+    assert (folder / "old.nii.gz").read_bytes() == OLD
+
+
+@pytest.mark.parametrize("how", NOTHING_TO_SHIFT)
+def test_a_map_without_rootlets_is_not_renumbered(
+    folder: Path, capsys: pytest.CaptureFixture[str], how: str
+) -> None:
+    assert run(f"relabel -i empty.nii.gz -o new.nii.gz {how}") == 1
+    assert "empty.nii.gz, found no labelled voxel. Look whether" in capsys.readouterr().err
+    assert not (folder / "new.nii.gz").exists()
+    write_few(folder, 1)
+    assert run("relabel -i few.nii.gz -o new.nii.gz -shift 1") == 0
+    assert "C4 becomes C5: 1 voxel(s)" in capsys.readouterr().out
+
+
+def write_few(folder: Path, count: int) -> None:
+    labels = np.zeros_like(phantom().labels)
+    labels[3, 3, 3] = 4 * count
+    nib.save(nib.Nifti1Image(labels, phantom().affine), folder / "few.nii.gz")
+
+
+@pytest.mark.parametrize(
+    ("command", "outcome"),
+    [
+        ("qc -i image.nii.gz -s empty.nii.gz -o qc", "its page shows the image alone."),
+        ("picture -i image.nii.gz -s empty.nii.gz -o new.png", "the picture shows the image alone"),
+        ("evaluate -i empty.nii.gz -gt seg.nii.gz", "every level of the reference counts as"),
+    ],
+)
+def test_what_can_show_an_empty_map_says_that_it_is_empty(
+    folder: Path, capsys: pytest.CaptureFixture[str], command: str, outcome: str
+) -> None:
+    assert run(command) == 0
+    error = capsys.readouterr().err
+    assert f"WARNING: empty.nii.gz: the level map holds no labelled voxel; {outcome}" in error
+
+
+def test_the_check_says_of_an_empty_map_what_is_in_it(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("check -i empty.nii.gz") == 0
+    assert "the map holds no labelled voxel." in capsys.readouterr().out
+    write_few(folder, 1)
+    assert run("check -i few.nii.gz") == 0
+    text = capsys.readouterr().out
+    assert "the map holds a single labelled voxel." in text
+    assert "See voxel [3, 3, 3], RAS" in text
+
+
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        ("-shift 1", ["C3 becomes C4", "T1 is removed"]),
+        ("-map 3:4,C4:C3,T1:0", ["C3 becomes C4", "C4 becomes C3", "T1 is removed"]),
+        ("-map 3:3", []),
+        ("-shift 0", []),
+    ],
+)
+def test_a_renumbering_says_what_it_changed_on_the_terminal_and_in_its_sidecar(
+    folder: Path, capsys: pytest.CaptureFixture[str], how: str, said: list[str]
+) -> None:
+    assert run(f"relabel -i seg.nii.gz -o new.nii.gz {how}") == 0
+    lines = capsys.readouterr().out.splitlines()
+    counts = {level: int(np.count_nonzero(phantom().labels == level)) for level in LEVELS}
+    for text in said:
+        level = {"C3": 3, "C4": 4, "T1": 9}[text[:2]]
+        assert f"{text}: {counts[level]} voxel(s)" in lines
+    assert ("No level changed." in lines) == (not said)
+    steps = json.loads((folder / "new.json").read_text())["PostProcessing"]
+    moved = np.count_nonzero(labels_of("new.nii.gz") != phantom().labels)
+    assert sum(step["VoxelsChanged"] for step in steps) == moved
+    assert set(said) <= {step["Name"] for step in steps}
 
 
 def shift_down(labels: np.ndarray) -> np.ndarray:

@@ -193,8 +193,8 @@ def line_through_rootlets(points: np.ndarray) -> CentreLine:
 def _require_points(points: np.ndarray, name: str) -> None:
     if len(points) < 2:
         raise ImageError(
-            f"Expected a {name} to fit the centre line to, found {len(points)} voxels. "
-            "Check that the right file was given."
+            f"Expected a {name} of two voxels or more, found {len(points)} voxels. Check that this "
+            "is the right file."
         )
 
 

@@ -87,6 +87,32 @@ def slice_numbers(indices: np.ndarray, affine: np.ndarray, shape: tuple[int, ...
     return indices[:, axis] if upwards else shape[axis] - 1 - indices[:, axis]
 
 
+def require_labels(labels: np.ndarray, name: str = "the level map", *, least: int = 2) -> None:
+    """Refuse a level map that holds nothing to work on.
+
+    Parameters
+    ----------
+    labels : ndarray, shape (i, j, k)
+        Level map.
+    name : str
+        What messages call it.
+    least : int
+        Labelled voxels that are needed: one to renumber, two for a line.
+
+    Raises
+    ------
+    ImageError
+        If it holds fewer.
+    """
+    found = np.count_nonzero(labels)
+    if found < least:
+        what = "a single labelled voxel" if found else "no labelled voxel"
+        raise ImageError(
+            f"Expected rootlets in {name}, found {what}. Look whether the image shows the cervical "
+            "spine, and whether this is the right file."
+        )
+
+
 def require_same_grid(
     labels: np.ndarray,
     affine: np.ndarray,

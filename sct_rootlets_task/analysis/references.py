@@ -60,6 +60,7 @@ _NAMES = {
     "pmj": "PMJ label",
     "discs": "disc labels",
     "located": "locator's levels",
+    "labels": "level map",
 }
 
 

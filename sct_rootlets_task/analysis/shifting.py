@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -19,7 +20,12 @@ from sct_rootlets_task.analysis.anatomy import (
 )
 from sct_rootlets_task.analysis.bundles import Bundles, find_bundles
 from sct_rootlets_task.analysis.cord_mask import line_for, name_levels
-from sct_rootlets_task.analysis.geometry import require_same_grid, slice_numbers, to_world
+from sct_rootlets_task.analysis.geometry import (
+    require_labels,
+    require_same_grid,
+    slice_numbers,
+    to_world,
+)
 from sct_rootlets_task.analysis.landmark_checks import check_disc_offset, check_discs
 from sct_rootlets_task.analysis.level_fit import VOTE_COST, LevelFit, fit_levels
 from sct_rootlets_task.analysis.references import (
@@ -197,6 +203,7 @@ def anchor_levels(
     ImageError
         If no level lies in that slice, or several equally do.
     """
+    require_labels(labels, least=1)
     voxels = voxels_of(labels)
     slices = slice_numbers(voxels, affine, labels.shape)
     values = labels[tuple(voxels.T)]
@@ -211,6 +218,47 @@ def anchor_levels(
             f"Expected one level in slice {slice_number}, found {found}. The slices are: {extents}."
         )
     return shift_levels(labels, level - int(here[counts.argmax()]), levels=levels)
+
+
+@dataclass(frozen=True)
+class Change:
+    """What became of the voxels of one level.
+
+    Parameters
+    ----------
+    before, after : int
+        Level in the old and the new map; after is 0 where voxels were removed.
+    voxels : int
+        How many.
+    """
+
+    before: int
+    after: int
+    voxels: int
+
+    def __str__(self) -> str:
+        fate = f"becomes {describe(self.after)}" if self.after else "is removed"
+        return f"{describe(self.before)} {fate}"
+
+
+def changes(before: np.ndarray, after: np.ndarray) -> list[Change]:
+    """Return what a renumbering changed, by level before and after.
+
+    Parameters
+    ----------
+    before, after : ndarray of uint8, shape (i, j, k)
+        Old and new level map.
+
+    Examples
+    --------
+    >>> [str(one) for one in changes(np.array([[[3, 3, 9]]]), np.array([[[4, 4, 0]]]))]
+    ['C3 becomes C4', 'T1 is removed']
+    """
+    changed = (before > 0) & (before != after)
+    pairs, counts = np.unique(
+        np.stack((before[changed], after[changed])), axis=1, return_counts=True
+    )
+    return [Change(int(a), int(b), int(n)) for (a, b), n in zip(pairs.T, counts, strict=True)]
 
 
 def levels_from_discs(
@@ -251,10 +299,9 @@ def levels_from_discs(
         few levels; or if the cord mask is none or reaches no level.
     """
     known = References(cord=cord, discs=discs, files=files or {})
+    require_labels(labels, f"the {known.name('labels')}")
     line, doubts = line_for(labels, affine, cord=cord, name=known.name("cord"))
     bundles = find_bundles(labels, affine, line=line)
-    if not bundles.items:
-        return labels.copy()
     ends = (min(b.start for b in bundles.items), max(b.end for b in bundles.items))
     for doubt in check_discs(line, discs, ends=ends, name=known.name("discs")):
         raise ImageError(f"{doubt.text} Correct the {known.name('discs')}, or renumber by a shift.")
@@ -356,6 +403,7 @@ def levels_from_located(
     ImageError
         If the arrays differ in shape, or the locator found no canal or something else than levels.
     """
+    require_labels(labels)
     require_same_grid(labels, affine, other=located, name="locator's levels")
     require_levels(located, affine, "the locator's levels")
     if not located.any():

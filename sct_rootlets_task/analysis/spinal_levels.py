@@ -49,6 +49,7 @@ from sct_rootlets_task.analysis.flags import LANDMARK, NOT_COVERED
 from sct_rootlets_task.analysis.geometry import (
     level_map,
     like,
+    require_labels,
     slice_axis,
     to_world,
     voxel_volume,
@@ -113,8 +114,8 @@ COLUMNS: Mapping[str, str] = {
     "method": "How the borders were drawn: caudal, midpoint or rootlets.",
     "flags": (
         "Codes of the check's flags on the level, and of its own: interpolated (a level without "
-        "rootlets), out_of_order, not_near_cord, not_covered, area_unknown (the cord mask ends "
-        "within the level, or has a hole there); landmark and shift stand at every level."
+        "rootlets), out_of_order, not_near_cord, not_covered, area_unknown (the cord mask "
+        "covers less than nine tenths of the level); landmark and shift stand at every level."
     ),
 }
 """Columns of the table of levels, in order and always all of them, so that tables can be joined."""
@@ -251,6 +252,7 @@ def _measured(
 ) -> SpinalLevels:
     if method not in METHODS:
         raise UsageError(f"Expected one of the methods {', '.join(METHODS)}, found {method!r}.")
+    require_labels(labels, f"the {references.name('labels')}")
     cord, name = references.cord, references.name("cord")
     mask = None if cord is None else read_cord(cord, labels, affine, name=name)
     bundles = find_bundles(labels, affine, line=mask.line if mask else None)
@@ -482,8 +484,7 @@ def _remarks(spans: Sequence[Span]) -> Iterator[str]:
     texts = {
         INTERPOLATED: "no rootlets; where they lie is interpolated.",
         FAR: "no rootlets near the cord mask; where they lie is told by those farther away.",
-        AREA_UNKNOWN: "the cord mask ends within the level or has a hole there; the area of the "
-        "cord stays empty.",
+        AREA_UNKNOWN: "the cord mask covers only a part; the area of the cord stays empty.",
     }
     for flag, text in texts.items():
         names = ", ".join(describe(span.level) for span in spans if flag in span.flags)

@@ -8,6 +8,7 @@ import numpy as np
 
 from sct_rootlets_task.analysis.bundles import DORSAL, LEFT, RIGHT, VENTRAL, find_bundles
 from sct_rootlets_task.analysis.cord_mask import levels_out_of_reach, name_levels, read_cord
+from sct_rootlets_task.analysis.geometry import require_labels
 from sct_rootlets_task.analysis.references import references_from_images
 from sct_rootlets_task.errors import ImageError
 
@@ -46,8 +47,10 @@ def split(
     Raises
     ------
     ImageError
-        If the cord mask is none, lies on another grid, or does not reach all levels.
+        If there are no rootlets, or the cord mask is none, lies on another grid, or does not reach
+        all levels.
     """
+    require_labels(labels)
     parts = {part: np.zeros(labels.shape, dtype=np.uint8) for part in PARTS}
     known = read_cord(cord, labels, affine, name=name)
     bundles = find_bundles(labels, affine, line=known.line)
@@ -95,6 +98,7 @@ def split_image(image: Any, cord: Any) -> dict[str, Any]:
 
     labels = level_map(image)
     known = references_from_images(image, cord=cord)
+    require_labels(labels, f"the {known.name('labels')}")
     mask = np.asarray(known.cord)
     parts = split(labels, image.affine, cord=mask, name=known.name("cord"))
     return {name: like(image, part) for name, part in parts.items()}

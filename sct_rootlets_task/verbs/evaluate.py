@@ -29,10 +29,12 @@ def run(arguments: argparse.Namespace) -> int:
     """Print the figures, a line a level."""
     from sct_rootlets_task.analysis.agreement import COLUMNS, compare_images
     from sct_rootlets_task.files import write_csv, write_json
-    from sct_rootlets_task.verbs.files import check_outputs, made_by, read_labels
+    from sct_rootlets_task.verbs.files import check_outputs, made_by, read_labels, tell_if_empty
 
     check_outputs(arguments, ["o", "csv"], {"csv": list(COLUMNS)})
-    found = compare_images(read_labels(arguments.i), read_labels(arguments.gt))
+    image, reference = read_labels(arguments.i), read_labels(arguments.gt)
+    tell_if_empty(arguments.i, image.dataobj, "every level of the reference counts as missed.")
+    found = compare_images(image, reference)
     rows = [item.to_dict() for item in found]
     print(f"{'level':>5}  Dice  volume  HD95 mm  surface mm  midpoint mm  found")
     for row in rows:

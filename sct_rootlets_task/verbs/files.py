@@ -106,6 +106,7 @@ def write_labels(
     arguments: argparse.Namespace,
     warnings: Sequence[str] = (),
     tables: Mapping[Path, str] | None = None,
+    steps: Mapping[str, int] | None = None,
 ) -> None:
     """Write label maps with their sidecars, and tables: all or nothing; and say so.
 
@@ -123,6 +124,8 @@ def write_labels(
         What a user should look at, for the sidecars.
     tables : mapping of Path to str, optional
         Texts of further files.
+    steps : mapping of str to int, optional
+        What was done and how many voxels it changed, for the sidecars.
     """
     from sct_rootlets_task.images import labels_image
     from sct_rootlets_task.results import write_results
@@ -132,10 +135,30 @@ def write_labels(
         "Sources": [image.path.name],
         "Warnings": [*image.warnings, *warnings],
     }
+    if steps is not None:
+        record["PostProcessing"] = [
+            {"Name": name, "VoxelsChanged": voxels} for name, voxels in steps.items()
+        ]
     images = {path: labels_image(one, image, description) for path, one in labels.items()}
     write_results(images, record, texts=tables or {})
     for path in (*(tables or {}), *labels):
         print(f"Created file: {path}")
+
+
+def tell_if_empty(path: str, labels: np.ndarray, outcome: str) -> None:
+    """Print a warning about a level map without a label, and what comes of it.
+
+    Parameters
+    ----------
+    path : str
+        The level map.
+    labels : ndarray, shape (i, j, k)
+        Its voxels.
+    outcome : str
+        What that means for the command.
+    """
+    if not labels.any():
+        show(f"WARNING: {path}: the level map holds no labelled voxel; {outcome}")
 
 
 def made_by(arguments: argparse.Namespace) -> list[dict[str, object]]:

@@ -24,10 +24,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Draw the picture."""
+    from sct_rootlets_task.images import load_labels
     from sct_rootlets_task.picture import draw
-    from sct_rootlets_task.verbs.files import check_outputs
+    from sct_rootlets_task.qc.render import require_pillow
+    from sct_rootlets_task.verbs.files import check_outputs, tell_if_empty
 
+    require_pillow()
     check_outputs(arguments, ["o"])
+    labels = load_labels(Path(arguments.s)).data
+    tell_if_empty(arguments.s, labels, "the picture shows the image alone.")
     path = draw(Path(arguments.i), Path(arguments.s), Path(arguments.o))
     print(f"Created file: {path}")
     return 0

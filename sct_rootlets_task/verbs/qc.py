@@ -52,14 +52,20 @@ def run(arguments: argparse.Namespace) -> int:
     from sct_rootlets_task.hosts.sidecar import check_map
     from sct_rootlets_task.qc.entry import Details
     from sct_rootlets_task.qc.folder import require_report_folder
+    from sct_rootlets_task.qc.pages import require_jinja
+    from sct_rootlets_task.qc.render import require_pillow
     from sct_rootlets_task.qc.report import INDEX, add_entry
     from sct_rootlets_task.qc.stored import shown
     from sct_rootlets_task.tasks import find_task
-    from sct_rootlets_task.verbs.files import read_labels
+    from sct_rootlets_task.verbs.files import read_labels, tell_if_empty
 
+    require_pillow()
+    require_jinja()
     report, path = Path(arguments.o), Path(arguments.s)
     require_report_folder(report)
-    found = check_map(path, read_labels(arguments.s), levels=find_task(arguments.task).levels)
+    image, levels = read_labels(arguments.s), find_task(arguments.task).levels
+    tell_if_empty(arguments.s, image.dataobj, "its page shows the image alone.")
+    found = check_map(path, image, levels=levels)
     details = Details(
         dataset=arguments.dataset,
         subject=arguments.subject,

@@ -59,19 +59,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Write the renumbered level map."""
+    from sct_rootlets_task.analysis.geometry import require_labels
+    from sct_rootlets_task.analysis.shifting import changes
     from sct_rootlets_task.images import load_labels
     from sct_rootlets_task.verbs.files import check_outputs, read_labels, write_labels
 
     check_outputs(arguments, ["o"])
     image = read_labels(arguments.i)
     labels = np.asarray(image.dataobj)
+    require_labels(labels, f"the level map {arguments.i}", least=1)
     renumbered = _renumber(labels, image, arguments)
+    steps = {str(change): change.voxels for change in changes(labels, renumbered)}
     write_labels(
         {Path(arguments.o): renumbered},
         load_labels(Path(arguments.i)),
         description="relabeled by sct_rootlets",
         arguments=arguments,
+        steps=steps,
     )
+    for change, voxels in steps.items():
+        print(f"{change}: {voxels} voxel(s)")
+    if not steps:
+        print("No level changed.")
     return 0
 
 
@@ -102,11 +111,12 @@ def _renumber(labels: np.ndarray, image: Any, arguments: argparse.Namespace) -> 
 
 
 def _from_locator(labels: np.ndarray, image: Any, path: Path) -> np.ndarray:
-    from sct_rootlets_task.analysis.geometry import require_same_grid
+    from sct_rootlets_task.analysis.geometry import require_labels, require_same_grid
     from sct_rootlets_task.analysis.shifting import levels_from_located
     from sct_rootlets_task.images import load_image
     from sct_rootlets_task.pipeline import locate
 
     source = load_image(path)
+    require_labels(labels, f"the level map {image.get_filename()}")
     require_same_grid(labels, image.affine, other=source.data, other_affine=source.affine)
     return levels_from_located(labels, image.affine, located=locate(source).labels)
