@@ -248,7 +248,9 @@ def files_to_markdown() -> str:
         "`sct_rootlets check -o` writes what is under `Plausibility` alone.",
         _described("Key", SIDECAR),
         "## Columns of the table of levels",
-        "The CSV file of `sct_rootlets levels -csv`: one row for each spinal level.",
+        "The CSV file of `sct_rootlets levels -csv`: one row for each spinal level. `start` is "
+        "caudal and `end` cranial, here and in every other table and JSON file.",
+        "![The three methods, and what the columns measure](../images/methods.png)",
         _described("Column", COLUMNS),
         "## Columns of the located levels",
         "The CSV file of `sct_rootlets locate -csv`: one row for each level of the canal.",
@@ -273,7 +275,10 @@ def flags_to_markdown() -> str:
     parts = [
         "# Flags of the check",
         "What `sct_rootlets check`, the sidecar and the QC report may remark on. Each flag comes "
-        "with what was found, what is expected, and where the expectation comes from.",
+        "with what was found, what is expected, where the expectation comes from, and where to "
+        "look: the voxel, by its index in the level map from 0, and the same point in world mm "
+        "(right, anterior, superior). FSLeyes shows both as they stand here; ITK-SNAP counts "
+        "voxels from 1. What concerns all levels has no place.",
         _described("Code", CODES),
     ]
     return "\n\n".join(parts) + "\n"

@@ -141,6 +141,100 @@ def draw_shifted(studio: Studio, output: Path) -> None:
     tool("picture", "-i", image, "-s", shifted, "-o", output)
 
 
+def draw_methods(studio: Studio, output: Path) -> None:
+    """How the three methods draw levels from rootlets, and what the table of levels measures."""
+    from PIL import Image, ImageDraw
+
+    from sct_rootlets_task.analysis.spinal_levels import METHODS, Span, spans_of
+
+    del studio
+    rootlets = [Span(4, 12.0, 22.0), Span(5, 29.0, 38.0), Span(6, 48.0, 56.0)]
+    sheet = Image.new("RGB", (2200, 1330), "white")
+    pen = ImageDraw.Draw(sheet)
+    pen.line((150, row_of(0), 1590, row_of(0)), fill=_INK, width=4)
+    write(pen, (1600, row_of(0)), "distance_origin", "lm")
+    for number, method in enumerate(METHODS):
+        middle = 400 + 420 * number
+        write(pen, (middle, 40), method, size=44)
+        draw_cord(pen, middle, rootlets, spans_of(rootlets, method))
+    draw_lengths(pen, rootlets[1], spans_of(rootlets, METHODS[0])[1])
+    draw_section(pen)
+    sheet.save(output)
+
+
+_INK, _PALE, _CORD = (40, 44, 52), (120, 126, 138), (214, 217, 222)
+_WIDE = 124
+
+
+def row_of(arc: float) -> float:
+    """Return the row of the drawing at an arc length in mm."""
+    return 110 + 18.5 * arc
+
+
+def write(pen: Any, where: tuple[float, float], words: str, anchor: str = "mm", *, size=30) -> None:
+    """Write words at a place."""
+    from PIL import ImageFont
+
+    pen.text(where, words, fill=_INK, font=ImageFont.load_default(size), anchor=anchor)
+
+
+def draw_cord(pen: Any, middle: int, rootlets: Sequence[Any], spans: Sequence[Any]) -> None:
+    """Draw a cord colored by level, with the rootlets on its two sides."""
+    from sct_rootlets_task.levels import level_name
+    from sct_rootlets_task.luts import level_colour
+
+    left, right = middle - _WIDE / 2, middle + _WIDE / 2
+    pen.rectangle((left, row_of(0), right, row_of(64)), fill=_CORD)
+    for span in spans:
+        box = (left, row_of(span.start), right, row_of(span.end))
+        pen.rectangle(box, fill=level_colour(span.level), outline=_INK, width=3)
+        write(pen, (middle, row_of((span.start + span.end) / 2)), level_name(span.level), size=40)
+    for root in rootlets:
+        for arc in (root.start + (root.end - root.start) * (n + 0.5) / 5 for n in range(5)):
+            for edge, way in ((left, -1), (right, 1)):
+                ends = (edge, row_of(arc), edge + way * 66, row_of(arc) + 24)
+                pen.line(ends, fill=level_colour(root.level), width=11)
+
+
+def draw_lengths(pen: Any, root: Any, level: Any) -> None:
+    """Draw what the columns of heights and distances measure, for the middle level."""
+    draw_length(pen, 235, level.start, level.end)
+    write(pen, (220, row_of(level.start + 6)), "level_height", "rm")
+    write(pen, (220, row_of(level.start + 8)), "(height)", "rm")
+    draw_length(pen, 560, root.start, root.end)
+    write(pen, (575, row_of(root.end) + 30), "rootlets_height", "mm")
+    for x, arc, name in ((1540, root.start, "distance_end"), (1420, root.end, "distance_start")):
+        draw_length(pen, x, 0, arc)
+        write(pen, (x + 22, row_of(arc) - 4), name, "lm")
+
+
+def draw_length(pen: Any, x: float, first: float, last: float) -> None:
+    """Draw a line with two ends between two arc lengths."""
+    pen.line((x, row_of(first), x, row_of(last)), fill=_INK, width=4)
+    for arc in (first, last):
+        pen.line((x - 14, row_of(arc), x + 14, row_of(arc)), fill=_INK, width=4)
+
+
+def draw_section(pen: Any) -> None:
+    """Draw the plane in which the area of an oblique cord is measured, beside that of a slice."""
+    x, lean = 1900, 0.4
+    top, bottom = row_of(38), row_of(64)
+    shift = lean * (bottom - top) / 2
+    corners = ((x + shift, top), (x + shift + _WIDE, top))
+    corners += ((x - shift + _WIDE, bottom), (x - shift, bottom))
+    pen.polygon(corners, fill=_CORD)
+    middle = (x + _WIDE / 2, (top + bottom) / 2)
+    half = _WIDE / 2 / (1 + lean**2)
+    cut = (middle[0] - half, middle[1] - lean * half, middle[0] + half, middle[1] + lean * half)
+    pen.line(cut, fill=_INK, width=9)
+    low = middle[1] + 130
+    left = x - lean * 130
+    pen.line((left, low, left + _WIDE, low), fill=_PALE, width=6)
+    write(pen, (1830, cut[1] - 16), "area_perpendicular", "rm")
+    write(pen, (1830, cut[1] + 22), "_to_cord", "rm")
+    write(pen, (1790, low), "not: an axial slice", "rm")
+
+
 def draw_list(studio: Studio, output: Path) -> None:
     """List of the QC report."""
     with page_of(studio.filled_report()) as page:
@@ -199,6 +293,7 @@ PICTURES: Mapping[str, Callable[[Studio, Path], None]] = {
     **{subject.removeprefix("sub-"): draw_subject(subject) for subject in SUBJECTS[1:]},
     "sample": draw_sample,
     "levels": draw_levels,
+    "methods": draw_methods,
     "shifted": draw_shifted,
     "qc_list": draw_list,
     "qc_page": draw_page,

@@ -64,7 +64,7 @@ SIDECAR: Mapping[str, str] = {
     "LevelVoxels": "Voxels of each level found.",
     "PostProcessing": (
         "Name and VoxelsChanged of each step, in order. The first counts voxels that the network "
-        "found but that have no level of the task."
+        "found but that have no level of the task. Of `relabel`: what became of each level."
     ),
     "Warnings": (
         "What a person should look at: nothing found, a doubtful orientation, voxels that were not "
@@ -82,10 +82,12 @@ SIDECAR: Mapping[str, str] = {
     "Plausibility.CentreLineFrom": "What the centre line was fitted to: cord, rootlets or none.",
     "Plausibility.Flags": (
         "What is out of the ordinary: code, level, side, value, expected (lowest and highest), "
-        "unit, source, text and severity (warning or note)."
+        "unit, source, text, severity (warning or note), and the place to look at: voxel (index "
+        "i, j, k from 0) and world_mm (right, anterior, superior)."
     ),
     "Plausibility.Levels": (
-        "The levels found: level, name, start, end, midpoint and height (mm along the cord), "
+        "The levels found: level, name, start (caudal end of the rootlets), end (cranial end), "
+        "midpoint and height (mm along the cord, from the cranial end of the centre line), "
         "volume, left_volume, right_volume, dorsal_volume and ventral_volume (mm³), bundles, and "
         "spacing and gap to the next lower level (mm)."
     ),

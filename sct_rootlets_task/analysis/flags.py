@@ -280,8 +280,8 @@ def flag(
 
     Examples
     --------
-    >>> flag("height", 13.3, (7.9, 10.9), level=2).text
-    'C2 is 13.3 mm long along the cord, by its rootlets; 7.9–10.9 mm are expected.'
+    >>> flag("height", 13.3, (2.5, 10.9), level=2).text
+    'C2 is 13.3 mm long along the cord, by its rootlets; 2.5–10.9 mm are expected.'
     """
     kind = KINDS[code]
     low, high = expected
