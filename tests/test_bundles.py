@@ -46,8 +46,8 @@ def test_ends_midpoints_and_heights_are_the_true_ones_in_all_48_orientations(
         for found in summarise(bundles.items):
             ends = np.array(phantom.extent(found.level))
             start, end = np.interp(ends, np.arange(len(truth)) * 0.1, truth)
-            assert found.start == pytest.approx(start, abs=voxel)
-            assert found.end == pytest.approx(end, abs=voxel)
+            assert found.end == pytest.approx(start, abs=voxel)
+            assert found.start == pytest.approx(end, abs=voxel)
             assert found.midpoint == pytest.approx((start + end) / 2, abs=voxel)
             assert found.height == pytest.approx(np.ptp(ends), abs=voxel)
             heights.append(found.height - np.ptp(ends))

@@ -125,7 +125,7 @@ def test_every_code_makes_a_sentence_of_its_words() -> None:
         "advice": "x", "measured_in": "mm",
     }  # fmt: skip
     for code, kind in KINDS.items():
-        one = flag(code, 1.0, (0.0, 2.0), level=2, side="left", **words)
+        one = flag(code, 1.0, expected=(0.0, 2.0), level=2, side="left", **words)
         assert (one.code, one.severity) == (code, kind.severity)
         assert one.text
         assert not re.search(r"[{}]", one.text + one.source + one.unit)

@@ -431,6 +431,27 @@ def test_the_four_parts_are_written_and_add_up(
     assert [f"new/{name}" in capsys.readouterr().out for name in names[:1]] == [True]
 
 
+def test_start_is_caudal_in_every_table_and_report(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    levels = (LocatedLevel(2, 3.0, 18.0, 0.9), LocatedLevel(3, 18.0, 33.0, 0.9))
+    found = LocatedLevels(located(), levels, None, ())
+    monkeypatch.setattr(pipeline, "locate", lambda image: found)
+    assert run("locate -i seg.nii.gz -o located.nii.gz -csv located.csv") == 0
+    assert run("levels -i seg.nii.gz -s cord.nii.gz -csv levels.csv") == 0
+    assert run("check -i seg.nii.gz -s cord.nii.gz -o report.json") == 0
+    tables = {}
+    for name in ("located", "levels"):
+        with (folder / f"{name}.csv").open(newline="") as file:
+            tables[name] = list(csv.DictReader(file))
+    reported = json.loads((folder / "report.json").read_text())["Levels"]
+    pairs = [(row["start_mm"], row["end_mm"]) for row in tables["located"]]
+    pairs += [(row["distance_start"], row["distance_end"]) for row in tables["levels"]]
+    pairs += [(row["start"], row["end"]) for row in reported]
+    assert len(pairs) == 2 + 8 + 8
+    assert all(float(start) > float(end) for start, end in pairs)
+
+
 @pytest.mark.parametrize("doubts", [(), ("only 61 mm of the spinal canal are in view",)])
 def test_locate_tells_its_doubts_apart_from_its_table(
     folder: Path,

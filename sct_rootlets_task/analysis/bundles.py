@@ -279,7 +279,7 @@ def extent(
 
 
 def to_dataframe(bundles: Bundles) -> Any:
-    """Return a pandas data frame with one row a bundle.
+    """Return a pandas data frame with one row a bundle; ``start`` is its caudal end, as in tables.
 
     Raises
     ------
@@ -289,6 +289,8 @@ def to_dataframe(bundles: Bundles) -> Any:
     rows = [
         {
             **asdict(bundle),
+            "start": bundle.end,
+            "end": bundle.start,
             "midpoint": bundle.midpoint,
             "height": bundle.height,
             "purity": bundle.purity,

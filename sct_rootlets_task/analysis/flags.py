@@ -252,8 +252,8 @@ CODES: Mapping[str, str] = {code: kind.meaning for code, kind in KINDS.items()}
 def flag(
     code: str,
     value: float | None,
-    expected: tuple[float | None, float | None],
     *,
+    expected: tuple[float | None, float | None],
     level: int | None = None,
     side: str | None = None,
     at: Place | None = None,
@@ -280,7 +280,7 @@ def flag(
 
     Examples
     --------
-    >>> flag("height", 13.3, (2.5, 10.9), level=2).text
+    >>> flag("height", 13.3, expected=(2.5, 10.9), level=2).text
     'C2 is 13.3 mm long along the cord, by its rootlets; 2.5–10.9 mm are expected.'
     """
     kind = KINDS[code]

@@ -161,7 +161,7 @@ class Report:
 
     def with_doubts(self, texts: Iterable[str]) -> Report:
         """Return the report with what the run that made the map was not sure of among its flags."""
-        doubts = [flag(DOUBT, None, (None, None), finding=text) for text in texts]
+        doubts = [flag(DOUBT, None, expected=(None, None), finding=text) for text in texts]
         return replace(self, flags=_sorted([*doubts, *self.flags]))
 
     def to_dict(self) -> dict[str, Any]:
@@ -279,7 +279,7 @@ def _nothing(labels: np.ndarray, affine: np.ndarray) -> Flag:
     voxels = voxels_of(labels)
     found = "a single labelled voxel" if len(voxels) else "no labelled voxel"
     place = at_voxel(voxels[0], affine) if len(voxels) else None
-    return flag("empty", len(voxels), (2.0, None), at=place, found=found)
+    return flag("empty", len(voxels), expected=(2.0, None), at=place, found=found)
 
 
 def _sorted(flags: Iterable[Flag]) -> tuple[Flag, ...]:
@@ -449,7 +449,7 @@ def _check_values(scene: _Scene) -> Iterator[Flag]:
             yield flag(
                 "unexpected_value",
                 float(value),
-                limits,
+                expected=limits,
                 level=int(value),
                 at=_largest_piece(scene, int(value)),
                 holders="1 voxel has" if count == 1 else f"{count} voxels have",
@@ -473,8 +473,8 @@ def _check_purity(scene: _Scene) -> Iterator[Flag]:
             yield _bundle_flag(
                 "mixed_bundle",
                 bundle,
-                minority,
-                (0, IMPURE_SHARE),
+                value=minority,
+                expected=(0, IMPURE_SHARE),
                 at=scene.middle_of(mine & (scene.bundles.values != bundle.level)),
                 percent=100 * minority,
                 others=", ".join(describe(level) for level, _ in bundle.votes[1:]),
@@ -487,7 +487,9 @@ def _check_reach(scene: _Scene) -> Iterator[Flag]:
             mine = np.flatnonzero(scene.bundles.owner == bundle.number)
             farthest = mine[np.hypot(*scene.bundles.where[mine, 1:].T).argmax()]
             place = at_voxel(scene.bundles.voxels[farthest], scene.affine)
-            yield _bundle_flag("far_from_cord", bundle, bundle.reach, (0, REACH_MM), at=place)
+            yield _bundle_flag(
+                "far_from_cord", bundle, value=bundle.reach, expected=(0, REACH_MM), at=place
+            )
 
 
 def _check_small_pieces(scene: _Scene) -> Iterator[Flag]:
@@ -501,7 +503,11 @@ def _check_small_pieces(scene: _Scene) -> Iterator[Flag]:
     for code, bundles, least in kinds:
         for bundle in bundles:
             yield _bundle_flag(
-                code, bundle, bundle.volume, (least, None), at=scene.of_bundle(bundle)
+                code,
+                bundle,
+                value=bundle.volume,
+                expected=(least, None),
+                at=scene.of_bundle(bundle),
             )
 
 
@@ -520,16 +526,16 @@ def _fragments(bundles: Sequence[Bundle]) -> Iterator[Bundle]:
 def _bundle_flag(
     code: str,
     bundle: Bundle,
+    *,
     value: float,
     expected: tuple[float | None, float | None],
-    *,
     at: Place,
     **words: Any,
 ) -> Flag:
     return flag(
         code,
         value,
-        expected,
+        expected=expected,
         level=bundle.level,
         side=bundle.side,
         at=at,
@@ -558,15 +564,27 @@ def _check_order(scene: _Scene) -> Iterator[Flag]:
 def _order_flag(bundle: Bundle, level: int, cost: float, scene: _Scene) -> Flag:
     place = scene.of_bundle(bundle)
     if level == bundle.level:
-        return _bundle_flag("ambiguous_level", bundle, cost, (MARGIN, None), at=place)
+        return _bundle_flag(
+            "ambiguous_level", bundle, value=cost, expected=(MARGIN, None), at=place
+        )
     if level == 0:
         levels = level_range(scene.expected)
         return _bundle_flag(
-            "beyond_last_level", bundle, cost, (None, MARGIN), at=place, levels=levels
+            "beyond_last_level",
+            bundle,
+            value=cost,
+            expected=(None, MARGIN),
+            at=place,
+            levels=levels,
         )
     limits = (float(level), float(level))
     return _bundle_flag(
-        "level_order", bundle, bundle.level, limits, at=place, fitting=describe(level)
+        "level_order",
+        bundle,
+        value=bundle.level,
+        expected=limits,
+        at=place,
+        fitting=describe(level),
     )
 
 
@@ -581,7 +599,9 @@ def _check_missing(scene: _Scene) -> Iterator[Flag]:
         arc = _expected_midpoint(level, present)
         if between or (arc is not None and _in_view(scene, arc)):
             place = None if arc is None else scene.along(arc)
-            yield flag("level_missing", 0.0, (1.0, None), level=level, at=place, where=_near(arc))
+            yield flag(
+                "level_missing", 0.0, expected=(1.0, None), level=level, at=place, where=_near(arc)
+            )
 
 
 def _near(place: float | None) -> str:
@@ -624,7 +644,9 @@ def _check_levels(scene: _Scene) -> Iterator[Flag]:
         level, volume, least = summary.level, summary.volume, SMALL_SHARE * typical
         if volume < least:
             place = scene.of_level(level)
-            yield flag("volume", volume, (least, None), level=level, at=place, typical=typical)
+            yield flag(
+                "volume", volume, expected=(least, None), level=level, at=place, typical=typical
+            )
         if has_priors((level,)):
             yield from _check_height(summary, scene.of_level(level))
 
@@ -637,7 +659,7 @@ def _check_sides(scene: _Scene, summary: LevelSummary) -> Iterator[Flag]:
         yield flag(
             "side_missing",
             volumes[side],
-            (SMALL_SHARE * other, None),
+            expected=(SMALL_SHARE * other, None),
             level=summary.level,
             side=side,
             at=_place_of_side(scene, summary, side),
@@ -657,7 +679,7 @@ def _place_of_side(scene: _Scene, summary: LevelSummary, side: str) -> Place:
 def _check_height(summary: LevelSummary, at: Place | None = None) -> Iterator[Flag]:
     limits = height_range(summary.level)
     if _is_outside(summary.height, *limits):
-        yield flag("height", summary.height, limits, level=summary.level, at=at)
+        yield flag("height", summary.height, expected=limits, level=summary.level, at=at)
 
 
 def _is_outside(value: float, low: float, high: float) -> bool:
@@ -676,12 +698,24 @@ def _check_neighbours(scene: _Scene) -> Iterator[Flag]:
         if _is_outside(upper.spacing, *limits):
             source = _CADOTTE if level > 2 else _PAM50
             yield flag(
-                "spacing", upper.spacing, limits, level=level, at=place, pair=pair, published=source
+                "spacing",
+                upper.spacing,
+                expected=limits,
+                level=level,
+                at=place,
+                pair=pair,
+                published=source,
             )
         if upper.gap < -OVERLAP_MM:
             limit = (-OVERLAP_MM, None)
             yield flag(
-                "overlap", upper.gap, limit, level=level, at=place, pair=pair, overlap=-upper.gap
+                "overlap",
+                upper.gap,
+                expected=limit,
+                level=level,
+                at=place,
+                pair=pair,
+                overlap=-upper.gap,
             )
 
 
@@ -695,7 +729,7 @@ def _check_view(scene: _Scene) -> Iterator[Flag]:
             if (reached := mine & (slices == edge)).any():
                 end = "upper" if (edge == last) == upwards else "lower"
                 limits, place = (1.0, last - 1.0), scene.middle_of(reached)
-                yield flag("fov_cut", edge, limits, level=summary.level, at=place, end=end)
+                yield flag("fov_cut", edge, expected=limits, level=summary.level, at=place, end=end)
 
 
 def _check_landmarks(scene: _Scene) -> Iterator[Flag]:
@@ -704,7 +738,7 @@ def _check_landmarks(scene: _Scene) -> Iterator[Flag]:
         yield flag(
             code,
             doubt.value,
-            doubt.expected,
+            expected=doubt.expected,
             level=doubt.level,
             at=_place_of_doubt(scene, doubt),
             finding=doubt.text,
@@ -728,7 +762,7 @@ def _check_shifts(scene: _Scene) -> Iterator[Flag]:
             yield flag(
                 "shift",
                 shift.offset,
-                (-0.5, 0.5),
+                expected=(-0.5, 0.5),
                 reference=shift.source,
                 finding=_too_far(shift.shift),
                 advice=_way_out(scene, shift.shift, agree=agree),
