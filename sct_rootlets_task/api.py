@@ -245,6 +245,8 @@ def check(
 ) -> Report:
     """Check how plausible the levels of a segmentation are.
 
+    The sidecar beside the file of a level map tells what the run that made it was not sure of.
+
     Parameters
     ----------
     segmentation : path or nibabel image
@@ -268,13 +270,13 @@ def check(
     ImageError
         If an image lies on another grid, or a landmark cannot be what it is called.
     """
-    from sct_rootlets_task.analysis.plausibility import check_image
+    from sct_rootlets_task.sidecar import check_map
     from sct_rootlets_task.tasks import find_task
 
     levels = find_task(task).levels
     labels = _level_map(segmentation)[1]
     known = _references(labels, cord=cord, pmj=pmj, discs=discs, locator=locator)
-    return check_image(labels, levels=levels, references=known)
+    return check_map(file_of(segmentation), labels, levels=levels, references=known)
 
 
 def relabel(
@@ -461,8 +463,6 @@ def evaluate(segmentation: ImageLike, reference: ImageLike) -> Evaluation:
     ------
     ImageError
         If the grids differ, or the reference is empty.
-    MissingDependencyError
-        If MedPy is not installed.
     """
     from sct_rootlets_task.analysis.agreement import compare_images
 
@@ -576,7 +576,7 @@ def qc(
         scan, labels = files["image"], files["segmentation"]
         if file is not None and scan != file:
             dataset, subject = names_of(file, Details(dataset, subject))
-        found = check(labels, task=task)
+        found = check(segmentation, task=task)
         details = Details(
             dataset,
             subject,

@@ -333,6 +333,17 @@ def test_a_page_of_the_report_shows_the_flags_of_the_check(here: Path) -> None:
     assert "level_missing" in [flag["code"] for flag in shown]
 
 
+@pytest.mark.parametrize("form", [str, Path, nib.load])
+def test_the_check_and_the_page_show_what_the_run_doubted(
+    here: Path, form: Callable[[str], Any]
+) -> None:
+    (here / "seg.json").write_text(json.dumps({"Warnings": ["Nothing was to be seen of C2."]}))
+    (doubt,) = (flag for flag in check(form("seg.nii.gz")).flags if flag.code == "doubt")
+    page = srt.qc("image.nii.gz", form("seg.nii.gz"), output="r")
+    shown = json.loads((page.parent / DATA).read_text())["flags"]
+    assert doubt.text in [flag["text"] for flag in shown]
+
+
 def test_an_image_and_its_file_are_one_entry_of_a_report(here: Path) -> None:
     pages = {
         srt.qc(form("image.nii.gz"), form("seg.nii.gz"), output="r") for form in (str, nib.load)

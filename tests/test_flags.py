@@ -23,8 +23,8 @@ from sct_rootlets_task.analysis.references import References, Shift
 from sct_rootlets_task.analysis.shifting import shift_levels
 from sct_rootlets_task.cli import main
 from sct_rootlets_task.hosts import standalone
-from sct_rootlets_task.hosts.sidecar import doubts_beside, without_folders
 from sct_rootlets_task.luts import VIEWERS, viewer_commands
+from sct_rootlets_task.sidecar import doubts_beside, without_folders
 from test_plausibility import phantom, pmj
 from test_shifting import discs, located
 from test_shifting import phantom as with_discs

@@ -179,8 +179,8 @@ class Plugin:
     ) -> Any:
         from spinalcordtoolbox.image import Image
 
-        from sct_rootlets_task.hosts.sidecar import check_plausibility, describe
         from sct_rootlets_task.images import labels_image, load_image
+        from sct_rootlets_task.sidecar import check_plausibility, describe
 
         task = segmenter.task
         image = load_image(path)

@@ -344,8 +344,8 @@ def _reason(job: Job, error: Exception) -> str:
 
 
 def _segment_one(run: _Run, job: Job) -> None:
-    from sct_rootlets_task.hosts.sidecar import check_plausibility
     from sct_rootlets_task.images import load_image
+    from sct_rootlets_task.sidecar import check_plausibility
 
     image = load_image(job.image)
     segmentation = run.segmenter.segment(image)
@@ -368,11 +368,11 @@ def _write(
     run: _Run, job: Job, image: InputImage, segmentation: Segmentation, report: Report
 ) -> Mapping[str, int]:
     """Write the label map with what belongs to it, and return the voxels of each level."""
-    from sct_rootlets_task.hosts.sidecar import describe, without_folders
     from sct_rootlets_task.images import labels_image
     from sct_rootlets_task.luts import lut_text
     from sct_rootlets_task.ownership import generated_by, shortened
     from sct_rootlets_task.results import write_results
+    from sct_rootlets_task.sidecar import describe, without_folders
 
     task, model = run.segmenter.task, run.segmenter.model
     details = describe(

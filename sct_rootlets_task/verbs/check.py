@@ -54,7 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
     from sct_rootlets_task.analysis.plausibility import opinions
     from sct_rootlets_task.analysis.references import references_from_images
     from sct_rootlets_task.files import write_json
-    from sct_rootlets_task.hosts.sidecar import check_map
+    from sct_rootlets_task.sidecar import check_map
     from sct_rootlets_task.tasks import find_task
     from sct_rootlets_task.verbs.files import check_outputs, made_by, read_image, read_labels
 

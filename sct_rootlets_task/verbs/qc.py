@@ -49,13 +49,13 @@ def run(arguments: argparse.Namespace) -> int:
     """Add the entry."""
     from dataclasses import asdict
 
-    from sct_rootlets_task.hosts.sidecar import check_map
     from sct_rootlets_task.qc.entry import Details
     from sct_rootlets_task.qc.folder import require_report_folder
     from sct_rootlets_task.qc.pages import require_jinja
     from sct_rootlets_task.qc.render import require_pillow
     from sct_rootlets_task.qc.report import INDEX, add_entry
     from sct_rootlets_task.qc.stored import shown
+    from sct_rootlets_task.sidecar import check_map
     from sct_rootlets_task.tasks import find_task
     from sct_rootlets_task.verbs.files import read_labels, tell_if_empty
 

@@ -1,4 +1,4 @@
-"""What every host writes beside a level map: how it was made and how plausible it is."""
+"""What stands beside a level map: how it was made and how plausible it is."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ def check_plausibility(
 
 
 def check_map(
-    path: Path, image: Any, *, levels: tuple[int, ...], references: References | None = None
+    path: Path | None, image: Any, *, levels: tuple[int, ...], references: References | None = None
 ) -> Report:
     """Return how plausible the levels of a file are: what ``check`` lists and the QC page shows.
 
     Parameters
     ----------
-    path : Path
-        The level map; a sidecar beside it tells what the run that made it was not sure of.
+    path : Path, optional
+        File of the level map; a sidecar beside it tells what the run that made it was not sure of.
     image : nibabel.Nifti1Image
         The same as an image in mm.
     levels : tuple of int
@@ -64,7 +64,8 @@ def check_map(
     from sct_rootlets_task.analysis.references import references_from_images
 
     known = references or references_from_images(image)
-    return check_image(image, levels=levels, references=known).with_doubts(doubts_beside(path))
+    report = check_image(image, levels=levels, references=known)
+    return report if path is None else report.with_doubts(doubts_beside(path))
 
 
 def doubts_beside(path: Path) -> tuple[str, ...]:
