@@ -10,15 +10,28 @@ import numpy as np
 
 from sct_rootlets_task.errors import ImageError
 from sct_rootlets_task.files import atomic_output
-from sct_rootlets_task.nifti import NiftiFile, mend_qform, open_nifti, reading
+from sct_rootlets_task.label_values import step_of, tolerance
+from sct_rootlets_task.nifti import (
+    NiftiFile,
+    folder_for_image,
+    is_folder,
+    mend_qform,
+    mend_shape,
+    one_volume,
+    open_nifti,
+    reading,
+)
 from sct_rootlets_task.physical_size import mm_per_unit, to_mm, unit_of
 from sct_rootlets_task.short_repr import short_repr
 
 EXTENSIONS = (".nii.gz", ".nii")
 _WHOLE_DIFFERENCE_MM = 0.5
 _LARGEST_VALUE = 1e12
-_WHOLE = 1e-4
-_COARSEST_STEP = 0.25
+_FEW = 1e-3
+_FAR_BEYOND = 10
+_RARELY_BEYOND = 100
+_MOST_OF_IT = 0.5
+_SMALLEST_RANGE = 1e-6
 _ALIKE = 0.01
 _GRID_FIELDS = ("dim_info", "xyzt_units", "sform_code", "qform_code")
 _SFORM_FIELDS = ("srow_x", "srow_y", "srow_z")
@@ -27,8 +40,8 @@ _QFORM_FIELDS = (
     *("qoffset_x", "qoffset_y", "qoffset_z"),
 )
 _CONVERTERS = {
-    (".hdr", ".img", ".hdr.gz", ".img.gz"): "fslchfiletype NIFTI_GZ",
-    (".mgh", ".mgz"): "mri_convert",
+    (".hdr", ".img", ".hdr.gz", ".img.gz"): "fslchfiletype NIFTI_GZ (FSL) or nib-convert (nibabel)",
+    (".mgh", ".mgz", ".mgh.gz"): "mri_convert (FreeSurfer) or nib-convert (nibabel)",
     (".nrrd", ".nhdr", ".mha", ".mhd"): "3D Slicer or ITK-SNAP",
     (".mnc",): "mnc2nii",
 }
@@ -52,6 +65,8 @@ class InputImage:
         What a user should know about the file.
     unit_mm : float
         Millimeters that the unit of the header has.
+    step : float
+        Distance of two neighboring values in the file; 0 where it is not known.
     """
 
     path: Path
@@ -60,6 +75,7 @@ class InputImage:
     header: Any
     warnings: tuple[str, ...] = ()
     unit_mm: float = 1.0
+    step: float = 0.0
 
     __repr__ = short_repr
 
@@ -119,7 +135,7 @@ def load_image(path: Path, *, constant: bool = False) -> InputImage:
         values, warnings = file.read_values()
     data, doubts = _intensities(path, values.reshape(grid.shape), constant=constant)
     remarks = (*file.warnings, *warnings, *grid.warnings, *_geometry_warnings(file.header), *doubts)
-    return InputImage(path, data, grid.affine, file.header, remarks, grid.unit_mm)
+    return InputImage(path, data, grid.affine, file.header, remarks, grid.unit_mm, file.step)
 
 
 def check_image(image: Any, path: Path, *, constant: bool = False) -> InputImage:
@@ -143,7 +159,7 @@ def check_image(image: Any, path: Path, *, constant: bool = False) -> InputImage
     values = _values(image, path).reshape(grid.shape)
     data, doubts = _intensities(path, values, constant=constant)
     header = _nifti_header(image.header).copy()
-    mended = mend_qform(path, header)
+    mended = [*mend_shape(header), *mend_qform(path, header)]
     remarks = (*mended, *grid.warnings, *_geometry_warnings(header), *doubts)
     return InputImage(path, data, grid.affine, header, remarks, grid.unit_mm)
 
@@ -176,8 +192,8 @@ def check_labels(image: Any, path: Path) -> InputImage:
 def load_labels(path: Path) -> InputImage:
     """Read a level map; it may be empty.
 
-    Values within rounding of a whole number are taken as that number; where the file scales
-    integers, that is half a step of its scale. Not-a-number is taken as background.
+    Values are rounded, see :func:`sct_rootlets_task.label_values.tolerance`. Not-a-number is taken
+    as background.
 
     Parameters
     ----------
@@ -199,7 +215,7 @@ def load_labels(path: Path) -> InputImage:
         [f"{lost} voxels are not a number (NaN); they are taken as background."] if lost else []
     )
     remarks = (*file.warnings, *warnings, *grid.warnings, *doubts)
-    return InputImage(path, data, grid.affine, file.header, remarks, grid.unit_mm)
+    return InputImage(path, data, grid.affine, file.header, remarks, grid.unit_mm, file.step)
 
 
 def image_in_mm(image: Any, path: Path) -> Any:
@@ -219,13 +235,41 @@ def image_in_mm(image: Any, path: Path) -> Any:
     """
     import nibabel as nib
 
-    unit_mm, _ = mm_per_unit(image.affine, image.shape, unit_of(image.header), path)
-    if unit_mm == 1 and not nib.is_proxy(image.dataobj):
+    shape = one_volume(image.shape)
+    unit_mm, _ = mm_per_unit(image.affine, shape, unit_of(image.header), path)
+    if unit_mm == 1 and shape == image.shape and not nib.is_proxy(image.dataobj):
         return image
     _check_dtype(path, image.get_data_dtype())
-    loaded = nib.Nifti1Image(_values(image, path), to_mm(image.affine, unit_mm))
-    loaded.file_map["image"].filename = image.get_filename()  # for messages about it
-    return loaded
+    values, affine = _values(image, path).reshape(shape), to_mm(image.affine, unit_mm)
+    return in_memory(values, affine, file=image.get_filename(), step=step_of(image))
+
+
+def in_memory(
+    values: np.ndarray, affine: np.ndarray, *, file: str | None, step: float = 0.0
+) -> Any:
+    """Return a nibabel image with what is to be known about its file.
+
+    Parameters
+    ----------
+    values : ndarray, shape (i, j, k)
+        Voxels.
+    affine : ndarray of float, shape (4, 4)
+        Voxel index to world mm.
+    file : str or None
+        Its file, for messages.
+    step : float
+        Distance of two neighboring values in the file, for
+        :func:`sct_rootlets_task.label_values.step_of`.
+
+    Returns
+    -------
+    nibabel.Nifti1Image
+    """
+    import nibabel as nib
+
+    image = nib.Nifti1Image(values, affine, extra={"step": step})
+    image.file_map["image"].filename = file
+    return image
 
 
 def whole_numbers(values: np.ndarray, name: str, *, step: float = 0.0) -> np.ndarray:
@@ -238,7 +282,7 @@ def whole_numbers(values: np.ndarray, name: str, *, step: float = 0.0) -> np.nda
     name : str
         What they are, for the message.
     step : float
-        Distance of two neighboring values in the file.
+        Distance of two neighboring values in the file, 0 where it is not known.
 
     Returns
     -------
@@ -250,7 +294,7 @@ def whole_numbers(values: np.ndarray, name: str, *, step: float = 0.0) -> np.nda
     ImageError
         If a value is no such number, or all are not-a-number.
     """
-    away = min(step, _COARSEST_STEP) / 2 + _WHOLE
+    away = tolerance(step)
     unknown = bool(np.isnan(values).all())
     labels = np.empty_like(values, dtype=np.float32)
     # Slice by slice: copies of a whole map in double precision would take the most memory of all.
@@ -306,7 +350,7 @@ class _Grid:
     @classmethod
     def of_image(cls, image: Any, path: Path) -> _Grid:
         """Return the grid of an image in memory."""
-        shape, dtype = image.shape, image.get_data_dtype()
+        shape, dtype = tuple(image.shape), image.get_data_dtype()
         return cls._checked(path, shape, dtype, image.affine, unit_of(image.header))
 
     @classmethod
@@ -323,8 +367,10 @@ def _require_extension(path: Path) -> None:
     name = path.name.lower()
     if name.endswith(EXTENSIONS):
         return
+    if is_folder(path):
+        raise ImageError(folder_for_image(path))
     tools = [tool for extensions, tool in _CONVERTERS.items() if name.endswith(extensions)]
-    tool = f"{tools[0]} (dcm2niix for DICOM)" if tools else "dcm2niix"
+    tool = tools[0] if tools else "dcm2niix (DICOM)"
     raise ImageError(
         f"Expected a NIfTI image (.nii or .nii.gz), found {path}. Convert it first, for example "
         f"with {tool}."
@@ -332,9 +378,14 @@ def _require_extension(path: Path) -> None:
 
 
 def _check_shape(path: Path, shape: tuple[int, ...]) -> tuple[int, ...]:
-    trimmed = shape[:3] if all(n == 1 for n in shape[3:]) else shape
     if any(n < 1 for n in shape):
         raise ImageError(f"Expected an image with voxels, found the shape {shape} in {path}.")
+    trimmed = one_volume(shape)
+    if len(trimmed) > 3 and shape[0] == 1:
+        raise ImageError(
+            f"Expected one 3-D volume, found the shape {shape} in {path}: single slices over time, "
+            "or a volume behind an axis of one. If it is one volume, remove its first axis."
+        )
     if len(trimmed) > 3:
         raise ImageError(
             f"Expected one 3-D volume, found {shape[3:]} volumes in {path}. Take their mean "
@@ -368,12 +419,50 @@ def _intensities(path: Path, values: np.ndarray, *, constant: bool) -> tuple[np.
     usable = (values >= -_LARGEST_VALUE) & (values <= _LARGEST_VALUE)
     if not constant:
         _check_signal(path, values, usable)
-    lost = int(values.size - np.count_nonzero(usable))
-    if not lost:
+    lost, doubts = int(values.size - np.count_nonzero(usable)), []
+    if lost:
+        values = np.where(usable, values, np.float32(0))
+        doubts = [
+            f"{lost} voxels are not finite (NaN or Inf) or beyond {_LARGEST_VALUE:g}; they are "
+            "taken as 0."
+        ]
+    if constant:
+        return values, doubts
+    values, hidden = _with_contrast(values)
+    return values, [*doubts, *hidden]
+
+
+def _with_contrast(values: np.ndarray) -> tuple[np.ndarray, list[str]]:
+    """Return intensities without the few that would hide all others, and what was found.
+
+    Networks see an image in standard deviations from its mean. Where at most a thousandth of the
+    voxels lies far beyond all others and makes most of the variance, these are taken as the
+    brightest or darkest of the others.
+
+    Parameters
+    ----------
+    values : ndarray of float32, shape (i, j, k)
+        Finite intensities.
+    """
+    least, most = float(values.min()), float(values.max())
+    if most - least < _SMALLEST_RANGE:
+        doubt = f"all intensities lie within {most - least:.2g} of each other, too near to be seen."
+        return values, [f"{doubt} Multiply them by a constant."]
+    flat = values.ravel(order="K")
+    # Most images end here: no voxel of theirs lies so far beyond the others.
+    if max(-least, most) ** 2 * flat.size < _RARELY_BEYOND * float(flat @ flat):
         return values, []
-    return np.where(usable, values, np.float32(0)), [
-        f"{lost} voxels are not finite (NaN or Inf) or beyond {_LARGEST_VALUE:g}; they are taken "
-        "as 0."
+    low = float(np.quantile(flat, _FEW, method="higher"))
+    high = float(np.quantile(flat, 1 - _FEW, method="lower"))
+    reach, middle = _FAR_BEYOND * (high - low), (high + low) / 2
+    far = (values < low - reach) | (values > high + reach)
+    count, apart = np.count_nonzero(far), (flat - middle).astype(np.float32)
+    beyond = float(np.square(values[far] - middle, dtype=np.float64).sum())
+    if high == low or count > _FEW * flat.size or beyond < _MOST_OF_IT * float(apart @ apart):
+        return values, []
+    return np.where(far, np.clip(values, low, high), values), [
+        f"{count} voxels lie far beyond all others, up to {values[far].max():.3g}, and would hide "
+        f"their contrast; they are taken as {low:.4g} or {high:.4g}."
     ]
 
 

@@ -35,6 +35,7 @@ _LONGEST_QUATERNION = 1.01
 _GZIP_MAGIC = b"\x1f\x8b"
 _REFUSED_LEVEL = 40
 _NOTED_LEVEL = 30
+_TIME_BITS = 0x38
 
 
 class Stream:
@@ -283,9 +284,12 @@ def _require_file(path: Path) -> None:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise ImageError(f"There is no image {path!s} ({reason}). Check the path.") from error
+    if stat.S_ISDIR(mode):
+        raise ImageError(folder_for_image(path))
     if not stat.S_ISREG(mode):
-        kind = "a folder" if stat.S_ISDIR(mode) else "a pipe or a device"
-        raise ImageError(f"Expected an image file, found {kind}: {path}. Give a NIfTI file.")
+        raise ImageError(
+            f"Expected an image file, found a pipe or a device: {path}. Save it first."
+        )
     if not os.access(path, os.R_OK):
         raise ImageError(f"{path} may not be read. Ask its owner for the permission.")
 
@@ -314,7 +318,7 @@ def _read_header(path: Path, stream: Stream) -> tuple[Any, list[str]]:
             raise damaged(path, "it has no NIfTI header")
     header = kind(block, check=False)
     _check_layout(path, header, stream)
-    warnings = _mend_voxel_sizes(header)
+    warnings = [*mend_shape(header), *_mend_voxel_sizes(header)]
     notes = _Notes()
     header.check_fix(notes, error_level=_REFUSED_LEVEL)
     header.get_slope_inter()
@@ -343,6 +347,73 @@ def _mend_voxel_sizes(header: Any) -> list[str]:
         return []
     header["pixdim"][1:4] = norms
     return [f"header: pixdim {sizes.tolist()} is no voxel size; that of the sform is used."]
+
+
+def one_volume(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Return a shape without axes of one voxel behind, or in front of, three others.
+
+    Examples
+    --------
+    >>> one_volume((30, 20, 10, 1)), one_volume((1, 30, 20, 10)), one_volume((30, 20, 10, 5))
+    ((30, 20, 10), (30, 20, 10), (30, 20, 10, 5))
+    """
+    while len(shape) > 3 and shape[-1] == 1:
+        shape = shape[:-1]
+    ahead = len(shape) - 3
+    return shape[ahead:] if ahead > 0 and set(shape[:ahead]) == {1} else shape
+
+
+def mend_shape(header: Any) -> list[str]:
+    """Take volumes of which a header has none as one, and leave out first axes of one voxel.
+
+    Axes of one voxel in front of others are what programs for batches of images leave in a file;
+    matrix and voxel sizes are then those of the other axes. Single slices over time look alike but
+    for their time step, and are left as they are.
+
+    Parameters
+    ----------
+    header : nibabel.Nifti1Header
+        Changed in place.
+
+    Returns
+    -------
+    list of str
+        What was done.
+    """
+    sizes = [int(n) for n in header["dim"][1 : int(header["dim"][0]) + 1]]
+    used = len(sizes)
+    while used > 3 and sizes[used - 1] in (0, 1):
+        used -= 1
+    warnings = []
+    if 0 in sizes[used:]:
+        sizes[used:] = [1] * (len(sizes) - used)
+        header["dim"][1 : len(sizes) + 1] = sizes
+        warnings.append("header: dim declares no volume; the file is taken as one volume.")
+    shape = one_volume(tuple(sizes))
+    is_series = int(header["xyzt_units"]) & _TIME_BITS and float(header["pixdim"][4]) not in (0, 1)
+    if sizes[0] == 1 and len(shape) == 3 and used > 3 and not (used == 4 and is_series):
+        header.set_data_shape(shape)
+        warnings.append(
+            "the first axis has one voxel and is left out; the header's matrix and voxel sizes are "
+            "taken for the axes that follow."
+        )
+    return warnings
+
+
+def is_folder(path: Path) -> bool:
+    """Tell whether there is a folder of this name."""
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):
+        return False
+
+
+def folder_for_image(path: Path) -> str:
+    """Return the message for a folder that was given as an image."""
+    return (
+        f"Expected an image file, found a folder: {path}. Give the NIfTI file in it; if it holds "
+        "DICOM files, convert them first, for example with dcm2niix."
+    )
 
 
 def mend_qform(path: Path, header: Any) -> list[str]:

@@ -10,8 +10,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sct_rootlets_task.errors import ModelError
+from sct_rootlets_task.errors import ImageError, ModelError
 
+_SAME_GRID_MM = 0.1
+_SAME_ANGLE_DEGREES = 0.1
 _OPPOSITE = {"L": "R", "R": "L", "P": "A", "A": "P", "I": "S", "S": "I"}
 
 
@@ -60,6 +62,24 @@ class Reorientation:
     transform: np.ndarray
 
     @classmethod
+    def onto(cls, affine: np.ndarray, target: np.ndarray) -> Reorientation | None:
+        """Return the way from one grid to another, None where no axes of theirs go together.
+
+        Compared are the grids with each other, not with the world: a grid that slants by 45° has no
+        nearest world axes that rounding could not change.
+
+        Parameters
+        ----------
+        affine, target : ndarray of float, shape (4, 4)
+            Voxel index to RAS+ mm, of the grid to come from and to go to.
+        """
+        steps = np.linalg.solve(target[:3, :3], affine[:3, :3]).round()
+        if not np.array_equal(steps @ steps.T, np.eye(3)):
+            return None
+        axes = np.abs(steps).argmax(axis=0)
+        return cls(np.stack((axes, steps[axes, range(3)]), axis=1))
+
+    @classmethod
     def to_sct(cls, affine: np.ndarray, orientation: str) -> Reorientation:
         """Return the way from the grid of `affine` to an orientation in SCT's letters.
 
@@ -88,10 +108,96 @@ class Reorientation:
         back = np.transpose(array, axes)
         return back[tuple(slice(None, None, int(flip)) for flip in flips)]
 
+    def forward_affine(self, affine: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+        """Return the affine of :meth:`forward` of an array with this affine and shape."""
+        from nibabel.orientations import inv_ornt_aff
+
+        return np.asarray(affine @ inv_ornt_aff(self.transform, shape))
+
     def forward_spacing(self, spacing: tuple[float, ...]) -> tuple[float, ...]:
         """Return voxel sizes in mm in the order of the model's axes."""
         order = np.argsort(self.transform[:, 0])
         return tuple(float(spacing[axis]) for axis in order)
+
+
+def on_grid(
+    voxels: np.ndarray,
+    affine: np.ndarray,
+    *,
+    shape: tuple[int, ...],
+    target: np.ndarray,
+    expected: str,
+    advice: str,
+) -> np.ndarray:
+    """Return an array with the axes of another grid that has the same voxels.
+
+    Axes are only put into another order and turned round, so each value stays where it is. Voxels
+    may lie up to 0.1 mm apart: headers are rounded.
+
+    Parameters
+    ----------
+    voxels : ndarray, shape (i, j, k)
+        The array.
+    affine : ndarray of float, shape (4, 4)
+        Its affine, voxel index to RAS+ mm.
+    shape : tuple of int
+        Shape of the grid.
+    target : ndarray of float, shape (4, 4)
+        Affine of the grid.
+    expected, advice : str
+        What was expected, and what to do else, for the message.
+
+    Returns
+    -------
+    ndarray of the given shape
+        The array itself, or a view of it.
+
+    Raises
+    ------
+    ImageError
+        If shape, voxel sizes, directions or places differ.
+    """
+    way = Reorientation.onto(affine, target)
+    if way is not None and voxels.ndim == 3:
+        affine, voxels = way.forward_affine(affine, voxels.shape), way.forward(voxels)
+    difference = _difference(voxels.shape, affine, shape=shape, target=target)
+    if difference:
+        raise ImageError(f"Expected {expected}, found {difference}. {advice}")
+    return voxels
+
+
+def _difference(
+    found: tuple[int, ...], affine: np.ndarray, *, shape: tuple[int, ...], target: np.ndarray
+) -> str:
+    """Return how two grids differ, an empty text where they do not."""
+    corners = np.array(np.meshgrid(*[(0, n - 1) for n in shape])).reshape(len(shape), -1)
+    if found == shape:
+        offsets = (affine - target)[:3, :3] @ corners + (affine - target)[:3, 3:]
+        apart = float(np.linalg.norm(offsets, axis=0).max())
+        if apart <= _SAME_GRID_MM:
+            return ""
+    differences = [] if found == shape else [f"the shape {found} instead of {shape}"]
+    sizes, wanted = (np.linalg.norm(one[:3, :3], axis=0) for one in (affine, target))
+    if np.abs((sizes - wanted) * shape).max() > _SAME_GRID_MM:
+        differences.append(f"voxels of {by(sizes)} mm instead of {by(wanted)} mm")
+    between = np.clip((affine[:3, :3] / sizes * (target[:3, :3] / wanted)).sum(axis=0), -1, 1)
+    degrees = float(np.degrees(np.arccos(between)).max())
+    if degrees > _SAME_ANGLE_DEGREES:
+        differences.append(f"axes at an angle of {degrees:.1f}°")
+    if found == shape:
+        differences.append(f"voxels up to {apart:.1f} mm apart")
+    return " and ".join(differences)
+
+
+def by(sizes: np.ndarray) -> str:
+    """Return sizes for a message.
+
+    Examples
+    --------
+    >>> by(np.array([0.5, 1.0, 3.0]))
+    '0.5 × 1 × 3'
+    """
+    return " × ".join(f"{size:.4g}" for size in sizes)
 
 
 def obliqueness(affine: np.ndarray) -> float:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from sct_rootlets_task.errors import ImageError
+from sct_rootlets_task.orientation import by
 
 VOXEL_MM = (0.05, 15.0)
 """Smallest and largest voxel size: scans of specimens at 9.4 T, and thick slices."""
@@ -118,13 +119,9 @@ def _implausible(affine: np.ndarray, shape: Sequence[int]) -> str | None:
     sides = sizes * np.array([*shape[:3], 1, 1, 1][:3], dtype=float)
     least, most = VOXEL_MM[0] * (1 - _ROUNDING), VOXEL_MM[1] * (1 + _ROUNDING)
     if sizes.min() < least or sizes.max() > most:
-        return f"voxels of {_by(sizes)} mm"
+        return f"voxels of {by(sizes)} mm"
     if sides.max() > FIELD_OF_VIEW_MM or float(np.prod(sides)) > VOLUME_MM3:
-        return f"an image of {_by(sides)} mm"
+        return f"an image of {by(sides)} mm"
     if np.abs(affine[:3, 3]).max() > FARTHEST_MM:
         return f"an origin at {affine[:3, 3].tolist()} mm"
     return None
-
-
-def _by(sizes: np.ndarray) -> str:
-    return " × ".join(f"{size:.4g}" for size in sizes)

@@ -12,7 +12,18 @@ import sct_rootlets_task
 PACKAGE = Path(sct_rootlets_task.__file__).parent
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("", "errors", "environment", "short_repr", "untrusted"),
-    ("console", "runtime", "levels", "files", "orientation", "paths", "voxels", "network", "qc"),
+    (
+        "console",
+        "runtime",
+        "levels",
+        "files",
+        "label_values",
+        "orientation",
+        "paths",
+        "voxels",
+        "network",
+        "qc",
+    ),
     ("network.fields", "network.openvino_import", "network.pickled", "network.torch_zip"),
     (
         "network.architecture",

@@ -95,7 +95,7 @@ BAD: dict[str, tuple[Maker, str]] = {
     "truncated": (_truncated_plain, "damaged, cut short"),
     "not gzip": (_not_gzip, "damaged, cut short"),
     "gzip of text": (_gzip_of_text, "damaged, cut short"),
-    "another format": (_other_format, "dcm2niix"),
+    "another format": (_other_format, "mri_convert"),
     "no orientation matrix": (_bad_affine, "sform or qform"),
 }
 

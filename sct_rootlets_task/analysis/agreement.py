@@ -143,7 +143,7 @@ def compare_images(image: Any, reference: Any) -> tuple[Agreement, ...]:
     See :func:`sct_rootlets_task.analysis.agreement.compare`.
     """
     labels, other = level_map(image), level_map(reference)
-    require_same_grid(
+    other = require_same_grid(
         labels, image.affine, other=other, other_affine=reference.affine, name="reference"
     )
     file = reference.get_filename()

@@ -13,6 +13,7 @@ import numpy as np
 
 from sct_rootlets_task.analysis.geometry import to_world
 from sct_rootlets_task.errors import ImageError
+from sct_rootlets_task.label_values import inside_mask
 from sct_rootlets_task.short_repr import short_repr
 from sct_rootlets_task.voxels import voxels_of
 
@@ -130,7 +131,7 @@ def fit_centreline(
     if cord is None:
         return line_through_rootlets(to_world(voxels_of(labels), affine))
     require_same_grid(labels, affine, other=cord)
-    return line_through_cord(to_world(voxels_of(cord > 0.5), affine))
+    return line_through_cord(to_world(voxels_of(inside_mask(cord)), affine))
 
 
 def line_through_cord(points: np.ndarray) -> CentreLine:

@@ -19,6 +19,7 @@ from sct_rootlets_task.analysis.centreline import CentreLine, fit_centreline
 from sct_rootlets_task.analysis.geometry import require_same_grid, to_world, voxel_volume
 from sct_rootlets_task.analysis.references import Doubt
 from sct_rootlets_task.errors import ImageError
+from sct_rootlets_task.label_values import inside_mask
 from sct_rootlets_task.voxels import voxels_of
 
 COVER_MM = 10.0
@@ -123,11 +124,16 @@ def read_cord(cord: np.ndarray, labels: np.ndarray, affine: np.ndarray, *, name:
         hollow, or made of the rootlets; or if the level map is the cord instead.
     """
     require_same_grid(labels, affine, other=cord, name=name)
-    voxels = voxels_of(cord > _HALF)
+    voxels = voxels_of(inside_mask(cord))
+    if not len(voxels):
+        raise ImageError(
+            f"The {name} is empty: expected 1, or more than 0.5 in a soft mask, found no such "
+            "value. Check that the right file was given."
+        )
     if len(voxels) < 2:
         raise ImageError(
-            f"Expected a {name} to fit the centerline to, found {len(voxels)} voxels above "
-            f"{_HALF}. Check that the right file was given."
+            f"Expected a {name} to fit the centerline to, found one voxel. Check that the right "
+            "file was given."
         )
     line = fit_centreline(labels, affine, cord=cord)
     where = line.project(to_world(voxels, affine))
@@ -141,7 +147,7 @@ def read_cord(cord: np.ndarray, labels: np.ndarray, affine: np.ndarray, *, name:
     rootlets = voxels_of(labels)
     across = line.project(to_world(rootlets, affine))[:, 1:]
     middle = np.linalg.norm(across, axis=1) < _MIDDLE_MM
-    if len(middle) and (middle & (cord[tuple(rootlets.T)] > _HALF)).mean() > _MIDDLE_SHARE:
+    if len(middle) and (middle & inside_mask(cord[tuple(rootlets.T)])).mean() > _MIDDLE_SHARE:
         raise ImageError(
             f"Expected rootlets beside the {name}, found labels in the middle of it. Check that "
             "both belong to one image, and that neither stands in the other's place."
@@ -193,7 +199,7 @@ def section_doubts(cord: np.ndarray, mask: CordMask, affine: np.ndarray) -> tupl
         Voxel index to world mm.
     """
     length = mask.share(mask.arcs[0], mask.arcs[-1]) * float(np.ptp(mask.arcs)) + mask.step_mm
-    section = np.count_nonzero(cord > _HALF) * voxel_volume(affine) / length
+    section = np.count_nonzero(inside_mask(cord)) * voxel_volume(affine) / length
     low, high = SECTION_MM2
     if low <= section <= high:
         return ()

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from sct_rootlets_task.errors import ImageError
+from sct_rootlets_task.orientation import on_grid
 
-_SAME_GRID_MM = 0.1
 _IN_MEMORY = Path("the image in memory")
 
 
@@ -120,8 +120,8 @@ def require_same_grid(
     other: np.ndarray,
     other_affine: np.ndarray | None = None,
     name: str = "cord mask",
-) -> None:
-    """Refuse two arrays that do not lie on one grid.
+) -> np.ndarray:
+    """Return an array on the grid of a level map; refuse one that lies on another grid.
 
     Parameters
     ----------
@@ -130,11 +130,16 @@ def require_same_grid(
     affine : ndarray of float, shape (4, 4)
         Its affine.
     other : ndarray
-        The array that has to fit.
+        The array that has to fit. With an affine, its axes may have another order and direction.
     other_affine : ndarray of float, shape (4, 4), optional
-        Its affine; not compared when not given.
+        Its affine; that of the level map when not given.
     name : str
         What the other array is, for the message.
+
+    Returns
+    -------
+    ndarray, shape (i, j, k)
+        The other array, with the axes of the level map.
 
     Raises
     ------
@@ -144,24 +149,17 @@ def require_same_grid(
     """
     if labels.ndim != 3:
         raise ImageError(f"Expected a level map of three dimensions, found {labels.ndim}.")
-    advice = (
-        "Resample it to the segmentation with nearest-neighbour interpolation "
-        "(sct_register_multimodal -identity 1 -x nn) first."
+    return on_grid(
+        other,
+        affine if other_affine is None else other_affine,
+        shape=labels.shape,
+        target=affine,
+        expected=f"the {name} on the grid of the segmentation",
+        advice=(
+            "Resample it to the segmentation with nearest-neighbour interpolation "
+            "(sct_register_multimodal -identity 1 -x nn) first."
+        ),
     )
-    if labels.shape != other.shape:
-        raise ImageError(
-            f"Expected the {name} on the grid of the segmentation, {labels.shape}, found "
-            f"{other.shape}. {advice}"
-        )
-    if other_affine is None:
-        return
-    corners = np.array(np.meshgrid(*[(0, n - 1) for n in labels.shape])).reshape(3, -1).T
-    apart = np.linalg.norm(to_world(corners, affine) - to_world(corners, other_affine), axis=1)
-    if apart.max() > _SAME_GRID_MM:
-        raise ImageError(
-            f"Expected the {name} on the grid of the segmentation, found voxels up to "
-            f"{apart.max():.1f} mm apart. {advice}"
-        )
 
 
 def level_map(image: Any) -> np.ndarray:
@@ -182,6 +180,7 @@ def level_map(image: Any) -> np.ndarray:
         If the image holds something else.
     """
     from sct_rootlets_task.images import whole_numbers
+    from sct_rootlets_task.label_values import step_of
     from sct_rootlets_task.nifti import reading
 
     with reading(_IN_MEMORY):
@@ -190,7 +189,7 @@ def level_map(image: Any) -> np.ndarray:
         raise ImageError(f"Expected a level map of three dimensions, found {values.ndim}.")
     if values.dtype.kind not in "biuf":
         raise ImageError(f"Expected whole numbers in a level map, found {values.dtype}.")
-    return whole_numbers(values, "a level map").astype(np.uint8)
+    return whole_numbers(values, "a level map", step=step_of(image)).astype(np.uint8)
 
 
 def like(image: Any, labels: np.ndarray) -> Any:

@@ -10,10 +10,8 @@ import numpy as np
 
 from sct_rootlets_task.analysis.geometry import to_world
 from sct_rootlets_task.errors import ImageError
+from sct_rootlets_task.label_values import tolerance
 from sct_rootlets_task.voxels import connected, voxels_of
-
-WHOLE = 0.01
-"""Values this near to a whole number are that number: a scaled header costs some digits."""
 
 SPOT_RADIUS_MM = 20.0
 """No voxel of a point's label lies farther from its middle: disc segmentations are the largest."""
@@ -21,8 +19,12 @@ SPOT_RADIUS_MM = 20.0
 _LEAST_SHARE, _MOST = 0.1, 0.5
 
 
-def label_voxels(labels: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray]:
+def label_voxels(
+    labels: np.ndarray, name: str, *, step: float = 0.0
+) -> tuple[np.ndarray, np.ndarray]:
     """Return the labeled voxels of an image of whole numbers, and their values.
+
+    Values are rounded, see :func:`sct_rootlets_task.label_values.tolerance`.
 
     Parameters
     ----------
@@ -30,6 +32,8 @@ def label_voxels(labels: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray]
         Any type; NaN and infinity count as 0.
     name : str
         What the image is, for messages.
+    step : float
+        Distance of two neighboring values in its file.
 
     Returns
     -------
@@ -45,11 +49,13 @@ def label_voxels(labels: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray]
     """
     if labels.ndim != 3:
         raise ImageError(f"Expected {name} of three dimensions, found {labels.ndim}.")
-    indices = voxels_of(labels)
+    away = tolerance(step)
+    # What rounding made of 0 is left out first: it may be nearly all voxels.
+    indices = voxels_of((labels > away) | (labels < -away))
     found = labels[tuple(indices.T)].astype(float)
     indices, found = indices[np.isfinite(found)], found[np.isfinite(found)]
     whole = np.round(found)
-    wrong = found[(np.abs(found - whole) > WHOLE) | (whole < 0)]
+    wrong = found[(np.abs(found - whole) > away) | (whole < 0)]
     if wrong.size:
         raise ImageError(
             f"Expected whole numbers in {name}, found {wrong[0]:g}. Give labels, not a heat map; "

@@ -10,10 +10,10 @@ groove, 50 the PMJ, 60 the conus, 99 anything else.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -32,6 +32,8 @@ from sct_rootlets_task.analysis.centreline import CentreLine, principal_axis
 from sct_rootlets_task.analysis.geometry import require_same_grid, to_world
 from sct_rootlets_task.analysis.label_points import label_voxels, one_point
 from sct_rootlets_task.errors import ImageError
+from sct_rootlets_task.images import whole_numbers
+from sct_rootlets_task.label_values import step_of
 from sct_rootlets_task.voxels import voxels_of
 
 FEWEST_LEVELS = 2
@@ -55,6 +57,8 @@ _NOT_PMJ = (*range(2, LAST_DISC + 2), GROOVE, 60, 99)
 _HIGHEST_LEVEL = 30
 _LONGEST_LEVEL_MM = 45.0
 _TOUCHING_VOXELS = 1.1
+_OTHER = "Give a file with the label, or none."
+_Points = TypeVar("_Points")
 _NAMES = {
     "cord": "cord mask",
     "pmj": "PMJ label",
@@ -150,7 +154,9 @@ class Shift:
     offset: float
 
 
-def pmj_point(label: np.ndarray, affine: np.ndarray, *, name: str = "PMJ label") -> np.ndarray:
+def pmj_point(
+    label: np.ndarray, affine: np.ndarray, *, name: str = "PMJ label", step: float = 0.0
+) -> np.ndarray:
     """Return the world point, shape (3,), of a PMJ label image.
 
     Parameters
@@ -163,15 +169,17 @@ def pmj_point(label: np.ndarray, affine: np.ndarray, *, name: str = "PMJ label")
         Voxel index to world mm; need not be the segmentation's.
     name : str
         What messages call the image.
+    step : float
+        Distance of two neighboring values in its file.
 
     Raises
     ------
     ImageError
         If there is no such label, or it lies at several spots.
     """
-    indices, values = label_voxels(label, name)
+    indices, values = label_voxels(label, name, step=step)
     if not len(indices):
-        raise ImageError(f"Expected a label at the PMJ, found an empty image: {name}.")
+        raise ImageError(f"Expected a label at the PMJ, found none: {name} is empty. {_OTHER}")
     found = np.unique(values)
     if PMJ in found:
         indices = indices[values == PMJ]
@@ -186,7 +194,7 @@ def pmj_point(label: np.ndarray, affine: np.ndarray, *, name: str = "PMJ label")
 
 
 def disc_points(
-    labels: np.ndarray, affine: np.ndarray, *, name: str = "disc labels"
+    labels: np.ndarray, affine: np.ndarray, *, name: str = "disc labels", step: float = 0.0
 ) -> dict[int, np.ndarray]:
     """Return the world point of each disc of a label image (SCT's numbers).
 
@@ -201,13 +209,17 @@ def disc_points(
         Voxel index to world mm; need not be the segmentation's.
     name : str
         What messages call the image.
+    step : float
+        Distance of two neighboring values in its file.
 
     Raises
     ------
     ImageError
         If there are fewer than two discs, or one lies at several spots.
     """
-    indices, values = label_voxels(labels, name)
+    indices, values = label_voxels(labels, name, step=step)
+    if not len(indices):
+        raise ImageError(f"Expected labels of discs, found none: the {name} are empty. {_OTHER}")
     indices, values = indices[values <= LAST_DISC], values[values <= LAST_DISC]
     numbers = [int(number) for number in np.unique(values)]
     borders = _borders(indices, values)
@@ -273,25 +285,29 @@ def references_from_images(
     for part in ("cord", "located"):
         other = given[part]
         if other is not None:
-            arrays[part] = np.asarray(other.dataobj)
-            require_same_grid(
+            arrays[part] = require_same_grid(
                 labels,
                 image.affine,
-                other=arrays[part],
+                other=np.asarray(other.dataobj),
                 other_affine=other.affine,
                 name=known.name(part),
             )
+    if located is not None:
+        name, step = f"the {known.name('located')}", step_of(located)
+        arrays["located"] = whole_numbers(arrays["located"], name, step=step).astype(np.uint8)
     return replace(
         known,
         cord=arrays.get("cord"),
         located=arrays.get("located"),
-        pmj=None if pmj is None else pmj_point(*_voxels(pmj), name=f"the {known.name('pmj')}"),
-        discs=None if discs is None else disc_points(*_voxels(discs), name=known.name("discs")),
+        pmj=None if pmj is None else _read(pmj_point, pmj, known.name("pmj")),
+        discs=None if discs is None else _read(disc_points, discs, known.name("discs")),
     )
 
 
-def _voxels(image: Any) -> tuple[np.ndarray, np.ndarray]:
-    return np.asarray(image.dataobj), image.affine
+def _read(points: Callable[..., _Points], image: Any, name: str) -> _Points:
+    """Return what a reader of points makes of a nibabel image."""
+    voxels = np.asarray(image.dataobj)
+    return points(voxels, image.affine, name=f"the {name}", step=step_of(image))
 
 
 def require_levels(located: np.ndarray, affine: np.ndarray, name: str) -> None:

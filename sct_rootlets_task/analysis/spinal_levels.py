@@ -57,6 +57,7 @@ from sct_rootlets_task.analysis.geometry import (
 from sct_rootlets_task.analysis.plausibility import Report, check
 from sct_rootlets_task.analysis.references import References, pmj_arc, references_from_images
 from sct_rootlets_task.errors import ImageError, UsageError
+from sct_rootlets_task.label_values import inside_mask
 from sct_rootlets_task.short_repr import short_repr
 from sct_rootlets_task.voxels import voxels_of
 
@@ -528,7 +529,7 @@ def _near_cord(bundles: Bundles, cord: np.ndarray | None, reach_mm: float) -> np
     if cord is None:
         return np.ones(len(bundles.voxels), dtype=bool)
     points = to_world(bundles.voxels, bundles.affine)
-    tree = cKDTree(to_world(voxels_of(cord > 0.5), bundles.affine))
+    tree = cKDTree(to_world(voxels_of(inside_mask(cord)), bundles.affine))
     return np.isfinite(tree.query(points, distance_upper_bound=reach_mm)[0])
 
 
@@ -569,7 +570,7 @@ def _rootlet_span(
 def _colour(cord: np.ndarray, bundles: Bundles, spans: Sequence[Span]) -> np.ndarray:
     """Return the cord coloured by level."""
     coloured = np.zeros(cord.shape, dtype=np.uint8)
-    voxels = voxels_of(cord > 0.5)
+    voxels = voxels_of(inside_mask(cord))
     arcs = bundles.line.project(to_world(voxels, bundles.affine))[:, 0]
     for span in spans:
         inside = (arcs >= span.start) & (arcs < span.end)

@@ -188,6 +188,7 @@ def _segment(
     load: NetworkLoader | None,
 ) -> int:
     """Check everything that can be checked before the model is loaded, then run."""
+    from sct_rootlets_task.nifti import folder_for_image, is_folder
     from sct_rootlets_task.outputs import plan_outputs
     from sct_rootlets_task.runtime import default_threads, limit_threads
 
@@ -197,6 +198,8 @@ def _segment(
     images = [Path(name) for name in parsed.i]
     masks = [Path(parsed.qc_seg)] if parsed.qc_seg else []
     for image in [*images, *masks]:
+        if is_folder(image):
+            raise UsageError(folder_for_image(image))
         if not _is_file(image):
             raise UsageError(f"This file does not exist: {image}. Check the path.")
     jobs = plan_outputs(

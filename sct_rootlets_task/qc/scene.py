@@ -14,8 +14,9 @@ import numpy as np
 
 from sct_rootlets_task.errors import ImageError
 from sct_rootlets_task.images import InputImage, load_image, load_labels
+from sct_rootlets_task.label_values import inside_mask
 from sct_rootlets_task.levels import level_name
-from sct_rootlets_task.orientation import Reorientation
+from sct_rootlets_task.orientation import Reorientation, on_grid
 
 MARGIN_MM = 18.0
 """How far beyond the outermost levels the pictures reach along the cord."""
@@ -29,8 +30,6 @@ _DEGREE = 4
 _MM_PER_DEGREE = 12.0
 # The neck bends forwards and backwards more than to the sides.
 _LEAN = (0.3, 1.0)
-_SAME_GRID_MM = 0.1
-_HIGHEST_SHARE = 1.001
 _SAMPLE = 4_000_000
 
 
@@ -156,8 +155,7 @@ def load_mask(path: Path) -> InputImage:
     Parameters
     ----------
     path : Path
-        NIfTI file of one 3-D volume. With values up to 1, what lies above 0.5 is inside, as for
-        the cord masks of other commands; with larger values, what lies above 0.
+        NIfTI file of one 3-D volume; what lies above 0.5 is inside.
 
     Returns
     -------
@@ -170,10 +168,9 @@ def load_mask(path: Path) -> InputImage:
         If it cannot be read or nothing is inside.
     """
     image = load_image(path, constant=True)
-    highest = float(image.data.max())
-    # The slope of a scaled file can leave a 1 a hair above 1.
-    inside = image.data > (0.5 if highest <= _HIGHEST_SHARE else 0)
+    inside = inside_mask(image.data)
     if not inside.any():
+        highest = float(image.data.max())
         raise ImageError(
             f"The mask {path} has no voxel inside: expected 1, or more than 0.5 in a soft mask, "
             f"found no value above {highest:g}. Give a mask of the cord or canal, or none."
@@ -207,27 +204,21 @@ def require_mask(mask: Path, *images: Path) -> None:
 
 def _upright(image: InputImage) -> tuple[np.ndarray, np.ndarray]:
     """Return voxels and affine with the axes right, anterior, superior."""
-    from nibabel.orientations import inv_ornt_aff
-
     way = Reorientation.to_sct(image.affine, "LPI")
-    affine = image.affine @ inv_ornt_aff(way.transform, image.data.shape)
-    return way.forward(image.data), affine
+    return way.forward(image.data), way.forward_affine(image.affine, image.data.shape)
 
 
 def _on_grid(labels: InputImage, image: InputImage) -> np.ndarray:
     """Return a label map or mask upright, after making sure that it lies on the image's grid."""
-    (voxels, own), (pattern, affine) = _upright(labels), _upright(image)
-    apart = np.inf
-    if voxels.shape == pattern.shape:
-        corners = np.array(np.meshgrid(*[(0, n - 1) for n in voxels.shape])).reshape(3, -1)
-        offset = (own - affine)[:3, :3] @ corners + (own - affine)[:3, 3:]
-        apart = float(np.linalg.norm(offset, axis=0).max())
-    if apart > _SAME_GRID_MM:
-        raise ImageError(
-            f"Expected one grid, found {image.data.shape} in {image.path} and {labels.data.shape} "
-            f"(or another affine) in {labels.path}. Give one that was made on this very image."
-        )
-    return voxels
+    voxels = on_grid(
+        labels.data,
+        labels.affine,
+        shape=image.data.shape,
+        target=image.affine,
+        expected=f"one grid for {image.path} and {labels.path}",
+        advice="Give one that was made on this very image.",
+    )
+    return Reorientation.to_sct(image.affine, "LPI").forward(voxels)
 
 
 def _middle(shape: Sequence[int]) -> np.ndarray:

@@ -41,25 +41,20 @@ def read_labels(path: str) -> Any:
 def read_image(path: str | None) -> Any:
     """Return a mask or a label image of points as a nibabel image in mm, None for no path.
 
-    What is odd about its file is printed.
+    It may be empty. What is odd about its file is printed.
 
     Raises
     ------
     ImageError
         If it cannot be read.
     """
-    import nibabel as nib
-
-    from sct_rootlets_task.images import load_image
+    from sct_rootlets_task.images import in_memory, load_image
 
     if path is None:
         return None
-    image = load_image(Path(path))
+    image = load_image(Path(path), constant=True)
     _warn(image)
-    loaded = nib.Nifti1Image(image.data, image.affine)
-    # Messages about a landmark name its file.
-    loaded.file_map["image"].filename = path
-    return loaded
+    return in_memory(image.data, image.affine, file=path, step=image.step)
 
 
 def check_outputs(

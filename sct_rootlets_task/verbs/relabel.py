@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -118,5 +119,12 @@ def _from_locator(labels: np.ndarray, image: Any, path: Path) -> np.ndarray:
 
     source = load_image(path)
     require_labels(labels, f"the level map {image.get_filename()}")
-    require_same_grid(labels, image.affine, other=source.data, other_affine=source.affine)
-    return levels_from_located(labels, image.affine, located=locate(source).labels)
+    onto = partial(
+        require_same_grid,
+        labels,
+        image.affine,
+        other_affine=source.affine,
+        name=f"image {path}",
+    )
+    onto(other=source.data)  # looking for levels takes long
+    return levels_from_located(labels, image.affine, located=onto(other=locate(source).labels))
