@@ -446,8 +446,10 @@ def _with_contrast(values: np.ndarray) -> tuple[np.ndarray, list[str]]:
     """
     least, most = float(values.min()), float(values.max())
     if most - least < _SMALLEST_RANGE:
-        doubt = f"all intensities lie within {most - least:.2g} of each other, too near to be seen."
-        return values, [f"{doubt} Multiply them by a constant."]
+        return values, [
+            f"all intensities lie within {most - least:.2g} of each other, which a network may not "
+            "see. Multiply them by a constant."
+        ]
     flat = values.ravel(order="K")
     # Most images end here: no voxel of theirs lies so far beyond the others.
     if max(-least, most) ** 2 * flat.size < _RARELY_BEYOND * float(flat @ flat):
@@ -462,7 +464,7 @@ def _with_contrast(values: np.ndarray) -> tuple[np.ndarray, list[str]]:
         return values, []
     return np.where(far, np.clip(values, low, high), values), [
         f"{count} voxels lie far beyond all others, up to {values[far].max():.3g}, and would hide "
-        f"their contrast; they are taken as {low:.4g} or {high:.4g}."
+        f"their contrast; they are taken as the nearest of the others ({low:.4g} to {high:.4g})."
     ]
 
 

@@ -62,10 +62,10 @@ class Reorientation:
     transform: np.ndarray
 
     @classmethod
-    def onto(cls, affine: np.ndarray, target: np.ndarray) -> Reorientation | None:
-        """Return the way from one grid to another, None where no axes of theirs go together.
+    def onto(cls, affine: np.ndarray, target: np.ndarray) -> Reorientation:
+        """Return the way from one grid to another, to the axes nearest to its own.
 
-        Compared are the grids with each other, not with the world: a grid that slants by 45° has no
+        The grids are compared with each other, not with the world: a grid that slants by 45° has no
         nearest world axes that rounding could not change.
 
         Parameters
@@ -73,11 +73,9 @@ class Reorientation:
         affine, target : ndarray of float, shape (4, 4)
             Voxel index to RAS+ mm, of the grid to come from and to go to.
         """
-        steps = np.linalg.solve(target[:3, :3], affine[:3, :3]).round()
-        if not np.array_equal(steps @ steps.T, np.eye(3)):
-            return None
-        axes = np.abs(steps).argmax(axis=0)
-        return cls(np.stack((axes, steps[axes, range(3)]), axis=1))
+        from nibabel.orientations import io_orientation
+
+        return cls(io_orientation(np.linalg.solve(target, affine)))
 
     @classmethod
     def to_sct(cls, affine: np.ndarray, orientation: str) -> Reorientation:
@@ -157,8 +155,8 @@ def on_grid(
     ImageError
         If shape, voxel sizes, directions or places differ.
     """
-    way = Reorientation.onto(affine, target)
-    if way is not None and voxels.ndim == 3:
+    if voxels.ndim == 3:
+        way = Reorientation.onto(affine, target)
         affine, voxels = way.forward_affine(affine, voxels.shape), way.forward(voxels)
     difference = _difference(voxels.shape, affine, shape=shape, target=target)
     if difference:
