@@ -155,11 +155,12 @@ def check_image(image: Any, path: Path, *, constant: bool = False) -> InputImage
     ImageError
         As :func:`load_image` does.
     """
-    grid = _Grid.of_image(image, path)
+    header = _nifti_header(image.header).copy()
+    mended = mend_shape(header) if all(image.shape) else []
+    grid = _Grid.of_image(image, header, path)
     values = _values(image, path).reshape(grid.shape)
     data, doubts = _intensities(path, values, constant=constant)
-    header = _nifti_header(image.header).copy()
-    mended = [*mend_shape(header), *mend_qform(path, header)]
+    mended += mend_qform(path, header)
     remarks = (*mended, *grid.warnings, *_geometry_warnings(header), *doubts)
     return InputImage(path, data, grid.affine, header, remarks, grid.unit_mm)
 
@@ -348,9 +349,9 @@ class _Grid:
         return cls._checked(file.path, shape, header.get_data_dtype(), affine, unit_of(header))
 
     @classmethod
-    def of_image(cls, image: Any, path: Path) -> _Grid:
-        """Return the grid of an image in memory."""
-        shape, dtype = tuple(image.shape), image.get_data_dtype()
+    def of_image(cls, image: Any, header: Any, path: Path) -> _Grid:
+        """Return the grid of an image in memory, of which the header's shape was repaired."""
+        shape, dtype = header.get_data_shape(), image.get_data_dtype()
         return cls._checked(path, shape, dtype, image.affine, unit_of(image.header))
 
     @classmethod
@@ -380,7 +381,7 @@ def _require_extension(path: Path) -> None:
 def _check_shape(path: Path, shape: tuple[int, ...]) -> tuple[int, ...]:
     if any(n < 1 for n in shape):
         raise ImageError(f"Expected an image with voxels, found the shape {shape} in {path}.")
-    trimmed = one_volume(shape)
+    trimmed = shape[:3] if all(n == 1 for n in shape[3:]) else shape
     if len(trimmed) > 3 and shape[0] == 1:
         raise ImageError(
             f"Expected one 3-D volume, found the shape {shape} in {path}: single slices over time, "

@@ -17,6 +17,7 @@ keeps its rounding, but not its scale."""
 _ROUNDING = 1e-4
 _HALF = 0.5
 _WIDE_STEP = 0.45
+_MOST = 0.49
 
 
 def tolerance(step: float) -> float:
@@ -35,7 +36,8 @@ def tolerance(step: float) -> float:
     """
     if step >= 1:
         return NEAR
-    return max((step if step < _WIDE_STEP else step / 2) + _ROUNDING, NEAR)
+    near = step if step < _WIDE_STEP else step / 2
+    return min(max(near + _ROUNDING, NEAR), _MOST)
 
 
 def step_of(image: Any) -> float:
