@@ -127,8 +127,8 @@ def read_cord(cord: np.ndarray, labels: np.ndarray, affine: np.ndarray, *, name:
     voxels = voxels_of(inside_mask(cord))
     if not len(voxels):
         raise ImageError(
-            f"The {name} is empty: expected 1, or more than 0.5 in a soft mask, found no such "
-            "value. Check that the right file was given."
+            f"The {name} is empty: expected 1, or more than 0.5 in a soft mask, found 0 voxels of "
+            "such a value. Check that the right file was given."
         )
     if len(voxels) < 2:
         raise ImageError(
