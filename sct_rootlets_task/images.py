@@ -193,8 +193,8 @@ def check_labels(image: Any, path: Path) -> InputImage:
 def load_labels(path: Path) -> InputImage:
     """Read a level map; it may be empty.
 
-    Values are rounded, see :func:`sct_rootlets_task.label_values.tolerance`. Not-a-number is taken
-    as background.
+    Values within a step of the file's scale, or within 0.009, of a whole number are that number.
+    Not-a-number is taken as background.
 
     Parameters
     ----------
@@ -259,8 +259,7 @@ def in_memory(
     file : str or None
         Its file, for messages.
     step : float
-        Distance of two neighboring values in the file, for
-        :func:`sct_rootlets_task.label_values.step_of`.
+        Distance of two neighboring values in the file; 0 where it is not known.
 
     Returns
     -------
