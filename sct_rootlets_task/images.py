@@ -17,7 +17,6 @@ from sct_rootlets_task.nifti import (
     is_folder,
     mend_qform,
     mend_shape,
-    one_volume,
     open_nifti,
     reading,
 )
@@ -162,7 +161,7 @@ def check_image(image: Any, path: Path, *, constant: bool = False) -> InputImage
     data, doubts = _intensities(path, values, constant=constant)
     mended += mend_qform(path, header)
     remarks = (*mended, *grid.warnings, *_geometry_warnings(header), *doubts)
-    return InputImage(path, data, grid.affine, header, remarks, grid.unit_mm)
+    return InputImage(path, data, grid.affine, header, remarks, grid.unit_mm, step_of(image))
 
 
 def check_labels(image: Any, path: Path) -> InputImage:
@@ -180,14 +179,14 @@ def check_labels(image: Any, path: Path) -> InputImage:
     ImageError
         As :func:`load_labels` does.
     """
-    grid = _Grid.of_image(image, path)
-    scaled = image.get_data_dtype().kind in "iu"
-    step = abs(getattr(image.dataobj, "slope", 0.0)) if scaled else 0.0
+    header = _nifti_header(image.header).copy()
+    mended = mend_shape(header) if all(image.shape) else []
+    grid = _Grid.of_image(image, header, path)
+    step = step_of(image)
     values = _values(image, path).reshape(grid.shape)
     data = whole_numbers(values, f"the label map {path}", step=step)
-    header = _nifti_header(image.header).copy()
-    mended = mend_qform(path, header)
-    return InputImage(path, data, grid.affine, header, (*mended, *grid.warnings), grid.unit_mm)
+    remarks = (*mended, *mend_qform(path, header), *grid.warnings)
+    return InputImage(path, data, grid.affine, header, remarks, grid.unit_mm, step)
 
 
 def load_labels(path: Path) -> InputImage:
@@ -217,32 +216,6 @@ def load_labels(path: Path) -> InputImage:
     )
     remarks = (*file.warnings, *warnings, *grid.warnings, *doubts)
     return InputImage(path, data, grid.affine, file.header, remarks, grid.unit_mm, file.step)
-
-
-def image_in_mm(image: Any, path: Path) -> Any:
-    """Return a nibabel image in memory with its affine in mm; the image itself if it is that.
-
-    Parameters
-    ----------
-    image : nibabel.Nifti1Image
-        An image of three dimensions.
-    path : Path
-        Its file, for messages; of an image in memory any name.
-
-    Raises
-    ------
-    ImageError
-        If it is no image of a body, or its file is damaged.
-    """
-    import nibabel as nib
-
-    shape = one_volume(image.shape)
-    unit_mm, _ = mm_per_unit(image.affine, shape, unit_of(image.header), path)
-    if unit_mm == 1 and shape == image.shape and not nib.is_proxy(image.dataobj):
-        return image
-    _check_dtype(path, image.get_data_dtype())
-    values, affine = _values(image, path).reshape(shape), to_mm(image.affine, unit_mm)
-    return in_memory(values, affine, file=image.get_filename(), step=step_of(image))
 
 
 def in_memory(

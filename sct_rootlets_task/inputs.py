@@ -18,6 +18,7 @@ from sct_rootlets_task.images import (
     InputImage,
     check_image,
     check_labels,
+    in_memory,
     load_image,
     load_labels,
 )
@@ -114,11 +115,10 @@ def in_mm(image: InputImage, file: Path | None, dtype: type[np.generic] = np.flo
     -------
     nibabel.Nifti1Image
     """
-    import nibabel as nib
-
-    made = nib.Nifti1Image(image.data.astype(dtype, copy=False), image.affine)
-    made.file_map["image"].filename = None if file is None else str(file)
-    return made
+    values = image.data.astype(dtype, copy=False)
+    return in_memory(
+        values, image.affine, file=None if file is None else str(file), step=image.step
+    )
 
 
 @contextlib.contextmanager

@@ -14,6 +14,7 @@ from nibabel.orientations import inv_ornt_aff
 
 import sct_rootlets_task
 from sct_rootlets_task import pipeline
+from sct_rootlets_task.api import LocatedCanal
 from sct_rootlets_task.cli import main
 from sct_rootlets_task.errors import ImageError
 from sct_rootlets_task.images import InputImage
@@ -134,11 +135,12 @@ def test_the_functions_take_images_in_another_orientation(seed: int) -> None:
     ):
         assert np.array_equal(part.dataobj, same.dataobj)
         assert np.array_equal(part.affine, labels.affine)
-    canal = turned(nib.Nifti1Image(located(), phantom().affine), seed)
-    report = sct_rootlets_task.check(labels, cord=other, located=canal)
-    assert (
-        report.to_dict() == sct_rootlets_task.check(labels, cord=cord, located=located()).to_dict()
-    )
+    canal = nib.Nifti1Image(located(), phantom().affine)
+    reports = [
+        sct_rootlets_task.check(labels, cord=mask, locator=LocatedCanal(levels, details=None))
+        for mask, levels in ((cord, canal), (other, turned(canal, seed)))
+    ]
+    assert reports[0].to_dict() == reports[1].to_dict()
     figures = sct_rootlets_task.evaluate(labels, turned(labels, seed))
     assert {figure.dice for figure in figures} == {1.0}
 

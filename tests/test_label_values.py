@@ -12,6 +12,7 @@ import pytest
 import sct_rootlets_task
 from sct_rootlets_task.analysis.cord_mask import read_cord
 from sct_rootlets_task.analysis.references import disc_points, pmj_point, references_from_images
+from sct_rootlets_task.api import LocatedCanal
 from sct_rootlets_task.cli import main
 from sct_rootlets_task.errors import ImageError
 from sct_rootlets_task.images import load_labels
@@ -110,10 +111,12 @@ def test_the_functions_take_images_that_nibabel_has_yet_to_scale(tmp_path: Path,
     names = {**FILES, "located": located}
     stored = {n: nib.load(save(tmp_path / f"{n}.nii.gz", f(), dtype)) for n, f in names.items()}
     plain = {n: nib.Nifti1Image(f(), phantom().affine) for n, f in names.items()}
-    flags = [
-        [flag.text for flag in sct_rootlets_task.check(one.pop("seg"), **one).flags]
-        for one in ({n: i for n, i in some.items() if n != "cord"} for some in (stored, plain))
-    ]
+    flags = []
+    for some in (stored, plain):
+        given = {n: i for n, i in some.items() if n not in ("cord", "located")}
+        given["locator"] = LocatedCanal(some["located"], details=None)
+        found = sct_rootlets_task.check(given.pop("seg"), **given).flags
+        flags.append([(flag.code, flag.voxel, flag.level) for flag in found])
     assert flags[0] == flags[1]
     known = references_from_images(stored["seg"], located=stored["located"])
     assert np.array_equal(known.located, located())
