@@ -1,4 +1,4 @@
-"""One colour for each level, the same in every picture and viewer."""
+"""One color for each level, the same in every picture and viewer."""
 
 from __future__ import annotations
 
@@ -12,27 +12,39 @@ from sct_rootlets_task.levels import level_name
 
 VIEWERS = ("fsleyes", "itksnap", "slicer")
 
-# Paul Tol's "light" scheme (https://sro.sron.nl/~pault), which colour-blind readers can tell apart
-# and which stays visible on a grey image; ordered so that neighbouring levels differ most.
+# Found by a search for colors far apart (CIEDE2000): any eight in a row, neighbors most, and all
+# from gray anatomy, as seen with normal vision and with each color deficiency. Black text can be
+# read on each. `python -m benchmarks.color_distances` prints the smallest distances.
 _CYCLE = (
-    (119, 170, 221),
-    (238, 136, 102),
-    (68, 187, 153),
-    (255, 170, 187),
-    (187, 204, 51),
-    (153, 221, 255),
-    (170, 170, 0),
-    (238, 221, 136),
+    (0, 191, 255),
+    (255, 168, 98),
+    (118, 126, 255),
+    (0, 255, 180),
+    (158, 140, 0),
+    (255, 35, 185),
+    (55, 157, 106),
+    (254, 239, 0),
+    (0, 215, 244),
+    (229, 110, 112),
+    (135, 126, 200),
+    (195, 255, 151),
+    (255, 82, 0),
+    (255, 130, 206),
+    (55, 185, 137),
+    (251, 203, 10),
 )
 
 
 def level_colour(level: int) -> tuple[int, int, int]:
-    """Return the colour of a level as red, green, blue (0–255).
+    """Return the color of a level as red, green, blue (0–255).
+
+    C2 to T1 have the eight that are farthest apart. Of all levels, those that are less than sixteen
+    apart have different colors.
 
     Examples
     --------
     >>> level_colour(2)
-    (119, 170, 221)
+    (0, 191, 255)
     """
     return _CYCLE[(level - 2) % len(_CYCLE)]
 
