@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-import math
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +15,80 @@ from sct_rootlets_task.luts import level_colour
 from sct_rootlets_task.ownership import NAME
 from sct_rootlets_task.qc import render
 from sct_rootlets_task.qc.scene import Scene, label_name, load_scene
-from sct_rootlets_task.qc.stored import shown
+from sct_rootlets_task.qc.stored import model_of, shown, sidecar_of
 
-_HEIGHT, _GAP, _HEAD, _CAPTION = 560, 18, 46, 30
-_WIDEST = 1400
-_PAPER, _INK, _DIM = (13, 16, 20), (221, 227, 234), (139, 149, 163)
+WIDTH = 1100
+"""Width of a picture in pixels, at most."""
+
+_HEIGHT, _LENGTHWISE, _NARROWEST = 570, 540, 560
+_MARGIN, _GAP, _CAPTION = 16, 14, 26
+_LARGEST_TILE, _SMALLEST_MARKED = 230, 80
+_CHIP = (40, 22)
+_PAPER, _INK, _DIM, _BLACK = (13, 16, 20), (221, 227, 234), (154, 164, 178), (0, 0, 0)
+_TITLE_PX, _TEXT_PX = 20, 15
+# Fonts of usual systems that have more letters than Pillow's own, which is for English.
+_FONTS = (
+    "DejaVuSans.ttf",
+    "NotoSans-Regular.ttf",
+    "NotoSansCJK-Regular.ttc",
+    "LiberationSans-Regular.ttf",
+    "Arial Unicode.ttf",
+    "arial.ttf",
+    "msyh.ttc",
+)
+
+Point = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class _Ground:
+    """A picture that is drawn on."""
+
+    picture: Any
+
+    def write(
+        self, place: Point, text: str, *, anchor: str, ink: Sequence[int] = _INK, font: Any = None
+    ) -> None:
+        """Write one line with a dark edge, so that it can be read on an image too."""
+        draw = _draw(self.picture)
+        words = {"font": font or _font(_TEXT_PX), "anchor": anchor, "fill": tuple(ink)}
+        draw.text(place, text, **words, stroke_width=2, stroke_fill=_BLACK)
+
+    def chip(self, corner: Point, value: int) -> None:
+        """Draw the name of a level on its color."""
+        x, y = corner
+        draw = _draw(self.picture)
+        box = (x, y, x + _CHIP[0], y + _CHIP[1])
+        draw.rounded_rectangle(box, radius=5, fill=level_colour(value))
+        middle = (x + _CHIP[0] / 2, y + _CHIP[1] / 2)
+        words = {"font": _font(_TEXT_PX), "anchor": "mm", "fill": _PAPER}
+        draw.text(middle, label_name(value), **words, stroke_width=0.3)
+
+    def sides(self, letters: str, size: Point, top: float) -> None:
+        """Write the two sides into the upper corners of an image that begins at `top`."""
+        self.write((7, top + 5), letters[0], anchor="la")
+        self.write((size[0] - 7, top + 5), letters[1], anchor="ra")
+
+    def scale(self, middle: Point, width: int, mm: float) -> None:
+        """Draw a scale bar.
+
+        Parameters
+        ----------
+        middle : tuple of float
+            Middle of the bar.
+        width : int
+            Width of the image in pixels.
+        mm : float
+            Size of a pixel in mm.
+        """
+        length = render.scale_mm(width * mm)
+        if length:
+            half = length / mm / 2
+            ends = (middle[0] - half, middle[1]), (middle[0] + half, middle[1])
+            draw = _draw(self.picture)
+            draw.line(ends, fill=_BLACK, width=5)
+            draw.line(ends, fill=_INK, width=3)
+            self.write((middle[0], middle[1] - 5), f"{length} mm", anchor="mb")
 
 
 def draw(image: Path, segmentation: Path, output: Path) -> Path:
@@ -28,7 +99,7 @@ def draw(image: Path, segmentation: Path, output: Path) -> Path:
     image : Path
         NIfTI image.
     segmentation : Path
-        Level map on the same grid; it may be empty.
+        Level map on the same grid; it may be empty. The model's name is read from its sidecar.
     output : Path
         PNG to write.
 
@@ -46,20 +117,21 @@ def draw(image: Path, segmentation: Path, output: Path) -> Path:
     """
     pillow = render.require_pillow()
     scene = load_scene(image, segmentation)
-    views = [
-        _lengthwise(render.coronal(scene), "coronal", "RL"),
-        _lengthwise(render.sagittal(scene), "sagittal", "AP"),
-        *_axials(scene),
-    ]
-    width = sum(view.width + _GAP for view in views) + _GAP
-    sheet = pillow.new("RGB", (width, _HEAD + _HEIGHT + _CAPTION + _GAP), _PAPER)
-    _write(sheet, (width / 2, _HEAD / 2), shown(segmentation.name), _INK, 17)
-    left = _GAP
-    for view in views:
-        sheet.paste(view, (left, _HEAD))
-        left += view.width + _GAP
+    panels = _lengthwise(scene, _LENGTHWISE if scene.levels else WIDTH - 2 * _MARGIN)
+    left = sum(panel.width + _GAP for panel in panels)
+    panels += _axials(scene, WIDTH - 2 * _MARGIN - left)
+    width = 2 * _MARGIN - _GAP + sum(panel.width + _GAP for panel in panels)
+    width = max(width, _NARROWEST)
+    head = _head(scene, width, segmentation)
+    height = head.height + max(panel.height for panel in panels) + _MARGIN
+    sheet = pillow.new("RGB", (width, height), _PAPER)
+    sheet.paste(head, (0, 0))
+    left = _MARGIN
+    for panel in panels:
+        sheet.paste(panel, (left, head.height))
+        left += panel.width + _GAP
     with atomic_output(output) as temporary:
-        sheet.save(temporary, format="PNG", optimize=True, pnginfo=_mark())
+        sheet.save(temporary, format="PNG", pnginfo=_mark())
     return output
 
 
@@ -72,45 +144,164 @@ def _mark() -> Any:
     return mark
 
 
-def _lengthwise(layers: render.Layers, title: str, sides: str) -> Any:
-    """Return a view of the whole cord with its title and the two sides."""
+def _head(scene: Scene, width: int, segmentation: Path) -> Any:
+    """Return the lines above the views: file, model, and the levels with their colors."""
+    model = shown(model_of(sidecar_of(segmentation)))
+    room = width - 2 * _MARGIN
+    text, font = fitted(f"Model: {model}" if model else "", _TEXT_PX, room * 0.35)
+    title, title_font = fitted(
+        shown(segmentation.name), _TITLE_PX, room - font.getlength(text) - 24
+    )
+    step = _CHIP[0] + 4
+    in_row = max(1, (room + 4) // step)
+    rows = max(1, -(-len(scene.levels) // in_row))
+    height = 52 + rows * (_CHIP[1] + 4) + 8
+    head = _Ground(render.require_pillow().new("RGB", (width, height), _PAPER))
+    head.write((_MARGIN, 28), title, anchor="lm", font=title_font)
+    head.write((width - _MARGIN, 28), text, anchor="rm", ink=_DIM, font=font)
+    for number, level in enumerate(scene.levels):
+        row, column = divmod(number, in_row)
+        head.chip((_MARGIN + column * step, 50 + row * (_CHIP[1] + 4)), level)
+    note = "Axial: slice from below, height (world z)" if scene.levels else ""
+    if in_row - len(scene.levels) > _font(_TEXT_PX).getlength(note) / step:
+        head.write((width - _MARGIN, 62), note, anchor="rm", ink=_DIM)
+    if not scene.levels:
+        head.write((_MARGIN, 62), "No level was found.", anchor="lm", ink=_DIM)
+    return head.picture
+
+
+def _lengthwise(scene: Scene, room: int) -> list[Any]:
+    """Return the two views of the whole cord, in one scale."""
+    views = [render.coronal(scene), render.sagittal(scene)]
+    sizes = [np.array(view.grey.shape[::-1]) * view.pixel_mm for view in views]
+    mm = max(max(size[1] for size in sizes) / _HEIGHT, sum(s[0] for s in sizes) / (room - _GAP))
+    return [
+        _view(layers, (size / mm).round().astype(int).clip(1), words)
+        for layers, size, words in zip(
+            views, sizes, (("Coronal", "RL"), ("Sagittal", "AP")), strict=True
+        )
+    ]
+
+
+def _view(layers: render.Layers, size: np.ndarray, words: tuple[str, str]) -> Any:
+    """Return a view of the whole cord with its title, the two sides and a scale bar."""
     pillow = render.require_pillow()
-    picture = pillow.fromarray(render.blend(layers))
-    scale = min(_HEIGHT / picture.height, _WIDEST / picture.width)
-    width, height = (max(1, round(side * scale)) for side in picture.size)
-    panel = pillow.new("RGB", (width, _HEIGHT + _CAPTION), _PAPER)
-    picture = picture.resize((width, height), pillow.Resampling.LANCZOS)
-    panel.paste(picture, (0, _CAPTION + (_HEIGHT - height) // 2))
-    _write(panel, (width / 2, _CAPTION / 2), title, _DIM, 14)
-    for letter, x in zip(sides, (12, width - 12), strict=True):
-        _write(panel, (x, _CAPTION + _HEIGHT - 14), letter, _INK, 13)
-    return panel
+    width, height = map(int, size)
+    picture = pillow.fromarray(render.blend(layers)).resize((width, height), pillow.LANCZOS)
+    panel = _Ground(pillow.new("RGB", (max(width, 70), height + _CAPTION), _PAPER))
+    panel.picture.paste(picture, (0, _CAPTION))
+    panel.write((0, _CAPTION / 2), words[0], anchor="lm", ink=_DIM)
+    panel.sides(words[1], (width, height), _CAPTION)
+    mm = layers.pixel_mm * layers.grey.shape[1] / width
+    panel.scale((width / 2, height + _CAPTION - 12), width, mm)
+    return panel.picture
 
 
-def _axials(scene: Scene) -> list[Any]:
+def _axials(scene: Scene, room: int) -> list[Any]:
     """Return one panel with the slice of each level that has most of its voxels."""
-    levels = scene.levels
-    if not levels:
+    if not scene.levels:
         return []
-    pillow = render.require_pillow()
-    rows = max(2, math.ceil(math.sqrt(len(levels) / 2)))
-    columns = math.ceil(len(levels) / rows)
-    side = (_HEIGHT + _CAPTION) // rows - _CAPTION
-    panel = pillow.new("RGB", (columns * (side + 8) - 8, _HEIGHT + _CAPTION), _PAPER)
-    for number, level in enumerate(levels):
-        x, y = number % columns * (side + 8), number // columns * (side + _CAPTION)
-        tile = render.axial(scene, int(np.argmax(scene.counts[level])), side)
-        panel.paste(pillow.fromarray(render.blend(tile)), (x, y + _CAPTION))
-        where = (x + side / 2, y + _CAPTION / 2)
-        _write(panel, where, label_name(level), level_colour(level), 16)
+    columns, side = _grid(len(scene.levels), room)
+    rows = -(-len(scene.levels) // columns)
+    size = columns * (side + _GAP) - _GAP, rows * (side + _CAPTION + 4) - 4
+    panel = render.require_pillow().new("RGB", size, _PAPER)
+    for number, level in enumerate(scene.levels):
+        row, column = divmod(number, columns)
+        tile = _tile(scene, level, side)
+        panel.paste(tile, (column * (side + _GAP), row * (side + _CAPTION + 4)))
     return [panel]
 
 
-def _write(
-    picture: Any, centre: tuple[float, float], text: str, colour: tuple[int, ...], size: int
-) -> None:
-    """Write one line around a point, with the font that comes with Pillow."""
-    from PIL import ImageDraw, ImageFont
+def _grid(count: int, room: int) -> tuple[int, int]:
+    """Return the number of columns that makes tiles largest, and their side in pixels."""
 
-    font = ImageFont.load_default(size)
-    ImageDraw.Draw(picture).text(centre, text, fill=colour, font=font, anchor="mm")
+    def side(columns: int) -> int:
+        across = (room + _GAP) // columns - _GAP
+        down = (_HEIGHT + _CAPTION + 4) // -(-count // columns) - _CAPTION - 4
+        return max(24, min(across, down, _LARGEST_TILE))
+
+    return max(((columns, side(columns)) for columns in range(1, count + 1)), key=lambda g: g[1])
+
+
+def _tile(scene: Scene, level: int, side: int) -> Any:
+    """Return an axial slice below its level, its number and its place."""
+    pillow = render.require_pillow()
+    z = int(np.argmax(scene.counts[level]))
+    layers = render.axial(scene, z, side)
+    tile = _Ground(pillow.new("RGB", (side, side + _CAPTION), _PAPER))
+    tile.picture.paste(pillow.fromarray(render.blend(layers)), (0, _CAPTION))
+    tile.chip((0, 1), level)
+    height_mm = float(scene.affine[2] @ (*scene.centre[z], z, 1))
+    for text in (f"slice {z}, {height_mm:.1f} mm", f"{z}, {height_mm:.1f} mm", str(z)):
+        if _font(_TEXT_PX).getlength(text) + _CHIP[0] + 8 <= side:
+            tile.write((_CHIP[0] + 8, _CAPTION / 2), text, anchor="lm", ink=_DIM)
+            break
+    if side >= _SMALLEST_MARKED:
+        tile.sides("RL", (side, side), _CAPTION)
+        tile.scale((side / 2, side + _CAPTION - 9), side, layers.pixel_mm)
+    return tile.picture
+
+
+def _draw(picture: Any) -> Any:
+    from PIL import ImageDraw
+
+    return ImageDraw.Draw(picture)
+
+
+def _font(size: int) -> Any:
+    from PIL import ImageFont
+
+    return ImageFont.load_default(size)
+
+
+def fitted(text: str, size: int, room: float) -> tuple[str, Any]:
+    """Return a text that fits into a width, and a font that has its letters.
+
+    Parameters
+    ----------
+    text : str
+        One line. What no font of this machine has is replaced by its number.
+    size : int
+        Size of the font.
+    room : float
+        Width in pixels; of a longer text the middle is left out.
+    """
+    text = unicodedata.normalize("NFC", text)
+    font = _font_for(text, size)
+    text = "".join(letter if _has(font, letter) else _number(letter) for letter in text)
+    kept = len(text)
+    short = text
+    while kept > 2 and font.getlength(short) > room:
+        kept -= 1
+        short = f"{text[: (kept + 1) // 2]}...{text[-(kept // 2) :]}"
+    return short, font
+
+
+def _number(letter: str) -> str:
+    return letter.encode("unicode_escape").decode()
+
+
+def _font_for(text: str, size: int) -> Any:
+    """Return Pillow's own font, or the one found on this machine that lacks fewest letters."""
+    from PIL import ImageFont
+
+    own = _font(size)
+    if all(_has(own, letter) for letter in text):
+        return own
+    fonts = [own]
+    for name in _FONTS:
+        try:
+            fonts.append(ImageFont.truetype(name, size))
+        except OSError:
+            continue
+    return min(fonts, key=lambda font: sum(not _has(font, letter) for letter in text))
+
+
+def _has(font: Any, letter: str) -> bool:
+    """Tell whether a font has a letter, and not the box that stands for those it lacks."""
+    return letter.isspace() or _shape(font, letter) != _shape(font, "\uffff")
+
+
+def _shape(font: Any, letter: str) -> tuple[object, bytes]:
+    mask = font.getmask(letter)
+    return mask.size, bytes(mask)

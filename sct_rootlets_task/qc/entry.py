@@ -15,19 +15,19 @@ import numpy as np
 
 from sct_rootlets_task import __version__
 from sct_rootlets_task.files import write_json
-from sct_rootlets_task.images import InputImage, stem
+from sct_rootlets_task.images import InputImage
 from sct_rootlets_task.qc import render
 from sct_rootlets_task.qc.measures import level_rows, missing_levels
 from sct_rootlets_task.qc.scene import Scene, label_name, load_scene
 from sct_rootlets_task.qc.stored import (
     DATA,
     SCHEMA,
-    UnreadableEntry,
     check_entry,
+    model_of,
     place_of,
     plain,
-    read_record,
     short,
+    sidecar_of,
 )
 from sct_rootlets_task.qc.volumes import extract
 
@@ -157,7 +157,9 @@ def write_entry(folder: Path, image: Path, segmentation: Path, details: Details)
     rows = render.axial_rows(scene, details.expected or between)
     data = _data(scene, name, segmentation, details)
     data["rows"] = [_row(scene, row) for row in rows]
-    data["pictures"] = _write_pictures(folder, scene, rows)
+    views = _views(scene, rows)
+    data["pictures"] = _write_pictures(folder, views)
+    data["pixel_mm"] = {name: round(view.pixel_mm, 4) for name, view in views.items()}
     volume = extract(scene, name)
     (folder / VOLUME).write_text(volume.script, encoding="ascii")
     data["volume"] = {
@@ -212,7 +214,7 @@ def _data(scene: Scene, name: str, segmentation: Path, details: Details) -> dict
     dataset, subject = names_of(source.path, details)
     found = _found_levels(scene, details)
     missing = missing_levels(found, details.expected)
-    sidecar = _sidecar_of(segmentation)
+    sidecar = sidecar_of(segmentation)
     notice = sidecar.get("Notice")
     return {
         "schema": SCHEMA,
@@ -229,7 +231,7 @@ def _data(scene: Scene, name: str, segmentation: Path, details: Details) -> dict
         "image_stamp": _image_stamp(source),
         "around": str(details.around.resolve()) if details.around else "",
         "command": details.command,
-        "model": short(details.model or _model_of(sidecar)),
+        "model": short(details.model or model_of(sidecar)),
         "made": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "version": __version__,
         "orientation": source.orientation,
@@ -243,18 +245,6 @@ def _data(scene: Scene, name: str, segmentation: Path, details: Details) -> dict
     }
 
 
-def _sidecar_of(segmentation: Path) -> dict[str, Any]:
-    """Return what is written beside a segmentation about how it was made, if anything is."""
-    try:
-        content = read_record(segmentation.with_name(f"{stem(segmentation)}.json"))
-    except UnreadableEntry:
-        return {}
-    return content if isinstance(content, dict) else {}
-
-
-def _model_of(sidecar: Mapping[str, Any]) -> str:
-    model = sidecar.get("Model")
-    return str(model.get("Name") or "") if isinstance(model, dict) else ""
 
 
 def _stamp(scene: Scene) -> str:
@@ -320,13 +310,16 @@ def _row(scene: Scene, row: render.Row) -> dict[str, Any]:
     return {"levels": list(row.levels), "name": row.name, "found": row.found, "tiles": tiles}
 
 
-def _write_pictures(folder: Path, scene: Scene, rows: Sequence[render.Row]) -> dict[str, list[int]]:
-    """Write the views and return their sizes (width, height) in pixels."""
-    views = {
+def _views(scene: Scene, rows: Sequence[render.Row]) -> dict[str, render.Layers]:
+    return {
         "axial": render.mosaic(scene, rows),
         "coronal": render.coronal(scene),
         "sagittal": render.sagittal(scene),
     }
+
+
+def _write_pictures(folder: Path, views: Mapping[str, render.Layers]) -> dict[str, list[int]]:
+    """Write the views and return their sizes (width, height) in pixels."""
     for name, layers in views.items():
         picture = render.grey_picture(layers)
         picture.save(folder / f"{name}.jpg", quality=_JPEG_QUALITY)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -30,6 +30,9 @@ _BESIDE_MM = ((20.0, 20.0), (17.0, 30.0))
 _SMOOTH_UP_TO_MM = 2.0
 _PAD_MM = 3.0
 _EDGE_PX = 2
+# Known to the pages' script, too.
+_SCALES_MM = (1, 2, 5, 10, 20, 50, 100, 200)
+_SCALE_SHARE = 0.35
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,10 +45,13 @@ class Layers:
         The image.
     labels : ndarray of uint8, same shape
         Level of each pixel, 0 for none.
+    pixel_mm : float
+        Side of a pixel in mm.
     """
 
     grey: np.ndarray
     labels: np.ndarray
+    pixel_mm: float
 
 
 @dataclass(frozen=True)
@@ -144,7 +150,7 @@ def mosaic(scene: Scene, rows: Sequence[Row]) -> Layers:
     lines = []
     for row in rows:
         tiles = [axial(scene, z, TILE_PX) for z in row.slices]
-        tiles += [Layers(blank, blank)] * (columns - len(tiles))
+        tiles += [replace(tiles[0], grey=blank, labels=blank)] * (columns - len(tiles))
         lines.append(
             [np.concatenate([getattr(t, n) for t in tiles], 1) for n in ("grey", "labels")]
         )
@@ -152,7 +158,7 @@ def mosaic(scene: Scene, rows: Sequence[Row]) -> Layers:
     for layer in (grey, labels):
         for pixel in range(_EDGE_PX):
             layer[pixel::TILE_PX], layer[:, TILE_PX - 1 - pixel :: TILE_PX] = 0, 0
-    return Layers(grey, labels)
+    return Layers(grey, labels, tiles[0].pixel_mm)
 
 
 def axial(scene: Scene, z: int, size: int) -> Layers:
@@ -223,7 +229,7 @@ def _view(
     spacing = scene.spacing[axes[0]], scene.spacing[axes[1]]
     shade = _cut(scene.shade(plane).astype(np.float32), spacing, frame, pillow.Resampling.BICUBIC)
     grey = np.clip(shade * 255, 0, 255).round().astype(np.uint8)
-    return Layers(grey, _cut(labels, spacing, frame, pillow.Resampling.NEAREST))
+    return Layers(grey, _cut(labels, spacing, frame, pillow.Resampling.NEAREST), frame.pixel)
 
 
 def _cut(
@@ -253,6 +259,17 @@ def _cut(
     x, y = (m + pad[0] for m, pad in zip(middle, pads, strict=True))
     box = (x - half[0], y - half[1], x + half[0], y + half[1])
     return np.asarray(pillow.fromarray(picture).resize(frame.size, resampling, box=box))
+
+
+def scale_mm(width_mm: float) -> int:
+    """Return the length of a scale bar: the longest round one within a third of a width, or 0.
+
+    Examples
+    --------
+    >>> scale_mm(32), scale_mm(150), scale_mm(1)
+    (10, 50, 0)
+    """
+    return max((mm for mm in _SCALES_MM if mm <= width_mm * _SCALE_SHARE), default=0)
 
 
 def blend(layers: Layers, opacity: float = 0.8) -> np.ndarray:

@@ -18,6 +18,7 @@ from urllib.parse import quote, unquote_to_bytes
 
 import numpy as np
 
+from sct_rootlets_task.images import stem
 from sct_rootlets_task.untrusted import printable
 
 DATA = "entry.json"
@@ -114,6 +115,21 @@ def read_record(path: Path) -> Any:
         raise UnreadableEntry(f"{path.name} is damaged") from error
 
 
+def sidecar_of(segmentation: Path) -> dict[str, Any]:
+    """Return what is written beside a segmentation about how it was made, if anything is."""
+    try:
+        content = read_record(segmentation.with_name(f"{stem(segmentation)}.json"))
+    except UnreadableEntry:
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def model_of(sidecar: Mapping[str, Any]) -> str:
+    """Return the name of the model that a sidecar names, or an empty text."""
+    model = sidecar.get("Model")
+    return str(model.get("Name") or "") if isinstance(model, dict) else ""
+
+
 def read_bytes(path: Path, most: int) -> bytes:
     """Return what an ordinary file holds.
 
@@ -182,6 +198,9 @@ def check_entry(content: Any) -> None:
             newer=schema > SCHEMA,
         )
     _ENTRY(content, DATA)
+    # Entries made before the pictures had scale bars have no such field.
+    if "pixel_mm" in content:
+        _PIXEL_MM(content["pixel_mm"], f"{DATA}: pixel_mm")
 
 
 def _is_whole(value: Any) -> bool:
@@ -269,6 +288,7 @@ def _named(check: Check, names: Iterable[str]) -> dict[str, Check]:
 
 
 _NAME, _TEXT = _text(_LONGEST_NAME), _text(_LONGEST_TEXT)
+_VIEWS = ("axial", "coronal", "sagittal")
 _LABEL, _INDEX = _whole(1, _LARGEST_LABEL), _whole(-_LARGEST, _LARGEST)
 _SIZE = _whole(1, _LARGEST)
 _TWO_SLICES = _items(_INDEX, 2, 2)
@@ -289,6 +309,7 @@ _FLAG = _fields(
         "severity": _one_of("warning", "note"),
     }
 )
+_PIXEL_MM = _fields(_named(_number, _VIEWS))
 _ENTRY = _fields(
     {
         "schema": _whole(SCHEMA, SCHEMA),
@@ -303,7 +324,7 @@ _ENTRY = _fields(
         "levels": _items(_level_row),
         "flags": _items(_FLAG),
         "rows": _items(_row, 1),
-        "pictures": _fields(_named(_items(_SIZE, 2, 2), ("axial", "coronal", "sagittal"))),
+        "pictures": _fields(_named(_items(_SIZE, 2, 2), _VIEWS)),
         "volume": _fields(
             {
                 "offset": _items(_INDEX, 3, 3),
