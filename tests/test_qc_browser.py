@@ -7,6 +7,7 @@ import io
 import os
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +92,14 @@ def report(pristine: Path, tmp_path: Path) -> Path:
 @pytest.fixture
 def page(browser: Any, report: Path) -> Iterator[Any]:
     """Give the opened list; afterwards nothing may have gone wrong or left the disk."""
+    with opened(browser, report) as page:
+        yield page
+        assert page.title() in {"Rootlets QC", *(f"{s} – rootlets QC" for s in SUBJECTS)}
+
+
+@contextmanager
+def opened(browser: Any, report: Path) -> Iterator[Any]:
+    """Open a report; afterwards nothing may have gone wrong or left the disk."""
     context = browser.new_context(viewport={"width": 1440, "height": 900}, accept_downloads=True)
     page = context.new_page()
     troubles: list[str] = []
@@ -104,7 +113,6 @@ def page(browser: Any, report: Path) -> Iterator[Any]:
     page.troubles = troubles
     yield page
     assert troubles == []
-    assert page.title() in {"Rootlets QC", *(f"{subject} – rootlets QC" for subject in SUBJECTS)}
     context.close()
 
 

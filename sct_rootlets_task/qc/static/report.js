@@ -37,7 +37,7 @@ const QC = (() => {
     try {
       localStorage.setItem(keyOf(id), JSON.stringify(record));
     } catch {
-      element("tally").dataset.lost = "1";
+      element("lost").hidden = false;
     }
     refresh(id);
   }
@@ -90,13 +90,10 @@ const QC = (() => {
 
   function tally() {
     const rated = rows.filter((row) => ratingOf(row.dataset.id)).length;
-    const lost = element("tally").dataset.lost
-      ? " · this browser keeps no ratings: save them before you close the page"
-      : "";
     const shown = visible().length;
     const part = shown < rows.length ? `${shown} of ` : "";
     const images = rows.length === 1 ? "1 image" : `${rows.length} images`;
-    element("tally").textContent = `${part}${images} · ${rated} rated${lost}`;
+    element("tally").textContent = `${part}${images} · ${rated} rated`;
   }
 
   /* The list */
@@ -176,6 +173,11 @@ const QC = (() => {
 
   function fill(id) {
     element("sheet").innerHTML = markup.get(id);
+    for (const bar of all(".scale", element("sheet"))) setScale(bar, Number(bar.dataset.widthMm));
+    /* In a narrow window the views share its width, so that both are equally tall. */
+    for (const image of all(".lengthwise .view > img:first-child")) {
+      image.closest(".panel").style.setProperty("--ratio", image.getAttribute("width") / image.getAttribute("height"));
+    }
     for (const listener of listeners.open) listener(id);
   }
 
@@ -188,6 +190,7 @@ const QC = (() => {
     const { subject, dataset, file } = row.dataset;
     element("title").textContent = subject;
     element("subtitle").textContent = [dataset, file].filter(Boolean).join(" · ");
+    for (const line of [element("title"), element("subtitle")]) line.title = line.textContent;
     document.title = `${subject} – rootlets QC`;
     const list = visible();
     const place = list.indexOf(row);
@@ -200,6 +203,17 @@ const QC = (() => {
     window.scrollTo(0, 0);
     if (markup.has(id)) fill(id);
     else load(`entries/${id}/entry.js`, () => missing(id));
+  }
+
+  /* A round length that fills about a quarter of a picture, as a share of its width. */
+  function setScale(bar, widthMm) {
+    const lengths = [1, 2, 5, 10, 20, 50, 100, 200].filter((mm) => mm <= widthMm * 0.35);
+    bar.hidden = !lengths.length;
+    if (bar.hidden) return;
+    const mm = lengths[lengths.length - 1];
+    bar.dataset.mm = mm;
+    bar.dataset.text = `${mm} mm`;
+    bar.style.width = `${(100 * mm) / widthMm}%`;
   }
 
   function missing(id) {
@@ -244,6 +258,46 @@ const QC = (() => {
     element("overlay").setAttribute("aria-pressed", String(overlay.on));
     element("opacity").value = String(overlay.opacity);
     for (const listener of listeners.overlay) listener(overlay.on ? overlay.opacity : 0);
+  }
+
+  /* Light or dark, as the browser says unless somebody chose */
+  const THEMES = { auto: "as the browser", light: "light", dark: "dark" };
+  const THEME = "sct_rootlets_qc/theme";
+  const root = document.documentElement;
+
+  function chosenTheme() {
+    try {
+      return localStorage.getItem(THEME) in THEMES ? localStorage.getItem(THEME) : "auto";
+    } catch {
+      return root.dataset.theme || "auto";
+    }
+  }
+
+  function setTheme(theme) {
+    root.dataset.theme = theme;
+    for (const button of all("[data-next-theme]")) {
+      button.setAttribute("aria-label", `Theme: ${THEMES[theme]}`);
+      button.title = `Theme: ${THEMES[theme]} (T)`;
+    }
+    try {
+      localStorage.setItem(THEME, theme);
+    } catch {
+      /* Then the choice lives as long as the page. */
+    }
+  }
+
+  function nextTheme() {
+    const names = Object.keys(THEMES);
+    setTheme(names[(names.indexOf(chosenTheme()) + 1) % names.length]);
+  }
+
+  /* What sticks below the bar has to know how tall it is: it wraps in a narrow window. */
+  function measureBars() {
+    const bars = new ResizeObserver((seen) => {
+      const height = Math.max(...seen.map(({ target }) => target.offsetHeight));
+      if (height) root.style.setProperty("--bar", `${height}px`);
+    });
+    for (const bar of all(".bar")) bars.observe(bar);
   }
 
   /* Export and import */
@@ -338,7 +392,7 @@ const QC = (() => {
     Enter: () => !opened && selected && (location.hash = selected.dataset.id),
     Escape: () => opened && (location.hash = ""),
     "/": () => !opened && element("filter").focus(),
-    v: () => opened && toVolume(),
+    v: () => opened && toVolume(), t: nextTheme,
   };
 
   /* Arrows scroll a long page, so there they are left alone. */
@@ -387,6 +441,7 @@ const QC = (() => {
     });
     for (const button of all("[data-sort]")) button.addEventListener("click", () => sort(button.dataset.sort));
     for (const button of all("[data-rate]")) button.addEventListener("click", () => rate(opened, button.dataset.rate));
+    for (const button of all("[data-next-theme]")) button.addEventListener("click", nextTheme);
     for (const button of all("[data-help]")) button.addEventListener("click", () => element("help").showModal());
     for (const button of all("[data-save]")) {
       button.addEventListener("click", () => {
@@ -416,7 +471,9 @@ const QC = (() => {
   }
 
   function start() {
+    setTheme(chosenTheme());
     listen();
+    measureBars();
     setOverlay({});
     refreshAll();
     filter();
@@ -429,6 +486,7 @@ const QC = (() => {
   return {
     entry,
     load,
+    setScale,
     on: (event, listener) => listeners[event].push(listener),
     levels: (table) => Object.assign(QC.colours, table),
     colours: {},

@@ -6,10 +6,11 @@
 (() => {
   const element = (id) => document.getElementById(id);
   const say = (text) => { element("viewer-state").textContent = text; };
+  const numbers = (text) => text.split(" ").map(Number);
   const SLICES = "slices";
   /* Axial, coronal, sagittal from left to right. */
   const LAYOUT = [0, 1, 2].map((sliceType) => ({ sliceType, position: [sliceType / 3, 0, 1 / 3, 1] }));
-  const state = { id: null, asked: null, shown: null, nv: null, inSight: false, view: SLICES, smooth: false, opacity: 0.8, target: null };
+  const state = { id: null, asked: null, shown: null, nv: null, inSight: false, view: SLICES, marked: "", smooth: false, opacity: 0.8, target: null };
 
   /* Only for the values present: NiiVue lets greater ones overwrite the greatest present. */
   function colourMap(values) {
@@ -34,28 +35,116 @@
       isColorbar: false,
       isRuler: false,
       show3Dcrosshair: true,
-      textHeight: 0.02,
-      fontColor: [0.55, 0.58, 0.64, 1],
+      /* The page's own letters are larger and carry a background. */
+      isOrientationTextVisible: false,
       logLevel: "error",
       loadingText: "",
     });
     /* NiiVue's own fails on thick slices. */
-    nv.createOnLocationChange = () => tell(nv);
+    nv.createOnLocationChange = () => tell("place", nv.scene.crosshairPos);
     await nv.attachToCanvas(element("canvas"));
+    const draw = nv.drawScene.bind(nv);
+    nv.drawScene = (...words) => { draw(...words); mark(); };
+    element("canvas").addEventListener("pointermove", point);
+    element("canvas").addEventListener("pointerleave", () => element("under").replaceChildren());
     return nv;
   }
 
-  function tell(nv) {
+  /* Voxel of the image's file, whose axes may run otherwise than those of the volume here. As in
+     SCT, a letter says where an axis begins. */
+  function voxelOf(upright, { orientation, shape }) {
+    const sizes = numbers(shape);
+    return [...orientation].map((letter, axis) => {
+      const place = upright["RLAPSI".indexOf(letter) >> 1];
+      return "RAS".includes(letter) ? sizes[axis] - 1 - place : place;
+    });
+  }
+
+  /* With `true`, NiiVue takes and gives places in the world also where the grid is oblique. */
+  function tell(id, fraction) {
     if (!state.shown) return;
-    const numbers = (text) => text.split(" ").map(Number);
-    const { offset, step } = element("volume-facts").dataset;
-    const [, labels] = nv.volumes;
-    const mm = [...nv.frac2mm(nv.scene.crosshairPos)].slice(0, 3);
-    const vox = [...nv.volumes[0].mm2vox(mm)];
-    const slice = vox[2] * numbers(step)[2] + numbers(offset)[2];
+    const { nv } = state;
+    const facts = element("volume-facts").dataset;
+    const [offset, step] = [numbers(facts.offset), numbers(facts.step)];
+    const [image, labels] = nv.volumes;
+    const mm = [...nv.frac2mm(fraction, 0, true)].slice(0, 3);
+    const vox = [...image.mm2vox(mm)];
+    const upright = vox.map((index, axis) => index * step[axis] + offset[axis]);
     const level = labels ? Math.round(labels.getValue(...vox)) : 0;
-    const name = level ? ` · ${QC.colours[level].name}` : "";
-    element("place").textContent = `slice ${slice} · ${mm.map((v) => v.toFixed(1)).join(", ")} mm${name}`;
+    const words = [
+      level ? `(${level})` : "no level",
+      `slice ${upright[2]}`,
+      `voxel ${voxelOf(upright, facts).join(", ")}`,
+      `${mm.map((v) => v.toFixed(1)).join(", ")} mm`,
+    ];
+    element(id).replaceChildren(...(level ? [pip(level)] : []), words.join(" · "));
+  }
+
+  function pip(level) {
+    const chip = document.createElement("span");
+    chip.className = `pip lv-${level}`;
+    chip.textContent = QC.colours[level].name;
+    return chip;
+  }
+
+  function point({ offsetX, offsetY }) {
+    const { nv } = state;
+    if (!state.shown || state.view !== SLICES) return;
+    const dpr = nv.uiData.dpr || 1;
+    const [x, y] = [offsetX * dpr, offsetY * dpr];
+    const tile = nv.tileIndex(x, y);
+    const fraction = tile < 0 ? [-1] : nv.screenXY2TextureFrac(x, y, tile, false);
+    if ([...fraction].every((part) => part >= 0 && part <= 1)) tell("under", fraction);
+    else element("under").replaceChildren();
+  }
+
+  /* Sides at the left, right, top and bottom of axial, coronal and sagittal slices. */
+  const SIDES = ["RLAP", "RLSI", "APSI"];
+
+  /* Letters and a scale bar over each slice. */
+  function mark() {
+    const { nv } = state;
+    const dpr = nv.uiData.dpr || 1;
+    const slices = state.view === SLICES && state.shown ? nv.screenSlices : [];
+    const places = slices.filter(({ axCorSag }) => axCorSag < 3).map(({ axCorSag, leftTopWidthHeight, fovMM }) => {
+      const [left, top, width, height] = [...leftTopWidthHeight].map((part) => part / dpr);
+      return { axCorSag, left: Math.min(left, left + width), top, width: Math.abs(width), height, mm: Math.abs(fovMM[0]) };
+    });
+    const key = JSON.stringify(places);
+    if (key === state.marked) return;
+    state.marked = key;
+    element("marks").replaceChildren(...places.flatMap(marksOf));
+  }
+
+  function marksOf({ axCorSag, left, top, width, height, mm }) {
+    const [toLeft, toRight, up, down] = SIDES[axCorSag];
+    const [middle, half] = [left + width / 2, top + height / 2];
+    const letters = [
+      letter(toLeft, left + 4, half, "0, -50%"), letter(toRight, left + width - 4, half, "-100%, -50%"),
+      letter(up, middle, top + 4, "-50%, 0"), letter(down, middle, top + height - 4, "-50%, -100%"),
+    ];
+    const frame = document.createElement("span");
+    frame.className = "frame";
+    place(frame, left, top);
+    Object.assign(frame.style, { width: `${width}px`, height: `${height}px` });
+    const bar = document.createElement("span");
+    bar.className = "scale";
+    frame.append(bar);
+    QC.setScale(bar, mm);
+    return [frame, ...letters];
+  }
+
+  function letter(text, left, top, shift) {
+    const span = document.createElement("span");
+    span.className = "letter";
+    span.textContent = text;
+    place(span, left, top);
+    span.style.transform = `translate(${shift})`;
+    return span;
+  }
+
+  function place(span, left, top) {
+    Object.assign(span.style, { left: `${left}px`, top: `${top}px` });
   }
 
   async function show(id, data) {
@@ -73,6 +162,7 @@
       labels.setColormapLabel(colourMap(values));
       nv.addVolume(labels);
     }
+    element("legend").replaceChildren(...values.map(pip));
     state.shown = id;
     const lengths = image.dimsRAS.slice(1, 4).map((n, axis) => n * image.pixDimsRAS[axis + 1]);
     nv.opts.crosshairWidth = Math.max(...lengths) / 450;
@@ -92,6 +182,7 @@
     nv.opts.show3Dcrosshair = slices;
     nv.setInterpolation(!state.smooth);
     nv.setSliceType(slices ? nv.sliceTypeMultiplanar : nv.sliceTypeRender);
+    element("under").replaceChildren();
     if (slices) nv.setCustomLayout(LAYOUT);
     else nv.clearCustomLayout();
     nv.updateGLVolume();
@@ -99,7 +190,7 @@
 
   function moveTo(mm) {
     const { nv } = state;
-    nv.scene.crosshairPos = nv.mm2frac(mm);
+    nv.scene.crosshairPos = nv.mm2frac(mm, 0, true);
     nv.createOnLocationChange();
     nv.drawScene();
   }
@@ -124,16 +215,17 @@
 
   QC.on("close", () => {
     Object.assign(state, { id: null, asked: null, shown: null });
-    element("place").textContent = "";
+    for (const part of ["place", "under", "legend", "marks"]) element(part).replaceChildren();
+    state.marked = "";
     say("");
   });
-  const placeOf = (tile) => tile.dataset.mm.split(" ").map(Number);
+  const placeOf = (tile) => numbers(tile.dataset.mm);
   QC.on("open", (id) => {
     state.id = id;
     const tiles = [...document.querySelectorAll(".tile")];
     state.target = placeOf(tiles[Math.floor(tiles.length / 2)]);
     const whole = element("volume-facts").dataset.whole;
-    element("place").textContent = whole ? "" : "cut to the surroundings of the cord";
+    element("extent").textContent = whole ? "" : "cut to the surroundings of the cord";
     for (const tile of tiles) {
       tile.addEventListener("click", () => {
         state.target = placeOf(tile);
