@@ -237,7 +237,7 @@ def draw_section(pen: Any) -> None:
 
 def draw_list(studio: Studio, output: Path) -> None:
     """List of the QC report."""
-    with page_of(studio.filled_report()) as page:
+    with page_of(studio.filled_report(), "light") as page:
         page.click("tr[data-subject=PAM50_small] .col-made")
         page.keyboard.press("p")
         page.mouse.wheel(0, -5000)
@@ -256,10 +256,22 @@ def draw_volume(studio: Studio, output: Path) -> None:
     """Viewer of the volume in the QC report."""
     with page_of(studio.filled_report()) as page:
         open_image(page, SUBJECTS[0])
-        page.keyboard.press("v")
+        page.locator(".tile-row").nth(5).locator(".tile").nth(3).click()
         page.wait_for_selector("#canvas[data-shown]", timeout=60_000)
         page.wait_for_timeout(1500)
+        point_at_a_level(page)
         page.screenshot(path=output)
+
+
+def point_at_a_level(page: Any) -> None:
+    """Move the cursor over the axial slice until it meets a level."""
+    box = page.locator("#marks .frame").first.bounding_box()
+    for down in range(25, 65, 2):
+        for across in range(20, 80, 2):
+            at = (box["x"] + box["width"] * across / 100, box["y"] + box["height"] * down / 100)
+            page.mouse.move(*at)
+            if page.locator("#under .pip").count():
+                return
 
 
 def open_image(page: Any, subject: str) -> None:
@@ -270,8 +282,8 @@ def open_image(page: Any, subject: str) -> None:
 
 
 @contextmanager
-def page_of(report: Path) -> Any:
-    """Open a report in a headless browser."""
+def page_of(report: Path, theme: str = "dark") -> Any:
+    """Open a report in a headless browser, dark or light."""
     program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
     try:
         from playwright.sync_api import sync_playwright
@@ -281,7 +293,8 @@ def page_of(report: Path) -> Any:
         raise Absent("no Chromium (Debian's package chromium)")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=program, args=list(_BROWSER))
-        page = browser.new_page(viewport={"width": 1440, "height": 900})
+        size = {"width": 1440, "height": 900}
+        page = browser.new_page(viewport=size, color_scheme=theme)
         page.goto(report.as_uri())
         page.wait_for_selector("body[data-ready]")
         yield page

@@ -205,9 +205,11 @@ def _axials(scene: Scene, room: int) -> list[Any]:
     rows = -(-len(scene.levels) // columns)
     size = columns * (side + _GAP) - _GAP, rows * (side + _CAPTION + 4) - 4
     panel = render.require_pillow().new("RGB", size, _PAPER)
-    for number, level in enumerate(scene.levels):
+    slices = [int(np.argmax(scene.counts[level])) for level in scene.levels]
+    captions = _captions(scene, slices, side - _CHIP[0] - 8)
+    for number, (z, caption) in enumerate(zip(slices, captions, strict=True)):
         row, column = divmod(number, columns)
-        tile = _tile(scene, level, side)
+        tile = _tile(render.axial(scene, z, side), scene.levels[number], caption)
         panel.paste(tile, (column * (side + _GAP), row * (side + _CAPTION + 4)))
     return [panel]
 
@@ -223,19 +225,24 @@ def _grid(count: int, room: int) -> tuple[int, int]:
     return max(((columns, side(columns)) for columns in range(1, count + 1)), key=lambda g: g[1])
 
 
-def _tile(scene: Scene, level: int, side: int) -> Any:
-    """Return an axial slice below its level, its number and its place."""
+def _captions(scene: Scene, slices: Sequence[int], room: float) -> list[str]:
+    """Return the number and height of each slice, in the longest form for which all have room."""
+    heights = [float(scene.affine[2] @ (*scene.centre[z], z, 1)) for z in slices]
+    for form in ("slice {0}, {1:.1f} mm", "{0}, {1:.1f} mm", "{0}"):
+        texts = [form.format(*place) for place in zip(slices, heights, strict=True)]
+        if all(_font(_TEXT_PX).getlength(text) <= room for text in texts):
+            return texts
+    return [""] * len(slices)
+
+
+def _tile(layers: render.Layers, level: int, caption: str) -> Any:
+    """Return an axial slice below its level and its place."""
     pillow = render.require_pillow()
-    z = int(np.argmax(scene.counts[level]))
-    layers = render.axial(scene, z, side)
+    side = layers.grey.shape[0]
     tile = _Ground(pillow.new("RGB", (side, side + _CAPTION), _PAPER))
     tile.picture.paste(pillow.fromarray(render.blend(layers)), (0, _CAPTION))
     tile.chip((0, 1), level)
-    height_mm = float(scene.affine[2] @ (*scene.centre[z], z, 1))
-    for text in (f"slice {z}, {height_mm:.1f} mm", f"{z}, {height_mm:.1f} mm", str(z)):
-        if _font(_TEXT_PX).getlength(text) + _CHIP[0] + 8 <= side:
-            tile.write((_CHIP[0] + 8, _CAPTION / 2), text, anchor="lm", ink=_DIM)
-            break
+    tile.write((_CHIP[0] + 8, _CAPTION / 2), caption, anchor="lm", ink=_DIM)
     if side >= _SMALLEST_MARKED:
         tile.sides("RL", (side, side), _CAPTION)
         tile.scale((side / 2, side + _CAPTION - 9), side, layers.pixel_mm)

@@ -74,6 +74,16 @@ def test_an_axial_slice_says_its_number_and_its_height_in_the_world(
         assert float(text.split(",")[1].removesuffix(" mm")) == pytest.approx(height, abs=0.15)
 
 
+@pytest.mark.parametrize("shift", [0, 30])
+def test_all_axial_slices_are_named_in_one_way(
+    tmp_path: Path, written: list[str], shift: int
+) -> None:
+    _, labels = phantom(range(2, 8))
+    labels = np.roll(labels, shift, axis=2)
+    draw(*write_case(tmp_path, labels, zooms=(1, 1, 1.5)), tmp_path / "p.png")
+    assert len({text.startswith("slice ") for text in written if "." in text and "," in text}) == 1
+
+
 @pytest.mark.parametrize(("content", "model"), [({"Name": "r20250318"}, "r20250318"), ("x", "")])
 def test_the_model_is_named_where_the_sidecar_names_it(
     tmp_path: Path, written: list[str], content: object, model: str

@@ -120,6 +120,28 @@ def test_nothing_leaves_the_window_or_is_cut(
             assert table.evaluate("box => box.scrollWidth <= box.clientWidth")
 
 
+OVERLAPS = """() => {
+  const names = ".bar button, .bar .button, .bar summary, .bar input";
+  const parts = [...document.querySelectorAll(names)]
+    .filter((part) => part.checkVisibility() && !part.matches(".hidden, .menu-items *"))
+    .map((part) => [part.id || part.className || part.textContent, part.getBoundingClientRect()]);
+  return parts.flatMap(([name, a], place) => parts.slice(place + 1)
+    .filter(([, b]) => Math.min(a.right, b.right) - Math.max(a.left, b.left) > 1
+                       && Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top) > 1)
+    .map(([other]) => `${name} and ${other}`));
+}"""
+
+
+@pytest.mark.parametrize("subject", ["", LONG])
+def test_no_control_covers_another(browser: Any, crowded: Path, subject: str) -> None:
+    with shown(browser, crowded, 1000, "dark", subject) as page:
+        for width in (320, 390, 700, 800, 899, 901, 1000, 1180, 1370, 1381, 1400, 1440, 1600, 1920):
+            page.set_viewport_size({"width": width, "height": 800})
+            page.wait_for_timeout(50)
+            assert page.evaluate(OVERLAPS) == [], width
+            assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
 @pytest.mark.parametrize("width", WIDTHS)
 def test_the_subject_is_seen_while_it_is_rated(browser: Any, crowded: Path, width: int) -> None:
     with shown(browser, crowded, width, "dark", LONG) as page:

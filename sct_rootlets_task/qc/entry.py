@@ -245,8 +245,6 @@ def _data(scene: Scene, name: str, segmentation: Path, details: Details) -> dict
     }
 
 
-
-
 def _stamp(scene: Scene) -> str:
     """Return a checksum of the segmentation, by which a rating knows what it was given to."""
     digest = hashlib.sha256(np.ascontiguousarray(scene.labels).tobytes())
