@@ -646,6 +646,28 @@ def test_pages_of_another_version_are_made_anew(tmp_path: Path) -> None:
     assert index_of(report).of("body")[0]["data-report"] == identity_before
 
 
+@pytest.mark.parametrize(
+    ("pixel_mm", "listed", "bars"),
+    [(None, 1, 0), ({"axial": 0.2, "coronal": 0.3, "sagittal": 0.3}, 1, 2), ({"axial": "x"}, 0, 0)],
+)
+def test_entries_without_sizes_of_pixels_have_no_scale_bars(
+    tmp_path: Path, pixel_mm: object, listed: int, bars: int
+) -> None:
+    report = tmp_path / "qc"
+    page = add_entry(report, *write_case(tmp_path))
+    data = json.loads((page.parent / "entry.json").read_text())
+    del data["pixel_mm"]
+    if pixel_mm is not None:
+        data["pixel_mm"] = pixel_mm
+    (page.parent / "entry.json").write_text(json.dumps(data))
+    record = json.loads((report / "report.json").read_text())
+    (report / "report.json").write_text(json.dumps({**record, "pages": "old"}))
+    rebuild(report)
+    assert len(rows_of(report)) == listed
+    if listed:
+        assert sheet_of(page).count('class="scale"') == bars
+
+
 def test_a_failed_entry_leaves_the_report_as_it_was(tmp_path: Path) -> None:
     report = tmp_path / "qc"
     image, segmentation = write_case(tmp_path)

@@ -107,7 +107,7 @@ CUT = """(names) => {
 
 
 @pytest.mark.parametrize("width", WIDTHS)
-@pytest.mark.parametrize("subject", ["", LONG, EMPTY])
+@pytest.mark.parametrize("subject", ["", LONG, EMPTY], ids=["list", "long", "empty"])
 def test_nothing_leaves_the_window_or_is_cut(
     browser: Any, crowded: Path, width: int, subject: str
 ) -> None:
@@ -132,7 +132,7 @@ OVERLAPS = """() => {
 }"""
 
 
-@pytest.mark.parametrize("subject", ["", LONG])
+@pytest.mark.parametrize("subject", ["", LONG], ids=["list", "long"])
 def test_no_control_covers_another(browser: Any, crowded: Path, subject: str) -> None:
     with shown(browser, crowded, 1000, "dark", subject) as page:
         for width in (320, 390, 700, 800, 899, 901, 1000, 1180, 1370, 1381, 1400, 1440, 1600, 1920):
@@ -219,7 +219,7 @@ CONTRASTS = """() => {
 
 
 @pytest.mark.parametrize("theme", THEMES)
-@pytest.mark.parametrize("subject", ["", LONG, EMPTY])
+@pytest.mark.parametrize("subject", ["", LONG, EMPTY], ids=["list", "long", "empty"])
 def test_all_text_has_a_contrast_of_four_and_a_half(
     browser: Any, crowded: Path, theme: str, subject: str
 ) -> None:
@@ -290,7 +290,7 @@ def test_the_part_that_has_the_focus_is_outlined(browser: Any, crowded: Path) ->
             assert page.locator(":focus").evaluate(style) == ["solid", "2px"]
 
 
-@pytest.mark.parametrize("subject", ["", LONG])
+@pytest.mark.parametrize("subject", ["", LONG], ids=["list", "long"])
 def test_every_control_has_a_name(browser: Any, crowded: Path, subject: str) -> None:
     unnamed = """() => [...document.querySelectorAll("button, input, summary, a, canvas")]
       .filter((part) => part.checkVisibility())
