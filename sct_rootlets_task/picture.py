@@ -15,7 +15,7 @@ from sct_rootlets_task.luts import level_colour
 from sct_rootlets_task.ownership import NAME
 from sct_rootlets_task.qc import render
 from sct_rootlets_task.qc.scene import Scene, label_name, load_scene
-from sct_rootlets_task.qc.stored import model_of, shown, sidecar_of
+from sct_rootlets_task.qc.stored import model_of, read_sidecar, shown
 
 WIDTH = 1100
 """Width of a picture in pixels, at most."""
@@ -146,7 +146,7 @@ def _mark() -> Any:
 
 def _head(scene: Scene, width: int, segmentation: Path) -> Any:
     """Return the lines above the views: file, model, and the levels with their colors."""
-    model = shown(model_of(sidecar_of(segmentation)))
+    model = shown(model_of(read_sidecar(segmentation)))
     room = width - 2 * _MARGIN
     text, font = fitted(f"Model: {model}" if model else "", _TEXT_PX, room * 0.35)
     title, title_font = fitted(

@@ -79,14 +79,9 @@ def doubts_beside(path: Path) -> tuple[str, ...]:
         The level map.
     """
     from sct_rootlets_task.analysis.flags import DOUBT
-    from sct_rootlets_task.ownership import sidecar_of
-    from sct_rootlets_task.qc.stored import UnreadableEntry, read_record
+    from sct_rootlets_task.qc.stored import read_sidecar
 
-    try:
-        record = read_record(sidecar_of(path))
-    except UnreadableEntry:
-        return ()
-    record = record if isinstance(record, dict) else {}
+    record = read_sidecar(path)
     report, texts = record.get("Plausibility"), record.get("Warnings")
     if isinstance(report, dict) and isinstance(report.get("Flags"), list):
         flags = (one for one in report["Flags"] if isinstance(one, dict))

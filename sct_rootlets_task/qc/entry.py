@@ -26,8 +26,8 @@ from sct_rootlets_task.qc.stored import (
     model_of,
     place_of,
     plain,
+    read_sidecar,
     short,
-    sidecar_of,
 )
 from sct_rootlets_task.qc.volumes import extract
 
@@ -214,7 +214,7 @@ def _data(scene: Scene, name: str, segmentation: Path, details: Details) -> dict
     dataset, subject = names_of(source.path, details)
     found = _found_levels(scene, details)
     missing = missing_levels(found, details.expected)
-    sidecar = sidecar_of(segmentation)
+    sidecar = read_sidecar(segmentation)
     notice = sidecar.get("Notice")
     return {
         "schema": SCHEMA,

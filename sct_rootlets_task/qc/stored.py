@@ -115,7 +115,7 @@ def read_record(path: Path) -> Any:
         raise UnreadableEntry(f"{path.name} is damaged") from error
 
 
-def sidecar_of(segmentation: Path) -> dict[str, Any]:
+def read_sidecar(segmentation: Path) -> dict[str, Any]:
     """Return what is written beside a segmentation about how it was made, if anything is."""
     try:
         content = read_record(segmentation.with_name(f"{stem(segmentation)}.json"))
