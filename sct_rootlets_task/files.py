@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from sct_rootlets_task.errors import OutputError, RootletsError
+from sct_rootlets_task.locks import try_lock
 from sct_rootlets_task.untrusted import open_regular
 
 _TEMPORARY = re.compile(r"\.sct_rootlets-[0-9a-f]{16}(\.[^/]{0,15})?")
@@ -182,7 +183,7 @@ def _temporary(path: Path) -> Iterator[Path]:
     descriptor = os.open(temporary, flags, 0o666)
     try:
         # Held as long as the file is in use: a file that can be locked is nobody's any more.
-        _try_lock(descriptor)
+        try_lock(descriptor)
         if os.name == "nt":  # there an open file cannot be moved
             os.close(descriptor)
             descriptor = -1
@@ -200,24 +201,11 @@ def _ending(path: Path) -> str:
     return ending if len(os.fsencode(ending)) <= 16 else ""
 
 
-def _try_lock(descriptor: int) -> bool | None:
-    """Lock an open file without waiting; None where the disk, or the system, knows no locks."""
-    try:
-        import fcntl
-
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except (ImportError, OSError):
-        return None
-    return True
-
-
 def _is_abandoned(temporary: Path) -> bool:
     """Tell whether a temporary file belongs to no running process."""
     descriptor = os.open(temporary, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0))
     try:
-        locked = _try_lock(descriptor)
+        locked = try_lock(descriptor)
         age = abs(time.time() - os.fstat(descriptor).st_mtime)
         return locked is not False and age > (_SETTLED_S if locked else _ABANDONED_S)
     finally:
@@ -241,7 +229,7 @@ def _turn(folder: Path) -> Iterator[None]:
         with contextlib.suppress(OSError):
             descriptor = os.open(folder, os.O_RDONLY)
             until = time.monotonic() + _TURN_S
-            while _try_lock(descriptor) is False and time.monotonic() < until:
+            while try_lock(descriptor) is False and time.monotonic() < until:
                 time.sleep(0.01)
         yield
     finally:

@@ -41,6 +41,7 @@ from sct_rootlets_task.errors import (
     UsageError,
 )
 from sct_rootlets_task.files import hash_file
+from sct_rootlets_task.locks import held
 from sct_rootlets_task.store import (
     PREVIOUS,
     WORK,
@@ -552,32 +553,17 @@ def _allow(folder: Path) -> None:
 
 @contextlib.contextmanager
 def _lock(path: Path, slot: str, wait_s: float) -> Iterator[None]:
-    from filelock import FileLock, Timeout
-
-    # Group-writable: in a shared model root another member of the group takes it next.
-    lock = FileLock(str(path), mode=0o664)
-    try:
+    waiting = f"Another process is installing {slot}; waiting for it."
+    with contextlib.ExitStack() as stack:
         try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            if not wait_s:
-                raise
-            logger.warning("Another process is installing %s; waiting for it.", slot)
-            lock.acquire(timeout=wait_s, poll_interval=0.2)
-    except Timeout:
-        raise InstallError(
-            f"Another process has been installing {slot} for more than {wait_s:g} s (lock "
-            f"{printable(path)}). Try again when it is done or has been ended."
-        ) from None
-    except NotImplementedError as error:
-        raise InstallError(
-            f"The disk of {printable(path)} knows no file locks. "
-            f"{_elsewhere('Choose a local folder')}"
-        ) from error
-    try:
+            # Group-writable: in a shared model root another member of the group takes it next.
+            stack.enter_context(held(path, wait_s=wait_s, mode=0o664, meanwhile=waiting))
+        except TimeoutError:
+            raise InstallError(
+                f"Another process has been installing {slot} for more than {wait_s:g} s (lock "
+                f"{printable(path)}). Try again when it is done or has been ended."
+            ) from None
         yield
-    finally:
-        lock.release()
 
 
 @contextlib.contextmanager

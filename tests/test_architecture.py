@@ -12,6 +12,7 @@ import sct_rootlets_task
 PACKAGE = Path(sct_rootlets_task.__file__).parent
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("", "errors", "environment", "short_repr", "untrusted"),
+    ("locks",),
     (
         "console",
         "runtime",

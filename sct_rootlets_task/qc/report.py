@@ -19,6 +19,7 @@ from typing import Any
 
 from sct_rootlets_task.errors import OutputError, RootletsError
 from sct_rootlets_task.files import write_json
+from sct_rootlets_task.locks import held
 from sct_rootlets_task.qc import pages
 from sct_rootlets_task.qc.entry import Details, identity, write_data, write_entry
 from sct_rootlets_task.qc.folder import (
@@ -162,23 +163,18 @@ def _aside(report: Path, name: str) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def _lock(report: Path) -> Iterator[None]:
-    from filelock import FileLock, Timeout
-
     path = report / LOCK
-    lock = FileLock(path, timeout=_PATIENCE_S, mode=_lock_mode(path))
-    try:
-        lock.acquire()
-    except Timeout as error:
-        raise OutputError(
-            f"Another job has kept the QC report {shown(report)} locked for {_PATIENCE_S:.0f} s. "
-            "If none is running, remove its .lock file and try again."
-        ) from error
-    except (OSError, NotImplementedError) as error:
-        raise _no_lock(path, error) from error
-    try:
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(held(path, wait_s=_PATIENCE_S, mode=_lock_mode(path)))
+        except TimeoutError as error:
+            raise OutputError(
+                f"Another job has kept the QC report {shown(report)} locked for {_PATIENCE_S:.0f} "
+                "s. If none is running, remove its .lock file and try again."
+            ) from error
+        except (OSError, NotImplementedError) as error:
+            raise _no_lock(path, error) from error
         yield
-    finally:
-        lock.release()
 
 
 def _lock_mode(path: Path) -> int:
