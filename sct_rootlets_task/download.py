@@ -186,13 +186,13 @@ def fetch(
                 fetched = _from_mirror(url, job)
             except _MirrorFailedError as failure:
                 reasons.append(f"{_shown(url)}: {_shown(failure)}")
-                logger.info("Could not fetch %s", reasons[-1])
+                logger.debug("Could not fetch %s", reasons[-1])
             else:
                 part.replace(destination)
                 return fetched
     finally:
         part.unlink(missing_ok=True)
-    raise DownloadError(_nothing_delivered(reasons))
+    raise _nothing_delivered(reasons)
 
 
 def refuse_if_offline(urls: Sequence[str]) -> None:
@@ -204,7 +204,7 @@ def refuse_if_offline(urls: Sequence[str]) -> None:
         If ``SCT_ROOTLETS_OFFLINE`` is set and every mirror is remote.
     """
     if is_offline() and all(map(is_remote, urls)):
-        raise DownloadError(_nothing_delivered([f"{_shown(u)}: {_OFFLINE}" for u in urls]))
+        raise _nothing_delivered([f"{_shown(u)}: {_OFFLINE}" for u in urls])
 
 
 @dataclass(frozen=True)
@@ -218,12 +218,12 @@ class _Job:
     patience: Patience
 
 
-def _nothing_delivered(reasons: Sequence[str]) -> str:
+def _nothing_delivered(reasons: Sequence[str]) -> DownloadError:
     if not reasons:
-        return "Expected at least one URL or path to fetch from, found none."
+        return DownloadError("Expected at least one URL or path to fetch from, found none.")
     tried = "".join(f"\n  - {reason}" for reason in reasons)
     mirrors = "its only source" if len(reasons) == 1 else f"any of {len(reasons)} mirrors"
-    return f"The archive could not be fetched from {mirrors}:{tried}"
+    return DownloadError(f"The archive could not be fetched from {mirrors}:{tried}", reasons)
 
 
 def _from_mirror(url: str, job: _Job) -> Fetched:
@@ -237,7 +237,7 @@ def _from_mirror(url: str, job: _Job) -> Fetched:
             if not failure.transient or attempt == job.patience.attempts:
                 raise
             wait = job.patience.pause * 2 ** (attempt - 1)
-            logger.info("%s: %s; next attempt in %g s", _shown(url), _shown(failure), wait)
+            logger.debug("%s: %s; next attempt in %g s", _shown(url), _shown(failure), wait)
             time.sleep(wait)
     raise _MirrorFailedError("no attempt was allowed")
 
@@ -519,6 +519,8 @@ def _explained(error: Exception, patience: Patience) -> _MirrorFailedError:
         return _MirrorFailedError(f"the transfer broke off: {_root(error)}", transient=True)
     if isinstance(error, known.ConnectionError):
         return _MirrorFailedError(f"no connection: {_root(error)}", transient=True)
+    if "certificate bundle" in str(error):
+        return _MirrorFailedError(f"{_root(error)}. Correct REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE")
     return _MirrorFailedError(f"{type(error).__name__}: {_root(error)}")
 
 

@@ -7,7 +7,7 @@ was found and what to do next, in two sentences at most.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 DONE, FAILED, WRONG, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143
 
@@ -77,7 +77,11 @@ class InstallError(RootletsError, OSError):
 
 
 class DownloadError(InstallError):
-    """No mirror delivered the archive."""
+    """No mirror delivered the archive; `reasons` has a line for each."""
+
+    def __init__(self, text: str, reasons: Sequence[str] = ()) -> None:
+        super().__init__(text)
+        self.reasons = tuple(reasons)
 
 
 class ArchiveError(InstallError):

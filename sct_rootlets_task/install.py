@@ -162,7 +162,8 @@ def install(
             if not kept:
                 _install(task, release, work, urls=urls, progress=progress, patience=patience)
     except DownloadError as error:
-        raise DownloadError(f"{error}\n{_without_network(task, release)}") from error
+        text = f"{error}\n{_without_network(task, release)}"
+        raise DownloadError(text, error.reasons) from error
     return kept or _installed(root, slot_name(task, release), release)
 
 

@@ -23,6 +23,7 @@ logger = logging.getLogger(__name__)
 ABANDONED_S = 600.0
 """A marker that outlasts this time belongs to a killed process: installing takes minutes."""
 _MARKER = ".held"
+_PROBE = ".probe-"
 
 
 @contextlib.contextmanager
@@ -49,7 +50,7 @@ def held(path: Path, *, wait_s: float, mode: int, meanwhile: str = "") -> Iterat
     """
     from filelock import FileLock
 
-    lockable = knows_locks(path.parent)
+    lockable = knows_locks(path)
     lock = FileLock(str(path), mode=mode) if lockable else _marker(path, mode)
     try:
         lock.acquire(timeout=0)
@@ -60,6 +61,8 @@ def held(path: Path, *, wait_s: float, mode: int, meanwhile: str = "") -> Iterat
             logger.warning("%s", meanwhile)
         _wait(lock, wait_s, breaks=not lockable)
     try:
+        for probe in path.parent.glob(f"{path.name}{_PROBE}*"):  # of a process killed meanwhile
+            probe.unlink(missing_ok=True)
         yield
     finally:
         lock.release()
@@ -78,8 +81,8 @@ def try_lock(descriptor: int) -> bool | None:
     return True
 
 
-def knows_locks(folder: Path) -> bool:
-    """Tell whether files in a folder can be locked.
+def knows_locks(path: Path) -> bool:
+    """Tell whether files beside a file can be locked.
 
     Raises
     ------
@@ -88,7 +91,7 @@ def knows_locks(folder: Path) -> bool:
     """
     if os.name == "nt":  # all of its disks know locks, by another function
         return True
-    probe = folder / f".sct_rootlets-{secrets.token_hex(8)}"
+    probe = path.with_name(f"{path.name}{_PROBE}{secrets.token_hex(8)}")
     descriptor = os.open(probe, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
     try:
         return try_lock(descriptor) is not None

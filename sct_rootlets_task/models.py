@@ -12,9 +12,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sct_rootlets_task.archive import not_a_zip
+from sct_rootlets_task.download import is_offline
 from sct_rootlets_task.dry_build import dry_build
 from sct_rootlets_task.errors import (
     DownloadError,
+    InstallError,
     LevelSourceError,
     MissingDependencyError,
     ModelError,
@@ -24,18 +26,23 @@ from sct_rootlets_task.errors import (
 from sct_rootlets_task.install import decide, install, install_zip
 from sct_rootlets_task.paths import expand_user
 from sct_rootlets_task.store import (
+    WORK,
     InstalledModel,
     Listed,
     closed_model,
+    find_complete,
     find_installed,
     find_trainer_folder,
+    find_unidentified,
     list_models,
     read_source,
     record_folder,
+    slot_name,
     verify,
     warn_of_open_folder,
 )
 from sct_rootlets_task.tasks import Release, Task
+from sct_rootlets_task.unreachable import recall, remember
 from sct_rootlets_task.untrusted import printable
 
 __all__ = [
@@ -43,6 +50,7 @@ __all__ = [
     "Listed",
     "Resolved",
     "decide",
+    "find_complete",
     "find_installed",
     "find_trainer_folder",
     "install",
@@ -148,15 +156,38 @@ def verify_model(task: Task, model: InstalledModel) -> list[str]:
 def _default(task: Task, root: Path, *, offline: bool, progress: bool | None) -> Resolved:
     release = task.release()
     try:
-        return _told(task, _release(task, release, root, offline=offline, progress=progress))
-    except (DownloadError, ModelNotInstalledError) as error:
-        if task.fallback is None:
-            raise
-        logger.warning("%s", error)
-        stand_in = find_installed(task, task.release(task.fallback), root)
+        return _told(task, _automatic(task, release, root, offline=offline, progress=progress))
+    except (InstallError, ModelNotInstalledError) as error:
+        stand_in = _stand_in(task, root, error)
         if stand_in is None:
             raise
+        reasons = error.reasons if isinstance(error, DownloadError) else ()
+        logger.warning("The model %s cannot be had: %s", release.tag, "; ".join(reasons) or error)
         return Resolved(stand_in, _fallback_notice(task, release, stand_in))
+
+
+def _stand_in(task: Task, root: Path, error: Exception) -> InstalledModel | None:
+    """Return what runs where the default release cannot be had."""
+    unidentified = find_unidentified(task, root)
+    is_missing = isinstance(error, DownloadError | ModelNotInstalledError)
+    if unidentified or task.fallback is None or not is_missing:
+        return unidentified
+    return find_installed(task, task.release(task.fallback), root)
+
+
+def _automatic(
+    task: Task, release: Release, root: Path, *, offline: bool, progress: bool | None
+) -> InstalledModel:
+    """Return a release, fetched if it is missing and no other job has just failed to."""
+    work = root / WORK / slot_name(task, release)
+    if not is_offline() and (reason := recall(work)) and not find_installed(task, release, root):
+        raise DownloadError(f"The model {release.tag} could not be fetched: {reason}.", [reason])
+    try:
+        return _release(task, release, root, offline=offline, progress=progress)
+    except DownloadError as error:
+        if not is_offline():
+            remember(work, "; ".join(error.reasons))
+        raise
 
 
 def _release(
@@ -169,11 +200,18 @@ def _release(
             f"is off. Install it with 'sct_deepseg {task.name} -install'."
         )
     if found is None:
-        logger.warning("Model %s is not installed. Installing it now...", release.tag)
+        logger.info("Model %s is not installed. Installing it now...", release.tag)
         return install(task, release, root, progress=progress)
     if found.custom:
         origin = ", ".join(map(printable, found.urls)) or printable(found.path)
         logger.warning("Using a custom model from %s.", origin)
+    elif not found.urls and not found.builtin:
+        logger.warning(
+            "Where the model in %s came from is unknown: it has no readable source.json. Install "
+            "it anew with 'sct_deepseg %s -install' to be sure.",
+            printable(found.path),
+            task.name,
+        )
     return found
 
 
@@ -185,6 +223,13 @@ def _told(task: Task, model: InstalledModel) -> Resolved:
 
 
 def _fallback_notice(task: Task, release: Release, stand_in: InstalledModel) -> str:
+    if not stand_in.builtin:
+        return (
+            f"The published model {release.tag} could not be fetched: the model in "
+            f"{printable(stand_in.path)} is used, whose origin is unknown (it has no source.json). "
+            f"It may be another release. Install the published one with 'sct_deepseg {task.name} "
+            "-install'."
+        )
     return (
         f"The published model {release.tag} is not installed and could not be fetched: the "
         f"built-in model '{stand_in.name}' is used instead. {_not_published(task)}"

@@ -14,7 +14,7 @@ import shlex
 import stat
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -421,6 +421,24 @@ def _installed_by_sct(task: Task, release: Release, root: Path) -> InstalledMode
     return found and InstalledModel(found.path, release, release.tag, source.urls)
 
 
+def find_unidentified(task: Task, root: Path) -> InstalledModel | None:
+    """Return a complete model in SCT's folder without a record of where it came from.
+
+    Which release it is, nobody knows: it is used only where nothing else can be had.
+
+    Parameters
+    ----------
+    task : Task
+        The task that runs it.
+    root : Path
+        The model root; it need not exist.
+    """
+    found = load(root / task.model_name)
+    if found is None or read_source(record_folder(found.path)) is not None:
+        return None
+    return replace(found, name=task.model_name)
+
+
 def hash_files(folder: Path) -> dict[str, str]:
     """Return the SHA-256 of every file below a folder, by relative path, without the record."""
     return {name: hash_file(folder / name) for name in sorted(_files(folder))}
@@ -548,6 +566,16 @@ def list_models(registry: Mapping[str, Task], root: Path) -> list[Listed]:
 
 def _listing(task: Task, release: Release, root: Path) -> Listed:
     try:
-        return Listed(task, release, find_installed(task, release, root))
+        return Listed(task, release, find_complete(task, release, root))
     except ClosedModelError as error:
         return Listed(task, release, None, str(error))
+
+
+def find_complete(task: Task, release: Release, root: Path) -> InstalledModel | None:
+    """Return a release's model, for the default release also one of unknown origin.
+
+    Parameters are those of :func:`find_installed`.
+    """
+    found = find_installed(task, release, root)
+    is_default = release.tag == task.default
+    return found or (find_unidentified(task, root) if is_default else None)

@@ -54,7 +54,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("network.loading",),
     ("oriented",),
     ("archive", "card", "dry_build", "sample", "qc.scene", "qc.stored"),
-    ("store", "qc.measures", "qc.render", "qc.volumes"),
+    ("store", "unreachable", "qc.measures", "qc.render", "qc.volumes"),
     ("install", "picture", "qc.entry", "qc.naming", "qc.pages"),
     ("models", "qc.folder"),
     ("pipeline", "qc.report"),

@@ -9,6 +9,7 @@ import io
 import logging
 import os
 import socket
+import threading
 import time
 import uuid
 from collections.abc import Iterator
@@ -610,3 +611,64 @@ def test_a_local_file_that_has_nothing_to_give_is_one_reason(
     with pytest.raises(DownloadError, match="cannot be read"):
         fetch([str(path)], target, patience=HASTY)
     assert _only(target) == []
+
+
+@pytest.mark.parametrize("variable", ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"])
+@pytest.mark.parametrize("bundle", ["missing", "nonsense", "folder", "empty"])
+def test_certificates_that_cannot_be_read_are_a_failed_mirror(
+    variable: str,
+    bundle: str,
+    server: Loopback,
+    target: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    path = tmp_path / "certificates"
+    if bundle == "folder":
+        path.mkdir()
+    elif bundle != "missing":
+        path.write_text("no certificate" if bundle == "nonsense" else "")
+    for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv(variable, str(path))
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name)
+    url = server.url("m.zip").replace("http:", "https:")
+    good = tmp_path / "good.zip"
+    good.write_bytes(DATA)
+    assert fetch([url, str(good)], target, patience=HASTY).url == str(good)
+    with pytest.raises(DownloadError) as raised:
+        fetch([url], target, patience=HASTY)
+    assert len(raised.value.reasons) == 1
+    if bundle == "missing":
+        assert variable in str(raised.value)
+
+
+@pytest.mark.parametrize("proxy", ["http://[", "http://", "ftp://x", "socks5://x:1", "a" * 64])
+def test_a_proxy_that_is_none_is_a_failed_mirror(
+    proxy: str, target: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("HTTP_PROXY", "http_proxy"):
+        monkeypatch.setenv(name, proxy)
+    good = tmp_path / "good.zip"
+    good.write_bytes(DATA)
+    urls = ["http://models.invalid/m.zip", str(good)]
+    assert fetch(urls, target, patience=HASTY).url == str(good)
+
+
+def test_names_that_are_never_resolved_are_given_up(
+    target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    released = threading.Event()
+
+    def hang(*_: object, **__: object) -> None:
+        released.wait(60)
+        raise OSError("no such host")
+
+    monkeypatch.setattr(socket, "getaddrinfo", hang)
+    quick = Patience(attempts=3, pause=0.0, connect=0.2, stall=0.2, window=0.2)
+    start = time.monotonic()
+    with pytest.raises(DownloadError, match="too slow: 0 bytes"):
+        fetch(["https://models.invalid/m.zip"], target, patience=quick)
+    assert time.monotonic() - start < 30
+    released.set()

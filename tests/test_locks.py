@@ -104,7 +104,13 @@ def test_where_there_are_locks_they_are_used_without_a_word(
 def test_a_folder_that_may_not_be_written_is_no_disk_without_locks(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(OSError, match=r"[Nn]ot a directory"):
-        locks.knows_locks(tmp_path / "file")
+        locks.knows_locks(tmp_path / "file" / "lock")
     release = make_release("r1", "/none.zip")
     with pytest.raises(InstallError):
         install(make_task(release), release, tmp_path / "file")
+
+
+def test_what_a_killed_process_has_left_is_removed_by_the_next(tmp_path: Path) -> None:
+    (tmp_path / f"lock{locks._PROBE}0123").touch()
+    with held(tmp_path / "lock", wait_s=0, mode=0o664):
+        assert [one.name for one in tmp_path.iterdir()] == ["lock"]

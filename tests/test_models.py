@@ -276,6 +276,116 @@ def test_the_starter_stands_in_for_any_address_that_cannot_be_used(
     assert all(line.isprintable() for r in caplog.records for line in r.getMessage().split("\n"))
 
 
+def test_the_network_s_error_is_one_line_once(
+    server: Loopback, root: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    url = server.serve("m.zip", status(503))
+    with caplog.at_level(logging.INFO):
+        notice = resolve(_task(url, url, url), None, root).notice
+    lines = [line for record in caplog.records for line in record.getMessage().split("\n")]
+    assert len([line for line in lines if "503" in line]) == 1
+    assert notice is not None
+    assert "503" not in notice
+
+
+def test_many_runs_without_a_network_try_it_once(
+    server: Loopback, root: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    task = _task(server.serve("m.zip", status(404), whole(model_zip())))
+    for _ in range(5):
+        caplog.clear()
+        assert resolve(task, None, root).model.name == "starter"
+        assert "HTTP 404" in caplog.text
+    assert server.count("m.zip") == 1
+    assert "tried again in 15 min" in caplog.text
+
+
+@pytest.mark.parametrize("how", ["install", "later", "offline before"])
+def test_a_failed_attempt_is_forgotten_in_time(
+    how: str, server: Loopback, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = _task(server.serve("m.zip", whole(model_zip())))
+    note = root / ".installing" / SLOT / "unreachable"
+    if how == "offline before":
+        with monkeypatch.context() as context:
+            context.setenv("SCT_ROOTLETS_OFFLINE", "1")
+            assert resolve(task, None, root).model.name == "starter"
+    else:
+        note.parent.mkdir(parents=True)
+        note.write_text("no connection")
+        assert resolve(task, None, root).model.name == "starter"
+        if how == "install":
+            models.install(task, task.release(), root)
+        else:
+            hour_ago = note.stat().st_mtime - 3600
+            os.utime(note, (hour_ago, hour_ago))
+    assert resolve(task, None, root).model.name == "r1"
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\x1b[2J", b"x" * 100_000, None])
+def test_a_note_of_a_failed_attempt_is_believed_with_care(
+    content: bytes | None, root: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    note = root / ".installing" / SLOT / "unreachable"
+    note.parent.mkdir(parents=True)
+    os.mkfifo(note) if content is None else note.write_bytes(content)
+    assert resolve(_task("http://[::1/m.zip"), None, root).model.name == "starter"
+    for record in caplog.records:
+        assert record.getMessage().isprintable()
+        assert len(record.getMessage()) < 1000
+
+
+RECORDS: dict[str, bytes | None] = {"none": None, "damaged": b"{", "of nothing": b"[]"}
+
+
+@pytest.mark.parametrize("why", ["offline", "not found", "closed", "damaged"])
+@pytest.mark.parametrize("record", RECORDS.values(), ids=RECORDS)
+def test_a_complete_model_without_a_record_stands_in_before_the_starter(
+    why: str,
+    record: bytes | None,
+    server: Loopback,
+    root: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    trainer = write_model(root / "model_fake")
+    if record is not None:
+        (root / "model_fake" / "source.json").write_bytes(record)
+    answer = whole(b"no zip") if why == "damaged" else status(404)
+    task = _task(server.serve("m.zip", answer))
+    if why == "offline":
+        monkeypatch.setenv("SCT_ROOTLETS_OFFLINE", "1")
+    if why == "closed":
+        (root / ".installing").write_text("in the way")
+    resolved = resolve(task, None, root)
+    assert resolved.model.path == trainer
+    assert resolved.notice is not None
+    assert "origin is unknown" in resolved.notice
+
+
+def test_online_the_published_model_comes_before_one_without_a_record(
+    server: Loopback, root: Path
+) -> None:
+    write_model(root / "model_fake")
+    task = _task(server.serve("m.zip", whole(model_zip())))
+    assert resolve(task, None, root).model.name == "r1"
+
+
+def test_a_release_folder_without_a_record_is_used_with_a_warning(
+    root: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    trainer = write_model(root / SLOT)
+    assert resolve(_task("http://[::1/m.zip"), None, root).model.path == trainer
+    assert "came from is unknown" in caplog.text
+
+
+def test_the_list_shows_a_model_without_a_record_for_the_default_only(root: Path) -> None:
+    trainer = write_model(root / "model_fake")
+    first, second, *_ = models.list_models({"fake": _task("/none.zip")}, root)
+    assert first.model is not None
+    assert first.model.path == trainer
+    assert second.model is None
+
+
 @pytest.mark.parametrize(
     "choice",
     ["/dev/zero", "/dev/full", "/dev/stdin", "~nobody-of-this-name/m.zip", "a\0b", "x" * 5000, ""],

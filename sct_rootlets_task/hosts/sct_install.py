@@ -12,6 +12,7 @@ import json
 import logging
 import os
 import shutil
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from sct_rootlets_task.errors import DownloadError, InstallError, RootletsError,
 from sct_rootlets_task.files import hash_file
 from sct_rootlets_task.hosts.sct_entries import BUILT_IN_URL, Entry
 from sct_rootlets_task.install import open_to_readers, refuse_useless, set_aside, workspace
+from sct_rootlets_task.store import load, read_source
 from sct_rootlets_task.tasks import BUNDLED
 from sct_rootlets_task.untrusted import printable
 
@@ -51,7 +53,8 @@ def install(entry: Entry, folder: Path, custom: Sequence[str], by_sct: Callable[
     ArchiveError
         If a zip file holds no model, or what was installed cannot be run.
     InstallError
-        If SCT's folder cannot be written. After any error the model that was there is untouched.
+        If SCT's folder cannot be written. After any error the model that was there is untouched,
+        and a run (not ``-install``) goes on with it where only its record is missing.
     """
     if entry.release.bundled and custom:
         raise UsageError(
@@ -70,6 +73,13 @@ def install(entry: Entry, folder: Path, custom: Sequence[str], by_sct: Callable[
                 open_to_readers(folder)
                 return result
     except InstallError as error:
+        if not custom and not _is_asked_for() and _is_unidentified(folder):
+            logger.warning(
+                "Where the model in %s came from is unknown: it has no source.json, and the "
+                "published one cannot be installed now. It is used as it is.",
+                printable(folder),
+            )
+            return None
         if type(error) is not InstallError or not isinstance(error.__cause__, OSError):
             raise
         raise InstallError(
@@ -97,6 +107,16 @@ def _fill(entry: Entry, folder: Path, custom: Sequence[str], by_sct: Callable[[]
         # What SCT says of a failed download it has logged; its exception is not fit to read.
         reason = f"{error}\n" if isinstance(error, RootletsError) else ""
         raise DownloadError(f"{reason}{_without_network(entry)}") from error
+
+
+def _is_asked_for() -> bool:
+    """Tell whether the user wants an installation, not a run that needs one."""
+    return any(word.startswith("-install") for word in sys.argv[1:])
+
+
+def _is_unidentified(folder: Path) -> bool:
+    """Tell whether a folder holds a complete model without a record of its origin."""
+    return read_source(folder) is None and load(folder) is not None
 
 
 def _path_of(url: str) -> Path:

@@ -66,6 +66,8 @@ def _state(row: Listed) -> str:
         return f"closed. {row.closed}" if row.closed else "not installed"
     if model.builtin:
         return "built in"
+    if not model.urls:
+        return f"installed, of unknown origin (no source.json): {printable(model.path)}"
     origin = f", custom, from {' '.join(map(printable, model.urls))}" if model.custom else ""
     return f"installed{origin}"
 
@@ -96,14 +98,14 @@ def _verify(arguments: argparse.Namespace) -> int:
 
 def _installed(arguments: argparse.Namespace) -> InstalledModel:
     """Return the model the user means; nothing is installed for it."""
-    from sct_rootlets_task.models import find_installed
+    from sct_rootlets_task.models import find_complete
     from sct_rootlets_task.paths import model_root
     from sct_rootlets_task.tasks import find_task
 
     task = find_task(arguments.task)
     release = task.release(arguments.model)
     root = model_root(arguments.model_dir)
-    model = find_installed(task, release, root)
+    model = find_complete(task, release, root)
     if model is None:
         raise ModelNotInstalledError(
             f"Model {release.tag} is not installed in {root}. Install it with: "
