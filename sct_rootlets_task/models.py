@@ -43,7 +43,7 @@ from sct_rootlets_task.store import (
 )
 from sct_rootlets_task.tasks import Release, Task
 from sct_rootlets_task.unreachable import recall, remember
-from sct_rootlets_task.untrusted import printable
+from sct_rootlets_task.untrusted import missing_content, printable
 
 __all__ = [
     "InstalledModel",
@@ -251,6 +251,8 @@ def _from_path(task: Task, choice: str | os.PathLike[str], root: Path) -> Instal
     reason = not_a_zip(path) if path is not None and path.is_file() else "no folder and no file"
     if path is not None and reason is None:
         return install_zip(task, path, root)
+    if why := missing_content(expand_user(choice)):
+        raise ModelError(f"The model {printable(choice)} cannot be used: {why}.")
     raise UsageError(
         f"Expected a model of the task {task.name!r} ({', '.join(task.tags)}), a model folder or "
         f"a zip archive, found '{printable(choice)}' ({reason})."

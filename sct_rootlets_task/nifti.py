@@ -20,6 +20,7 @@ from typing import IO, Any
 import numpy as np
 
 from sct_rootlets_task.errors import ImageError
+from sct_rootlets_task.untrusted import missing_content
 
 MAX_VOXELS = 2**29
 """Most voxels an image may have: 2 GiB as float32, which is about what a laptop can work on."""
@@ -277,6 +278,8 @@ def damaged(path: Path, why: object) -> ImageError:
 
 
 def _require_file(path: Path) -> None:
+    if why := missing_content(path):
+        raise ImageError(f"{path} cannot be read: {why}.")
     try:
         mode = path.stat().st_mode
     except FileNotFoundError as error:

@@ -12,7 +12,7 @@ from sct_rootlets_task.errors import OutputError, UsageError
 from sct_rootlets_task.images import EXTENSIONS, stem
 from sct_rootlets_task.luts import lut_path
 from sct_rootlets_task.ownership import is_ours, sidecar_of
-from sct_rootlets_task.untrusted import printable
+from sct_rootlets_task.untrusted import is_annexed, missing_content, printable
 
 FILES: Mapping[str, str] = {
     "<image>_rootlets.nii.gz": (
@@ -220,11 +220,16 @@ def check_outputs(
     kept = {path for names in real for name in names for path in (name, sidecar_of(name))}
     kept_places = {_real(path) for path in kept}
     kept_files = {_identity(path) for path in kept} - {None}
+    kept_names = {_place_of(path) for path in kept}
     taken: dict[tuple[str, str], Output] = {}
     existing = []
     for output in outputs:
         _require_file(output)
-        if _real(output.path) in kept_places or _identity(output.path) in kept_files:
+        if is_annexed(output.path):  # two files of one content share it; each name is its own
+            replaces = _place_of(output.path) in kept_names
+        else:
+            replaces = _real(output.path) in kept_places or _identity(output.path) in kept_files
+        if replaces:
             raise UsageError(
                 f"The output {output.path} would replace an input image or its sidecar. Choose "
                 f"another name with {output.option}."
@@ -296,6 +301,11 @@ def _require_free(existing: Sequence[Output], *, forbidden: bool) -> None:
             f"{subject} {named}{more} {verbs[0]} and {ask.format(0)} was given. Move {verbs[3]}, "
             f"choose another name with {kept[0].option}, or give {ask.format(1)}."
         )
+    if why := missing_content(kept[0].path):
+        raise UsageError(
+            f"Whether the output {kept[0].path} is of this package cannot be seen: {why}. Choose "
+            f"another name with {kept[0].option}; -overwrite 1 would replace it."
+        )
     raise UsageError(
         f"{subject} {named}{more} {verbs[0]} and {verbs[1]} edited since, or {verbs[2]} from "
         f"another program. Choose another name with {kept[0].option}; {ask.format(1)} would "
@@ -347,7 +357,7 @@ def _refuse_shared(jobs: Sequence[Job]) -> None:
             if other is not job:
                 raise UsageError(
                     f"{other.image} and {job.image} would both be written to {output.path}. Run "
-                    "them apart, or leave -o out to write beside each image."
+                    "them apart, each with an -o of its own."
                 )
 
 
@@ -370,9 +380,26 @@ def _identity(path: Path) -> tuple[int, int] | None:
     return state.st_dev, state.st_ino
 
 
-def is_same_file(first: Path, second: Path) -> bool:
-    """Tell whether two names are of one existing file, links included."""
-    try:
-        return first.samefile(second)
-    except OSError:
-        return False
+def would_replace(output: Path, kept: Path) -> bool:
+    """Tell whether writing a file would change another one, which exists; links included.
+
+    A link into git-annex's store is replaced by itself: what it leads to stays.
+    """
+    if is_annexed(output):
+        return _place_of(output) == _place_of(kept)
+    return _identity(output) is not None and _identity(output) == _identity(kept)
+
+
+def each_once(images: Sequence[Path]) -> tuple[list[Path], list[Path]]:
+    """Return images without those that were given before, and these.
+
+    Two names of one file are two images, unless they are spellings of one name.
+    """
+    seen: set[tuple[str, str]] = set()
+    once: list[Path] = []
+    again: list[Path] = []
+    for image in images:
+        place = _place_of(image)
+        (again if place in seen else once).append(image)
+        seen.add(place)
+    return once, again

@@ -29,6 +29,7 @@ from sct_rootlets_task.untrusted import (
     closed_part,
     is_mine,
     is_world_writable,
+    missing_content,
     open_regular,
     owner_of,
     printable,
@@ -137,7 +138,7 @@ def find_trainer_folder(folder: Path, pattern: str = "nnUNetTrainer*") -> Path:
 
 
 def _find_trainer_folder(folder: Path, pattern: str) -> Path:
-    if _is_there(folder / "plans.json"):
+    if os.path.lexists(folder / "plans.json") or _is_there(folder / "plans.json"):
         found = [folder]
     else:
         inside = (path for path in _listed(folder) if fnmatchcase(path.name, pattern))
@@ -153,6 +154,9 @@ def _find_trainer_folder(folder: Path, pattern: str) -> Path:
     weights = [path for fold in folds for path in _listed(fold) if path.name in CHECKPOINTS]
     if not any(map(_is_there, weights)):
         missing.append(f"fold_*/{CHECKPOINTS[0]}")
+    files = (found[0] / "plans.json", found[0] / "dataset.json", *found[0].glob("fold_*/*.pth"))
+    if missing and (why := next(filter(None, map(missing_content, files)), None)):
+        raise ModelError(f"The model in {printable(found[0])} is not complete: {why}.")
     if missing:
         raise ModelError(
             f"Expected a complete nnU-Net model in {printable(found[0])}, found no "

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import errno
 import os
+import re
+import shlex
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +18,19 @@ from typing import BinaryIO
 _OPEN_TO_OTHERS = stat.S_IWGRP | stat.S_IWOTH
 _NOBODY = 65534
 _ALL_USERS = "4294967295"
+_STORE = "annex/objects/"
+_DATALAD, _LFS = "datalad get {}", "git lfs pull"
+_POINTERS = (
+    (re.compile(rb"(\S*[/\\])?annex[/\\]objects[/\\]"), _DATALAD),
+    (re.compile(rb"version https?://[^\s/]{1,40}/(spec/)?v/?[0-9]"), _LFS),
+)
+"""What stands in a file in the place of a content that was not fetched, and what fetches it.
+
+git-annex writes a key; git without links writes the target of a link; git LFS the version of its
+format.
+"""
+_LARGEST_POINTER = 32 << 10
+_POINTER_START = 1000
 
 
 def printable(text: object, longest: int = 200) -> str:
@@ -57,6 +72,50 @@ def reason_of(error: BaseException, otherwise: str = "") -> str:
     )
 
 
+def is_annexed(path: Path) -> bool:
+    """Tell whether a path is a link into git-annex's store, whose files are never changed."""
+    return os.path.islink(path) and _STORE in Path(os.path.realpath(path)).as_posix()  # noqa: PTH114
+
+
+def missing_content(path: Path) -> str | None:
+    """Return that the content of a file was not fetched, and what fetches it; None if it was.
+
+    Studies in datalad, git-annex or git LFS hold large files by name alone until they are asked
+    for: as a link that leads to nothing, or as a small text in the place of the content.
+
+    Parameters
+    ----------
+    path : Path
+        The file; it need not exist.
+    """
+    try:
+        open_regular(path).close()
+    except ContentMissingError as error:
+        return error.strerror
+    except (OSError, ValueError):
+        pass
+    return None
+
+
+class ContentMissingError(OSError):
+    """The content of a file was not fetched from where its study keeps it."""
+
+    def __init__(self, path: Path, command: str) -> None:
+        way = command.format(printable(shlex.quote(str(path))))
+        super().__init__(errno.ENODATA, f"its content is not here; get it with '{way}'", str(path))
+
+
+def _refuse_pointer(descriptor: int, path: Path) -> None:
+    """Refuse a text that stands in the place of the content, and go back to the start."""
+    if not 0 < os.fstat(descriptor).st_size <= _LARGEST_POINTER:
+        return
+    start = os.read(descriptor, _POINTER_START)
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    for form, command in _POINTERS:
+        if form.match(start):
+            raise ContentMissingError(path, command)
+
+
 def open_regular(path: Path, *, follow: bool = True) -> BinaryIO:
     """Open an ordinary file for reading; never wait for a pipe, never start on a device.
 
@@ -69,19 +128,27 @@ def open_regular(path: Path, *, follow: bool = True) -> BinaryIO:
 
     Raises
     ------
+    ContentMissingError
+        If its content was not fetched, see :func:`missing_content`.
     OSError
         If it cannot be opened, or is a folder, a pipe, a socket or a device.
     """
     flags = os.O_RDONLY
     for name in ("O_NONBLOCK", "O_CLOEXEC", "O_BINARY", *(() if follow else ("O_NOFOLLOW",))):
         flags |= getattr(os, name, 0)
-    descriptor = os.open(path, flags)
+    try:
+        descriptor = os.open(path, flags)
+    except FileNotFoundError:
+        if is_annexed(path):
+            raise ContentMissingError(path, _DATALAD) from None
+        raise
     try:
         mode = os.fstat(descriptor).st_mode
         if stat.S_ISDIR(mode):
             raise IsADirectoryError(errno.EISDIR, "this is a folder, not a file", str(path))
         if not stat.S_ISREG(mode):
             raise OSError(errno.EINVAL, "this is no ordinary file (a device or a pipe)", str(path))
+        _refuse_pointer(descriptor, path)
         return os.fdopen(descriptor, "rb")
     except BaseException:
         os.close(descriptor)

@@ -6,6 +6,7 @@ import importlib
 import json
 import logging
 import os
+import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -440,6 +441,22 @@ def test_a_sidecar_of_another_run_is_left_alone(
     assert not list(tmp_path.glob("*.tmp"))
 
 
+@pytest.mark.parametrize("what", ["sub-01_T2w_rootlets.nii.gz", "sub-01_T2w_rootlets.json"])
+def test_a_result_in_git_annex_is_replaced_and_never_written_through(
+    start: Start, image: Path, zipped: Path, tmp_path: Path, what: str
+) -> None:
+    fake = start()
+    fake.install("rootlets", "-custom-url", zipped)
+    kept = tmp_path / ".git" / "annex" / "objects" / "key"
+    kept.parent.mkdir(parents=True)
+    kept.write_bytes(b"kept")
+    (tmp_path / what).symlink_to(kept)
+    fake.run("rootlets", "-i", image)
+    assert kept.read_bytes() == b"kept"
+    assert labels_of(tmp_path / "sub-01_T2w_rootlets.nii.gz").any()
+    assert not (tmp_path / what).is_symlink()
+
+
 def test_a_failed_download_keeps_the_model_that_was_there(
     start: Start, image: Path, zipped: Path
 ) -> None:
@@ -514,6 +531,36 @@ def test_without_the_network_sct_is_not_even_asked(
     with pytest.raises(DownloadError, match="SCT_ROOTLETS_OFFLINE"):
         fake.models.install_model(MODEL)
     assert fake.models.CALLS == []
+
+
+@pytest.mark.parametrize("why", ["offline", "no answer", "closed"])
+@pytest.mark.parametrize("asked", [False, True])
+def test_a_run_goes_on_with_a_complete_model_that_lost_its_record(
+    why: str,
+    asked: bool,
+    start: Start,
+    zipped: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    fake = start()
+    fake.install("rootlets", "-custom-url", zipped)
+    folder = Path(fake.models.folder(MODEL))
+    (folder / "source.json").unlink()
+    if why == "offline":
+        monkeypatch.setenv("SCT_ROOTLETS_OFFLINE", "1")
+    if why == "closed":
+        shutil.rmtree(folder.parent / ".installing")
+        (folder.parent / ".installing").touch()
+    words = ["sct_deepseg", "rootlets", *(["-install"] if asked else ["-i", "x.nii.gz"])]
+    monkeypatch.setattr(sys, "argv", words)
+    if asked:
+        with pytest.raises(InstallError):
+            fake.models.install_model(MODEL)
+    else:
+        fake.models.install_model(MODEL)
+        assert "no source.json" in caplog.text
+    assert (folder / TRAINER / "plans.json").is_file()
 
 
 def test_models_of_others_are_installed_as_ever(start: Start) -> None:

@@ -25,7 +25,7 @@ from sct_rootlets_task.hosts.sct_entries import BUILT_IN_URL, Entry
 from sct_rootlets_task.install import open_to_readers, refuse_useless, set_aside, workspace
 from sct_rootlets_task.store import load, read_source
 from sct_rootlets_task.tasks import BUNDLED
-from sct_rootlets_task.untrusted import printable
+from sct_rootlets_task.untrusted import missing_content, printable
 
 logger = logging.getLogger(__name__)
 
@@ -129,6 +129,7 @@ def _path_of(url: str) -> Path:
         else:
             if path.is_file():
                 return path
+            reason = missing_content(path) or reason
     raise UsageError(f"-custom-url: {reason}. Check the path.")
 
 

@@ -23,8 +23,9 @@ from typing import Any
 from sct_rootlets_task.errors import OutputError
 from sct_rootlets_task.files import hash_file, write_json
 from sct_rootlets_task.images import EXTENSIONS, stem
-from sct_rootlets_task.outputs import is_same_file
+from sct_rootlets_task.outputs import would_replace
 from sct_rootlets_task.ownership import sidecar_of
+from sct_rootlets_task.untrusted import is_annexed
 
 logger = logging.getLogger(__name__)
 
@@ -126,6 +127,7 @@ class Results:
             [wanted] = absolute([path])
             own = names.place(wanted, image)
             moved = own != wanted
+            _detach(own, sidecar_of(own), sidecar_of(wanted))
             done = save(str(own) if moved else path, *args, **kwargs)
             if moved:
                 logger.info("Created file: %s", own)
@@ -155,8 +157,16 @@ class Results:
         self.saved.clear()
 
 
+def _detach(*paths: Path) -> None:
+    """Remove links into git-annex's store, since SCT would write through them."""
+    for path in paths:
+        if is_annexed(path):
+            path.unlink()
+
+
 def _would_replace(output: Path, image: Path) -> bool:
-    return is_same_file(output, image) or is_same_file(sidecar_of(output), sidecar_of(image))
+    pairs = ((output, image), (sidecar_of(output), sidecar_of(image)))
+    return any(would_replace(*pair) for pair in pairs)
 
 
 def _written_by_sct(saved: Saved) -> dict[str, Any] | None:

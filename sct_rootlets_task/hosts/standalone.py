@@ -23,6 +23,7 @@ from sct_rootlets_task.console import explain, harmless, is_foreseen, run_comman
 from sct_rootlets_task.errors import FAILED, OutputError, UsageError
 from sct_rootlets_task.hosts import grammar
 from sct_rootlets_task.tasks import TASKS, Task
+from sct_rootlets_task.untrusted import missing_content
 
 if TYPE_CHECKING:
     from sct_rootlets_task.analysis.plausibility import Report
@@ -189,18 +190,20 @@ def _segment(
 ) -> int:
     """Check everything that can be checked before the model is loaded, then run."""
     from sct_rootlets_task.nifti import folder_for_image, is_folder
-    from sct_rootlets_task.outputs import plan_outputs
+    from sct_rootlets_task.outputs import each_once, plan_outputs
     from sct_rootlets_task.runtime import default_threads, limit_threads
 
     start_logging(parsed.v)
     threads = parsed.threads if parsed.threads is not None else default_threads()
     settings = _settings(task, parsed, threads)
-    images = [Path(name) for name in parsed.i]
+    images, again = each_once([Path(name) for name in parsed.i])
+    for image in again:
+        logger.warning("%s was given more than once; it is segmented once.", image)
     masks = [Path(parsed.qc_seg)] if parsed.qc_seg else []
     for image in [*images, *masks]:
         if is_folder(image):
             raise UsageError(folder_for_image(image))
-        if not _is_file(image):
+        if not (_is_file(image) or missing_content(image)):
             raise UsageError(f"This file does not exist: {image}. Check the path.")
     jobs = plan_outputs(
         images,

@@ -20,7 +20,7 @@ import numpy as np
 from sct_rootlets_task.errors import ModelError
 from sct_rootlets_task.network.pickled import PickleReader, StoredTensor, plain
 from sct_rootlets_task.network.torch_zip import TorchZip
-from sct_rootlets_task.untrusted import printable, reason_of
+from sct_rootlets_task.untrusted import missing_content, open_regular, printable, reason_of
 
 _BYTE_ORDERS = {b"little": "<", b"big": ">"}
 
@@ -84,12 +84,12 @@ class Checkpoint:
     @contextlib.contextmanager
     def _opened(self) -> Iterator[TorchZip]:
         try:
-            if not self.path.is_file():
+            if not (self.path.is_file() or missing_content(self.path)):
                 raise ModelError(
                     f"Expected a checkpoint, found no file {printable(self.path)}. Install the "
                     "model again."
                 )
-            with self.path.open("rb") as stream:
+            with open_regular(self.path) as stream:
                 yield TorchZip(stream)
         except ModelError:
             raise

@@ -28,7 +28,7 @@ from sct_rootlets_task.network.checkpoint import Checkpoint
 from sct_rootlets_task.network.fields import Fields, is_integer, read_json
 from sct_rootlets_task.orientation import axcodes_from_sct
 from sct_rootlets_task.paths import CHECKPOINTS, FOLD
-from sct_rootlets_task.untrusted import printable, reason_of
+from sct_rootlets_task.untrusted import missing_content, printable, reason_of
 
 logger = logging.getLogger(__name__)
 
@@ -377,13 +377,16 @@ def _checkpoints(path: Path) -> tuple[Path, ...]:
     """Return one checkpoint a fold: fold_all alone, or all numbered folds."""
     try:
         found = _complete_folds(path)
-        others = sorted(checkpoint.name for checkpoint in path.glob("fold_*/*.pth"))
+        weights = sorted(path.glob("fold_*/*.pth"))
     except OSError as error:
         raise ModelError(
             f"The model in {printable(path)} cannot be read: {reason_of(error)}. Ask its owner to "
             "open it, or install it again."
         ) from error
+    if not found and (why := next(filter(None, map(missing_content, weights)), None)):
+        raise ModelError(f"The model in {printable(path)} is not complete: {why}.")
     if not found:
+        others = [checkpoint.name for checkpoint in weights]
         raise ModelError(
             f"Expected {' or '.join(CHECKPOINTS)} in every fold_* of {printable(path)}, found "
             f"{printable(others or 'none')}. Install the model again."
