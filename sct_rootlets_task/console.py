@@ -18,7 +18,15 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TextIO
 
 from sct_rootlets_task import __version__
-from sct_rootlets_task.errors import FAILED, INTERRUPTED, TERMINATED, OutputError, RootletsError
+from sct_rootlets_task.errors import (
+    FAILED,
+    INTERRUPTED,
+    TERMINATED,
+    OutOfMemoryError,
+    OutputError,
+    RootletsError,
+    is_out_of_memory,
+)
 from sct_rootlets_task.untrusted import printable
 
 _LONGEST = 2_000
@@ -117,11 +125,8 @@ def explain(error: Exception, doing: str) -> str:
     """
     if isinstance(error, RootletsError):
         return str(error)
-    if isinstance(error, MemoryError):
-        return (
-            "There is not enough memory for this. Close other programs, use -threads 1, or give "
-            "the job more memory."
-        )
+    if is_out_of_memory(error):
+        return str(OutOfMemoryError())
     if isinstance(error, OSError) and is_foreseen(error):
         return _of_the_system(error)
     kind = type(error).__name__
@@ -134,7 +139,7 @@ def explain(error: Exception, doing: str) -> str:
 def is_foreseen(error: Exception) -> bool:
     """Tell whether an error is one of the package's own or the system's, and no fault."""
     of_the_system = isinstance(error, OSError) and bool(error.strerror)
-    return isinstance(error, RootletsError | MemoryError) or of_the_system
+    return isinstance(error, RootletsError) or is_out_of_memory(error) or of_the_system
 
 
 def _of_the_system(error: OSError) -> str:

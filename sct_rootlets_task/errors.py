@@ -7,8 +7,16 @@ was found and what to do next, in two sentences at most.
 
 from __future__ import annotations
 
+import errno
+import re
 from collections.abc import Mapping, Sequence
 
+_SHORT = re.compile(
+    r"bad_alloc|out of memory|(not enough|insufficient) memory|alloc\w* [^.]{0,40}memory"
+    r"|memory allocation|failed to allocate|cannot allocate|can't allocate|failed to map segment"
+    r"|can't start new thread|resource temporarily unavailable",
+    re.IGNORECASE,
+)
 DONE, FAILED, WRONG, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143
 
 EXIT_CODES: Mapping[int, str] = {
@@ -50,6 +58,31 @@ class ImageError(RootletsError, ValueError):
 
 class OutputError(RootletsError, OSError):
     """A result could not be written."""
+
+
+class EngineError(RootletsError, RuntimeError):
+    """What runs the network does not work on this machine."""
+
+
+class OutOfMemoryError(RootletsError, MemoryError):
+    """The memory does not suffice."""
+
+    def __init__(self, text: str = "") -> None:
+        super().__init__(
+            text
+            or "There is not enough memory for this. Close other programs, use -threads 1, or give "
+            "the job more memory."
+        )
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Tell whether an error says that memory is short: libraries have many words for it."""
+    if isinstance(error, MemoryError | RootletsError):
+        return not isinstance(error, RootletsError)
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno == errno.ENOMEM
+    named = isinstance(error, RuntimeError | ImportError | SystemError | OSError)
+    return named and bool(_SHORT.search(str(error)))
 
 
 class TaskDefinitionError(RootletsError, ValueError):

@@ -25,6 +25,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "network",
         "qc",
     ),
+    ("network.failures",),
     ("network.fields", "network.openvino_import", "network.pickled", "network.torch_zip"),
     (
         "network.architecture",

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 import tiny_model
-from sct_rootlets_task.errors import ModelError, UsageError
-from sct_rootlets_task.network.engines import fitting
+from sct_rootlets_task.errors import ModelError, OutOfMemoryError, UsageError
+from sct_rootlets_task.network.failures import fitting
 from sct_rootlets_task.network.loading import Options, load_network
 from sct_rootlets_task.network.model_folder import ModelFolder, read_model_folder
 from sct_rootlets_task.network.nnunet import NNUNetNetwork, choose_device
@@ -208,8 +208,7 @@ def test_shapes_that_do_not_go_together_are_one_error(
 
 
 def test_too_little_memory_is_not_blamed_on_the_model(tmp_path: Path) -> None:
-    folder = read_model_folder(_folder(tmp_path))
-    with pytest.raises(RuntimeError, match="out of memory"), fitting(folder):
+    with pytest.raises(OutOfMemoryError, match="-device cpu"), fitting(tmp_path):
         raise RuntimeError("CUDA out of memory. Tried to allocate 20 GiB")
 
 

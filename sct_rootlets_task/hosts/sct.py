@@ -17,7 +17,12 @@ from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any
 
 from sct_rootlets_task import environment
-from sct_rootlets_task.errors import RootletsError, UsageError
+from sct_rootlets_task.errors import (
+    OutOfMemoryError,
+    RootletsError,
+    UsageError,
+    is_out_of_memory,
+)
 from sct_rootlets_task.hosts import sct_hook
 from sct_rootlets_task.hosts.sct_entries import Entry, make_entries, merge
 from sct_rootlets_task.hosts.sct_install import install
@@ -260,9 +265,10 @@ def _show_our_errors_plainly() -> None:
         return
 
     def show(kind: type[BaseException], error: BaseException, where: TracebackType | None) -> None:
-        if isinstance(error, RootletsError):
+        if isinstance(error, RootletsError) or is_out_of_memory(error):
             logger.debug("", exc_info=(kind, error, where))
-            print(f"sct_deepseg: error: {error}", file=sys.stderr)
+            text = OutOfMemoryError() if is_out_of_memory(error) else error
+            print(f"sct_deepseg: error: {text}", file=sys.stderr)
         else:
             before(kind, error, where)
 

@@ -30,6 +30,7 @@ import numpy as np
 
 from sct_rootlets_task.environment import CACHE
 from sct_rootlets_task.files import atomic_output
+from sct_rootlets_task.network.failures import short_reason
 from sct_rootlets_task.network.openvino_import import import_openvino
 from sct_rootlets_task.untrusted import open_regular, printable, why_folder_not_ours, why_not_ours
 
@@ -146,7 +147,7 @@ def _recalled(path: Path, options: Mapping[str, str | int], core: Any) -> Compil
     try:
         network = core.import_model(openvino.Tensor(blob, shared_memory=True), "CPU", dict(options))
     except RuntimeError as error:
-        _give_up(path, f"is not taken by OpenVINO ({error})")
+        _give_up(path, f"is not taken by OpenVINO ({short_reason(error)})")
         return None
     if hasattr(mmap, "MADV_DONTNEED"):  # not on Windows
         content.madvise(mmap.MADV_DONTNEED)
@@ -218,8 +219,8 @@ def _keep(network: Any, path: Path) -> None:
             _warn(path.parent, reason)
             return
         _write(network.export_model().getbuffer(), path)
-    except OSError as error:
-        logger.info("The compiled network is not kept: %s", error)
+    except (OSError, RuntimeError, MemoryError) as error:
+        logger.info("The compiled network is not kept: %s", short_reason(error))
         return
     for old in sorted(path.parent.glob(f"*{_SUFFIX}"), key=_last_used)[:-KEPT]:
         if time.time() - _last_used(old) > IN_USE_S:

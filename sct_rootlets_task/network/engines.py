@@ -6,7 +6,6 @@ tiles, export) is the same for all of them, see :mod:`sct_rootlets_task.network.
 
 from __future__ import annotations
 
-import contextlib
 import platform
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,14 +17,15 @@ from typing import Any, Protocol
 import numpy as np
 
 from sct_rootlets_task import __version__
-from sct_rootlets_task.errors import ModelError, RootletsError
+from sct_rootlets_task.errors import ModelError
 from sct_rootlets_task.network.architecture import Slot, fitted
 from sct_rootlets_task.network.checkpoint import Checkpoint
 from sct_rootlets_task.network.compiled import compiled, path_of
+from sct_rootlets_task.network.failures import fitting
 from sct_rootlets_task.network.model_folder import ModelFolder, check_training, read_origin
 from sct_rootlets_task.network.openvino_import import import_openvino
 from sct_rootlets_task.network.unet import build_graph, unet_of
-from sct_rootlets_task.untrusted import printable, reason_of
+from sct_rootlets_task.untrusted import printable
 
 _SOURCES = (Path(__file__).with_name(name) for name in ("unet.py", "winograd.py"))
 _CODE = tuple(path for path in _SOURCES if path.is_file())
@@ -142,32 +142,6 @@ def _read_fold(folder: ModelFolder, fold: Checkpoint, wanted: Mapping[str, Slot]
     return Weights(fitted(arrays, wanted, path), origin.mirror_axes)
 
 
-@contextlib.contextmanager
-def fitting(folder: ModelFolder) -> Iterator[None]:
-    """Turn an error in building or running a network into one that names the model.
-
-    Parameters
-    ----------
-    folder : ModelFolder
-        The model. Too little memory is not its fault, and such an error is left as it is.
-
-    Raises
-    ------
-    ModelError
-        If shapes of the network's parts, its patch or its weights do not go together.
-    """
-    try:
-        yield
-    except (RuntimeError, ValueError, IndexError) as error:
-        if isinstance(error, RootletsError) or "memory" in str(error).lower():
-            raise
-        raise ModelError(
-            f"The network of the model {printable(folder.path)} cannot be built or run "
-            f"({reason_of(error)}). Install the model again, with the plans.json it was trained "
-            "with."
-        ) from error
-
-
 class OpenVINOEngine:
     """Runs the network with OpenVINO on the CPU; needs no torch.
 
@@ -212,21 +186,21 @@ class OpenVINOEngine:
         if threads:
             options["INFERENCE_NUM_THREADS"] = threads
         self.precision = precision
-        core = openvino.Core()
-        path = cache and path_of(
-            *(cache, weights.arrays, core, _CODE, __version__, unet, list(patch)),
-            *(saves_products(precision), options),
-        )
+        self._model = folder.path
         make_graph = partial(graph_of, folder, weights, precision)
-        self._folder = folder
-        with fitting(folder):
+        with fitting(folder.path):
+            core = openvino.Core()
+            path = cache and path_of(
+                *(cache, weights.arrays, core, _CODE, __version__, unet, list(patch)),
+                *(saves_products(precision), options),
+            )
             self._compiled = compiled(make_graph, options, core=core, path=path)
             self._request = self._compiled.network.create_infer_request()
 
     def predict(self, patch: np.ndarray) -> np.ndarray:
         """Return the logits of a tile, see :class:`Engine`."""
         tensor = np.ascontiguousarray(patch, dtype=np.float32)[np.newaxis, np.newaxis]
-        with fitting(self._folder):
+        with fitting(self._model):
             outputs = self._request.infer({0: tensor}, share_inputs=True, share_outputs=True)
         return np.asarray(outputs[0][0])
 
@@ -268,7 +242,8 @@ def saves_products(precision: str) -> bool:
 
 def has_native_bf16() -> bool:
     """Tell whether OpenVINO finds native bfloat16 arithmetic in this CPU."""
-    capabilities = import_openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    with fitting():
+        capabilities = import_openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     return "BF16" in capabilities
 
 

@@ -19,11 +19,11 @@ from sct_rootlets_task.network.engines import (
     OpenVINOEngine,
     Weights,
     each_fold,
-    fitting,
     graph_of,
     has_native_bf16,
     read_weights,
 )
+from sct_rootlets_task.network.failures import fitting
 from sct_rootlets_task.network.model_folder import ModelFolder
 from sct_rootlets_task.network.nnunet import DEVICES, NNUNetNetwork, TorchEngine, choose_device
 from sct_rootlets_task.network.preprocessing import UnsupportedPlansError, read_recipe
@@ -148,7 +148,7 @@ def dry_build(folder: ModelFolder) -> None:
     engine = choose_engine(folder, "auto", "cpu")
     for number, weights in enumerate(each_fold(folder)):
         if engine == "openvino" and number == 0:  # the other folds have the same shapes
-            with fitting(folder):
+            with fitting(folder.path):
                 graph_of(folder, weights, "f32")
     if engine == "nnunet":
         NNUNetNetwork(folder, "cpu")

@@ -20,9 +20,16 @@ from typing import Any
 
 import numpy as np
 
-from sct_rootlets_task.errors import MissingDependencyError, ModelError, UsageError
+from sct_rootlets_task.errors import (
+    MissingDependencyError,
+    ModelError,
+    OutOfMemoryError,
+    UsageError,
+    is_out_of_memory,
+)
 from sct_rootlets_task.network.architecture import described
-from sct_rootlets_task.network.engines import fitting, read_weights
+from sct_rootlets_task.network.engines import read_weights
+from sct_rootlets_task.network.failures import fitting, short_reason
 from sct_rootlets_task.network.model_folder import ModelFolder
 from sct_rootlets_task.network.preprocessing import grid_shape, non_zero_box
 from sct_rootlets_task.untrusted import printable
@@ -77,10 +84,12 @@ def import_torch() -> Any:
     try:
         import nnunetv2  # noqa: F401
         import torch
-    except ImportError as error:
+    except Exception as error:  # libraries that are missing or do not fit bring many kinds
+        if is_out_of_memory(error):
+            raise OutOfMemoryError from error
         raise MissingDependencyError(
             f"A GPU, the engines torch and nnunet, and unusual models need torch and nnunetv2 "
-            f"({error}). Install them with: pip install 'sct-rootlets-task[torch]'"
+            f"({short_reason(error)}). Install them with: pip install 'sct-rootlets-task[torch]'"
         ) from error
     return torch
 
@@ -179,23 +188,25 @@ class NNUNetNetwork:
             [float(spacing[axis]) for axis in order],
             wanted,
         )
-        preprocessor = predictor.configuration_manager.preprocessor_class(verbose=False)
-        data, _, properties = preprocessor.run_case_npy(
-            volume[np.newaxis].astype(np.float32),
-            None,
-            {"spacing": _spacing_of_a_voxel(volume, spacing, dict(zip(axes, wanted, strict=True)))},
-            predictor.plans_manager,
-            predictor.configuration_manager,
-            self.folder.dataset_for_nnunet,
-        )
-        classes = export(
-            self._logits(data),
-            predictor.plans_manager,
-            predictor.configuration_manager,
-            predictor.label_manager,
-            properties,
-            num_threads_torch=self._torch.get_num_threads(),
-        )
+        sizes = _spacing_of_a_voxel(volume, spacing, dict(zip(axes, wanted, strict=True)))
+        with fitting(self.folder.path):
+            preprocessor = predictor.configuration_manager.preprocessor_class(verbose=False)
+            data, _, properties = preprocessor.run_case_npy(
+                volume[np.newaxis].astype(np.float32),
+                None,
+                {"spacing": sizes},
+                predictor.plans_manager,
+                predictor.configuration_manager,
+                self.folder.dataset_for_nnunet,
+            )
+            classes = export(
+                self._logits(data),
+                predictor.plans_manager,
+                predictor.configuration_manager,
+                predictor.label_manager,
+                properties,
+                num_threads_torch=self._torch.get_num_threads(),
+            )
         return np.asarray(classes)
 
     def _logits(self, data: np.ndarray) -> Any:
@@ -210,7 +221,7 @@ class NNUNetNetwork:
             return total if len(self._folds) == 1 else total.div_(len(self._folds))
 
     def _fold_logits(self, tensor: Any) -> Any:
-        with fitting(self.folder):
+        with fitting(self.folder.path):
             try:
                 logits = self._predictor.predict_sliding_window_return_logits(tensor).to("cpu")
             except RuntimeError as error:
@@ -293,7 +304,7 @@ def _build_network(folder: ModelFolder) -> Any:
     from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 
     network = described(folder.architecture)
-    with fitting(folder):
+    with fitting(folder.path):
         return get_network_from_plans(
             network["network_class_name"],
             network["arch_kwargs"],
@@ -329,17 +340,18 @@ class TorchEngine:
         self.precision = "f16" if device == "cuda" else "f32"
         network = _build_network(folder)
         _load_weights(network, _tensors(torch, folder, weights), folder.path)
-        self._network = network.to(device).eval()
-        self._folder = folder
+        self._model = folder.path
+        with fitting(folder.path):
+            self._network = network.to(device).eval()
 
     def predict(self, patch: np.ndarray) -> np.ndarray:
         """Return the logits of a tile."""
         torch = self._torch
         tensor = torch.from_numpy(np.ascontiguousarray(patch, dtype=np.float32))
         half = torch.autocast("cuda") if self.device == "cuda" else contextlib.nullcontext()
-        with torch.inference_mode(), half, fitting(self._folder):
+        with torch.inference_mode(), half, fitting(self._model):
             logits = self._network(tensor.to(self.device)[None, None])[0]
-        return np.asarray(logits.float().cpu().numpy())
+            return np.asarray(logits.float().cpu().numpy())
 
     def close(self) -> None:
         """Give memory back."""

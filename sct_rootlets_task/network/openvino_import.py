@@ -15,7 +15,12 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
-from sct_rootlets_task.errors import MissingDependencyError
+from sct_rootlets_task.errors import (
+    MissingDependencyError,
+    OutOfMemoryError,
+    is_out_of_memory,
+)
+from sct_rootlets_task.network.failures import short_reason
 
 _TELEMETRY = "openvino_telemetry"
 
@@ -36,10 +41,12 @@ def import_openvino() -> Any:
     try:
         with _silence():
             import openvino
-    except ImportError as error:
+    except Exception as error:  # libraries that are missing or do not fit bring many kinds
+        if is_out_of_memory(error):
+            raise OutOfMemoryError from error
         raise MissingDependencyError(
-            f"Fast inference on a CPU needs OpenVINO ({error}). Install it with 'pip install "
-            "openvino', or use -engine nnunet."
+            f"Fast inference on a CPU needs OpenVINO ({short_reason(error)}). Install it "
+            "with 'pip install openvino', or use -engine nnunet."
         ) from error
     return openvino
 

@@ -28,6 +28,7 @@ _DEFAULTS = {
 _ORDERS = {"data": (1, 3), "probabilities": (1,)}
 """Orders of the splines that are built here."""
 _EPS = 1e-8
+_BY_NNUNET = "run by stock nnU-Net alone. Use -engine nnunet, which needs torch."
 MOST_GRID_VOXELS = 2**30
 """Far more than any image of a spine has at the resolution of a network."""
 
@@ -79,14 +80,16 @@ def read_recipe(folder: ModelFolder) -> Recipe:
     configuration = folder.configuration
     (scheme,) = configuration["normalization_schemes"]
     if len(configuration["patch_size"]) != 3 or scheme not in _SCHEMES:
-        raise UnsupportedPlansError(f"Unknown normalization {scheme!r} or a 2-D configuration.")
+        raise UnsupportedPlansError(
+            f"The normalization {scheme!r} or a 2-D configuration is {_BY_NNUNET}"
+        )
     for what, orders in _ORDERS.items():
         named = configuration[f"resampling_fn_{what}"]
         arguments = {**_DEFAULTS, **configuration[f"resampling_fn_{what}_kwargs"]}
         known = {**_DEFAULTS, "force_separate_z": arguments["force_separate_z"]}
         known["order"] = arguments["order"]
         if named != _RESAMPLING or arguments != known or arguments["order"] not in orders:
-            raise UnsupportedPlansError(f"Unknown resampling {named!r} with {arguments!r}.")
+            raise UnsupportedPlansError(f"The resampling {named!r} of the plans is {_BY_NNUNET}")
     return Recipe(
         tuple(configuration["spacing"]),
         tuple(configuration["patch_size"]),

@@ -101,7 +101,10 @@ def unet_of(network: Architecture) -> UNet:
     }
     found = [reason for reason, holds in reasons.items() if holds]
     if found:
-        raise UnsupportedNetworkError(f"A network with {found[0]} is not built without torch.")
+        raise UnsupportedNetworkError(
+            f"A network with {found[0]} is run by stock nnU-Net alone. Use -engine nnunet, which "
+            "needs torch."
+        )
     return UNet(
         "residual" if network.residual else "plain",
         network.kernels,
