@@ -13,8 +13,8 @@ import numpy as np
 
 import saved
 import tiny_model
-from sct_rootlets_task.network.architecture import read_architecture, slots, with_trainer
-from sct_rootlets_task.network.fields import Fields
+from sct_rootlets_task.network.architecture import slots, with_trainer
+from sct_rootlets_task.network.plans import read_architecture
 
 TRAINER = "nnUNetTrainer"
 LABELS = {"background": 0, "C2": 1, "C3": 2, "C4": 3}
@@ -41,7 +41,7 @@ def weights(
 ) -> OrderedDict[str, np.ndarray]:
     """Return random weights, by all names; names of one weight share an array, as torch does."""
     rng = np.random.default_rng(seed)
-    network = with_trainer(read_architecture(Fields(configuration, Path("plans.json"))), trainer)
+    network = with_trainer(read_architecture(configuration, Path("plans.json")), trainer)
     arrays: dict[str, np.ndarray] = {}
     found: OrderedDict[str, np.ndarray] = OrderedDict()
     for name, slot in slots(network, classes).items():

@@ -35,7 +35,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "network.tiles",
         "network.winograd",
     ),
-    ("nifti", "physical_size"),
+    ("nifti", "physical_size", "network.plans"),
     ("images", "padding", "postprocess"),
     ("arguments", "inputs", "luts", "ownership"),
     ("outputs", "results", "view", "analysis", "analysis.geometry", "analysis.anatomy"),

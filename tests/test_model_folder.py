@@ -184,6 +184,51 @@ def test_a_wrong_field_of_the_plans_is_named(tmp_path: Path, place: str, found: 
     assert str(raised.value).count(". ") <= 3
 
 
+@pytest.mark.parametrize(
+    ("place", "found", "path", "expected"),
+    [
+        (f"{FULL}patch_size", [24, "64", 16], f"{FULL}patch_size[1]", "a whole number"),
+        (f"{FULL}patch_size", [24, 0, 16], f"{FULL}patch_size[1]", "a number of 1 or more"),
+        (f"{FULL}spacing", [1, 1, None], f"{FULL}spacing[2]", "a number"),
+        (f"{FULL}use_mask_for_norm", [1], f"{FULL}use_mask_for_norm[0]", "true or false"),
+        (f"{ARGUMENTS}kernel_sizes", [[3] * 3, [3, 3.0, 3], [3] * 3],
+         f"{ARGUMENTS}kernel_sizes[1][1]", "a whole number"),
+        (f"{ARGUMENTS}features_per_stage", [4, 8], f"{ARGUMENTS}features_per_stage", "a list of 3"),
+        (f"{ARGUMENTS}norm_op_kwargs", {"eps": 2}, f"{ARGUMENTS}norm_op_kwargs.eps", "1 at most"),
+        (f"{ARGUMENTS}unknown", 1, f"{ARGUMENTS}unknown", "no such entry"),
+        (f"{FULL}resampling_fn_seg_kwargs", {"order": "3"},
+         f"{FULL}resampling_fn_seg_kwargs.order", "a whole number"),
+        ("configurations", [], "configurations", "an object"),
+        ("transpose_forward", [0, 1, 3], "transpose_forward[2]", "a number of 2 at most"),
+    ],
+)  # fmt: skip
+def test_the_path_of_a_wrong_field_is_given_with_what_it_should_be(
+    place: str, found: object, path: str, expected: str, tmp_path: Path
+) -> None:
+    plans = _set(small_model.plans(), place, found)
+    with pytest.raises(ModelError) as raised:
+        read_model_folder(_write(tmp_path, plans=plans))
+    assert f"'{path}' of {tmp_path}" in str(raised.value)
+    assert str(raised.value).startswith(f"Expected {expected}") or expected in str(raised.value)
+
+
+@pytest.mark.parametrize("form", ["new", "old"])
+@pytest.mark.parametrize("where", ["", "configurations.3d_fullres.", "dataset"])
+@pytest.mark.parametrize("value", [None, 3, "x", [[]], {"a": {"b": [None]}}])
+def test_entries_that_nothing_here_needs_may_be_anything(
+    form: str, where: str, value: object, tmp_path: Path
+) -> None:
+    plans = tiny_model.plans(old_format=form == "old")
+    dataset = small_model.dataset()
+    if where == "dataset":
+        dataset["licence"] = value
+    else:
+        plans = _set(plans, f"{where}of_a_later_version", value)
+        plans["configurations"]["of a later version"] = value
+    folder = _write(tmp_path, plans=plans, dataset=dataset)
+    assert read_model_folder(folder).configuration_name == "3d_fullres"
+
+
 BACKGROUND = {"background": 0}
 
 

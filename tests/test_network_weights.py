@@ -14,11 +14,11 @@ import pytest
 import small_model
 import tiny_model
 from sct_rootlets_task.errors import ImageError, ModelError
-from sct_rootlets_task.network.architecture import described, read_architecture, slots
+from sct_rootlets_task.network.architecture import described, slots
 from sct_rootlets_task.network.engines import OpenVINOEngine, read_weights
-from sct_rootlets_task.network.fields import Fields
 from sct_rootlets_task.network.loading import Options, choose_engine, load_network
 from sct_rootlets_task.network.model_folder import read_model_folder
+from sct_rootlets_task.network.plans import read_architecture
 from sct_rootlets_task.network.unet import UnsupportedNetworkError
 
 HOME = "dynamic_network_architectures"
@@ -120,7 +120,7 @@ def test_the_weights_expected_are_those_of_the_torch_network(
 ) -> None:
     configuration = network(kind, axes, **_for_axes(changes, axes))
     state = _torch_network(configuration, 5).state_dict()
-    architecture = read_architecture(Fields(configuration, Path("plans.json")))
+    architecture = read_architecture(configuration, Path("plans.json"))
     expected = slots(architecture, 5)
     assert {name: slot.shape for name, slot in expected.items()} == {
         name: tuple(value.shape) for name, value in state.items()
@@ -134,9 +134,9 @@ def test_nnunet_is_given_the_same_network_in_names_of_our_own(
     kind: str, axes: int, changes: dict[str, Any]
 ) -> None:
     configuration = network(kind, axes, **_for_axes(changes, axes))
-    read = read_architecture(Fields(configuration, Path("plans.json")))
+    read = read_architecture(configuration, Path("plans.json"))
     again = {"architecture": described(read), "patch_size": configuration["patch_size"]}
-    assert read_architecture(Fields(again, Path("plans.json"))) == read
+    assert read_architecture(again, Path("plans.json")) == read
     assert str(_torch_network(again, 5)) == str(_torch_network(configuration, 5))
 
 

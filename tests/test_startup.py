@@ -18,6 +18,7 @@ HEAVY = (
     "pandas",
     "PIL",
     "jinja2",
+    "pydantic",
 )
 PROBE = """
 import contextlib, io, sys

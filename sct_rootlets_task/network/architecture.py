@@ -14,9 +14,12 @@ from typing import Any, NoReturn
 import numpy as np
 
 from sct_rootlets_task.errors import ModelError
-from sct_rootlets_task.network.fields import Fields
 from sct_rootlets_task.untrusted import printable
 
+BACKGROUND = "background"
+"""nnU-Net's name of class 0; in capitals, too, it is taken for the same."""
+IGNORED = "ignore"
+"""The label that nnU-Net does not train; it is no class of the network."""
 MOST_STAGES = 12
 MOST_LAYERS = 64
 MOST_FEATURES = 2**14
@@ -47,15 +50,8 @@ ACTIVATIONS = _parts("activation", "LeakyReLU", "ReLU")
 BLOCKS = {
     f"{_HOME}.building_blocks.residual.{name}": name for name in ("BasicBlockD", "BottleneckD")
 }
-_CLASSES = ("conv_op", "norm_op", "dropout_op", "nonlin", "block")
-_COMMON = (
-    *("n_stages", "features_per_stage", "kernel_sizes", "strides", "n_conv_per_stage_decoder"),
-    *("conv_bias", "conv_op", "norm_op", "norm_op_kwargs", "dropout_op", "dropout_op_kwargs"),
-    *("nonlin", "nonlin_kwargs", "deep_supervision"),
-)
-_PLAIN = ("n_conv_per_stage", "nonlin_first")
-_RESIDUAL = ("n_blocks_per_stage", "block", "bottleneck_channels", "stem_channels")
-_OLD_NETWORKS = {name: name for name in ("PlainConvUNet", "ResidualEncoderUNet")}
+CLASSES = ("conv_op", "norm_op", "dropout_op", "nonlin", "block")
+OLD_NETWORKS = {name: name for name in ("PlainConvUNet", "ResidualEncoderUNet")}
 BATCH_NORM_TRAINERS = ("nnUNetTrainerBN",)
 """Trainers that take batch normalization, whatever the plans say."""
 
@@ -118,137 +114,6 @@ class Architecture:
         return self.network != "PlainConvUNet"
 
 
-def read_architecture(configuration: Fields) -> Architecture:
-    """Read the network of a configuration of the plans, in the new or the old format.
-
-    Parameters
-    ----------
-    configuration : Fields
-        Entry of ``plans["configurations"]``.
-
-    Raises
-    ------
-    ModelError
-        If it is not described as nnU-Net does.
-    """
-    if "architecture" not in configuration:
-        return _read_old_format(configuration)
-    described = configuration.object("architecture")
-    network = described.one_of("network_class_name", NETWORKS)
-    given = described.object("arch_kwargs")
-    given.only(_COMMON + (_PLAIN if network == "PlainConvUNet" else _RESIDUAL))
-    if "_kw_requires_import" in described:
-        described.length("_kw_requires_import", 0, len(_CLASSES))
-        names = described.get("_kw_requires_import")
-        if not all(isinstance(name, str) and name in _CLASSES for name in names):
-            described.fail("_kw_requires_import", f"a list of some of {', '.join(_CLASSES)}")
-    return _read_arguments(network, given)
-
-
-def _read_arguments(network: str, given: Fields) -> Architecture:
-    axes = 2 if given.one_of("conv_op", CONVOLUTIONS).endswith("2d") else 3
-    stages = given.integer("n_stages", 2, MOST_STAGES)
-    count = "n_conv_per_stage" if network == "PlainConvUNet" else "n_blocks_per_stage"
-    norm = _part(given, "norm_op", NORMS, axes)
-    dropout = _part(given, "dropout_op", DROPOUTS, axes)
-    activation = _part(given, "nonlin", ACTIVATIONS, axes)
-    return Architecture(
-        network=network,
-        features=given.each("features_per_stage", stages, MOST_FEATURES),
-        kernels=_kernels(given, "kernel_sizes", stages, axes),
-        strides=_strides(given, "strides", stages, axes),
-        blocks=given.each(count, stages, MOST_LAYERS),
-        decoder=given.each("n_conv_per_stage_decoder", stages - 1, MOST_LAYERS),
-        biased=given.flag("conv_bias", False),
-        norm=norm,
-        norm_options=_norm_options(given.object("norm_op_kwargs")),
-        dropout=dropout,
-        dropout_options=_options(given.object("dropout_op_kwargs"), "p", (0.0, 1.0)),
-        activation=activation,
-        activation_options=_options(
-            given.object("nonlin_kwargs"),
-            "negative_slope" if activation == "LeakyReLU" else None,
-            (-10.0, 10.0),
-        ),
-        activation_first=given.flag("nonlin_first", False),
-        bottleneck=_bottleneck(given, stages),
-        stem=given.integer("stem_channels", 1, MOST_FEATURES) if "stem_channels" in given else None,
-    )
-
-
-def _read_old_format(configuration: Fields) -> Architecture:
-    """Read plans as written before nnunetv2 2.3, which name neither parts nor features."""
-    network = configuration.one_of("UNet_class_name", _OLD_NETWORKS)
-    axes = configuration.length("patch_size", 2, 3)
-    stages = configuration.length("conv_kernel_sizes", 2, MOST_STAGES)
-    least = configuration.integer("UNet_base_num_features", 1, MOST_FEATURES)
-    most = configuration.integer("unet_max_num_features", 1, MOST_FEATURES)
-    return Architecture(
-        network=network,
-        features=tuple(min(least * 2**stage, most) for stage in range(stages)),
-        kernels=_kernels(configuration, "conv_kernel_sizes", stages, axes),
-        strides=_strides(configuration, "pool_op_kernel_sizes", stages, axes),
-        blocks=configuration.each("n_conv_per_stage_encoder", stages, MOST_LAYERS),
-        decoder=configuration.each("n_conv_per_stage_decoder", stages - 1, MOST_LAYERS),
-        biased=True,
-        norm=f"InstanceNorm{axes}d",
-        norm_options={"eps": 1e-5, "affine": True},
-        dropout=None,
-        dropout_options={},
-        activation="LeakyReLU",
-        activation_options={"inplace": True},
-    )
-
-
-def _part(given: Fields, name: str, known: Mapping[str, str], axes: int) -> str | None:
-    """Return a class of torch.nn, None where there is no such part."""
-    if name not in given:
-        return None
-    part = given.one_of(name, known)
-    if part.endswith("d") and not part.endswith(f"{axes}d"):
-        given.fail(name, f"a class for {axes} axes, as conv_op is")
-    return part
-
-
-def _kernels(given: Fields, name: str, stages: int, axes: int) -> tuple[tuple[int, ...], ...]:
-    kernels = given.each_size(name, stages, axes, MOST_KERNEL)
-    if any(size % 2 == 0 for kernel in kernels for size in kernel):
-        given.fail(name, "odd sizes")
-    return kernels
-
-
-def _strides(given: Fields, name: str, stages: int, axes: int) -> tuple[tuple[int, ...], ...]:
-    """Return the strides; the decoder ends at the first stage, which has the size of the input."""
-    strides = given.each_size(name, stages, axes, MOST_STRIDE)
-    if set(strides[0]) != {1}:
-        given.fail(name, f"{[1] * axes} for the first stage")
-    return strides
-
-
-def _norm_options(given: Fields) -> dict[str, Any]:
-    given.only(("eps", "affine", "momentum", "track_running_stats"))
-    numbers = {name: given.number(name, 0, 1) for name in ("eps", "momentum") if name in given}
-    flags = ("affine", "track_running_stats")
-    return numbers | {name: given.flag(name) for name in flags if name in given}
-
-
-def _options(given: Fields, number: str | None, within: tuple[float, float]) -> dict[str, Any]:
-    """Return the arguments of a part that has one number at most."""
-    given.only(("inplace", *([number] if number else [])))
-    options: dict[str, Any] = {"inplace": given.flag("inplace")} if "inplace" in given else {}
-    if number and number in given:
-        options[number] = given.number(number, *within)
-    return options
-
-
-def _bottleneck(given: Fields, stages: int) -> tuple[int, ...] | None:
-    if "block" not in given or given.one_of("block", BLOCKS) == "BasicBlockD":
-        if "bottleneck_channels" in given:
-            given.fail("bottleneck_channels", "null without a block BottleneckD")
-        return None
-    return given.each("bottleneck_channels", stages, MOST_FEATURES)
-
-
 def with_trainer(architecture: Architecture, trainer: str | None) -> Architecture:
     """Return the network that a trainer makes of the plans' one."""
     if trainer not in BATCH_NORM_TRAINERS:
@@ -287,7 +152,7 @@ def described(architecture: Architecture) -> dict[str, Any]:
     return {
         "network_class_name": f"{_HOME}.architectures.unet.{architecture.network}",
         "arch_kwargs": arguments,
-        "_kw_requires_import": [name for name in _CLASSES if name in arguments],
+        "_kw_requires_import": [name for name in CLASSES if name in arguments],
     }
 
 

@@ -1,6 +1,7 @@
-"""Read JSON files of a model with the type and range of each field.
+"""The one door for plans, datasets and records of models: JSON, and what its fields may be.
 
-What is wrong ends in one :class:`~sct_rootlets_task.errors.ModelError` that names file and field.
+Types and ranges are pydantic's business, see :mod:`.plans`. What is wrong ends in one
+:class:`~sct_rootlets_task.errors.ModelError` that names the file and the path of the field.
 """
 
 from __future__ import annotations
@@ -9,18 +10,38 @@ import json
 import math
 import reprlib
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from sct_rootlets_task.errors import ModelError
 from sct_rootlets_task.untrusted import open_regular, printable, reason_of
 
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
 MOST_BYTES = 2**23
-T = TypeVar("T")
+Place = Sequence[str | int]
+"""Path of a field: names of objects, and numbers in lists."""
+M = TypeVar("M", bound="BaseModel")
 
 _MOST_DIGITS = 18
-_MOST_NAME = 200
+_EXPECTED = {
+    "missing": "an entry",
+    "int_type": "a whole number",
+    "float_type": "a number",
+    "bool_type": "true or false",
+    "string_type": "a text",
+    "tuple_type": "a list",
+    "dict_type": "an object",
+    "model_type": "an object",
+    "extra_forbidden": "no such entry",
+    "greater_than_equal": "a number of {ge:g} or more",
+    "less_than_equal": "a number of {le:g} at most",
+    "too_short": "at least {min_length} entries",
+    "too_long": "at most {max_length} entries",
+}
+"""What pydantic's errors say in our words; those of our own rules say it themselves."""
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -79,165 +100,52 @@ def _number(word: str) -> int | float:
     return value
 
 
-class Fields:
-    """The entries of a JSON object.
+def parse(
+    model: type[M], content: object, file: Path, place: Place = (), context: object = None
+) -> M:
+    """Return what JSON says, with the types and ranges of a model of pydantic.
 
     Parameters
     ----------
-    content : mapping
-        The object.
+    model : type of pydantic.BaseModel
+        What is expected.
+    content : object
+        Part of a file.
     file : Path
-        Where it is from.
-    place : str
-        Where it is in the file, empty for the whole.
+        The file, for messages.
+    place : sequence of str or int
+        Where in the file the part is.
+    context : object, optional
+        What the model's rules need to know.
+
+    Raises
+    ------
+    ModelError
+        If a field is missing or not as expected.
     """
+    from pydantic import ValidationError
 
-    def __init__(self, content: Mapping[str, Any], file: Path, place: str = "") -> None:
-        self.content = content
-        self.file = file
-        self._place = place
-
-    def __contains__(self, name: str) -> bool:
-        """Tell whether there is such an entry, other than null."""
-        return self.content.get(name) is not None
-
-    def __iter__(self) -> Iterator[str]:
-        """Iterate over the names."""
-        return iter(self.content)
-
-    def fail(self, name: str, expected: str) -> NoReturn:
-        """Raise the error for an entry that is not as expected."""
-        found = reprlib.repr(self.content[name]) if name in self.content else "nothing"
-        raise ModelError(
-            f"Expected {expected} in '{printable(self._name(name))}' of {printable(self.file)}, "
-            f"found {found}. Correct it, or install the model again."
-        )
-
-    def _name(self, name: str) -> str:
-        return f"{self._place}.{name}" if self._place else name
-
-    def object(self, name: str) -> Fields:
-        """Return an object; an empty one for null."""
-        value: Any = self.content.get(name)
-        if not isinstance(value, dict | None):
-            self.fail(name, "an object")
-        return Fields(value or {}, self.file, self._name(name))
-
-    def length(self, name: str, least: int, most: int) -> int:
-        """Return the length of a list, which is within bounds."""
-        value: Any = self.content.get(name)
-        if not isinstance(value, list | tuple) or not least <= len(value) <= most:
-            self.fail(name, f"a list of {least} to {most}")
-        return len(value)
-
-    def get(self, name: str) -> Any:
-        """Return an entry as it is, None if it is not there."""
-        return self.content.get(name)
-
-    def is_null(self, name: str) -> bool:
-        """Tell whether there is such an entry, and it is null."""
-        return name in self.content and self.content[name] is None
-
-    def only(self, known: Collection[str]) -> None:
-        """Refuse entries of other names."""
-        for name in self:
-            if name not in known:
-                self.fail(name, f"one of {', '.join(sorted(known))} only, no other entry")
-
-    def text(self, name: str) -> str:
-        """Return a text of printable characters."""
-        value: Any = self.content.get(name)
-        if not isinstance(value, str) or not value.isprintable() or not 0 < len(value) < _MOST_NAME:
-            self.fail(name, "a text")
-        return value
-
-    def one_of(self, name: str, known: Mapping[str, T]) -> T:
-        """Return what a name stands for; others than the known ones are refused.
-
-        The names are those of classes and functions, which nnU-Net would look up.
-        """
-        value: Any = self.content.get(name)
-        if not isinstance(value, str) or value not in known:
-            found = sorted({str(item) for item in known.values()})
-            self.fail(name, f"{' or '.join(found)} by nnU-Net's name (others could run code)")
-        return known[value]
-
-    def names(self, name: str, count: int, known: Mapping[str, T]) -> list[T]:
-        """Return what so many names stand for, see :meth:`one_of`."""
-        values = dict(zip(map(str, range(count)), self.items(name, count), strict=True))
-        inner = Fields(values, self.file, self._name(name))
-        return [inner.one_of(place, known) for place in values]
-
-    def flag(self, name: str, default: bool | None = None) -> bool:
-        """Return true or false."""
-        value: Any = self.content.get(name, default)
-        if not isinstance(value, bool):
-            self.fail(name, "true or false")
-        return value
-
-    def integer(self, name: str, least: int, most: int) -> int:
-        """Return a whole number within bounds."""
-        value: Any = self.content.get(name)
-        if not is_integer(value, least, most):
-            self.fail(name, f"a whole number from {least} to {most}")
-        return int(value)
-
-    def number(self, name: str, least: float, most: float) -> float:
-        """Return a number within bounds."""
-        value: Any = self.content.get(name)
-        if not is_number(value, least, most):
-            self.fail(name, f"a number from {least:g} to {most:g}")
-        return float(value)
-
-    def integers(self, name: str, count: int, least: int, most: int) -> tuple[int, ...]:
-        """Return so many whole numbers within bounds."""
-        values: Any = self.content.get(name)
-        if not is_list_of(values, count) or not all(is_integer(v, least, most) for v in values):
-            self.fail(name, f"{count} whole numbers from {least} to {most}")
-        return tuple(values)
-
-    def numbers(self, name: str, count: int, least: float, most: float) -> tuple[float, ...]:
-        """Return so many numbers within bounds."""
-        values: Any = self.content.get(name)
-        if not is_list_of(values, count) or not all(is_number(v, least, most) for v in values):
-            self.fail(name, f"{count} numbers from {least:g} to {most:g}")
-        return tuple(values)
-
-    def items(self, name: str, count: int) -> list[Any]:
-        """Return a list of so many entries of any kind."""
-        values: Any = self.content.get(name)
-        if not is_list_of(values, count):
-            self.fail(name, f"a list of {count}")
-        return list(values)
-
-    def each(self, name: str, count: int, most: int) -> tuple[int, ...]:
-        """Return so many whole numbers from 1 on, given as a list, or as one for all."""
-        value: Any = self.content.get(name)
-        if is_integer(value, 1, most):
-            return (int(value),) * count
-        return self.integers(name, count, 1, most)
-
-    def each_size(self, name: str, count: int, axes: int, most: int) -> tuple[tuple[int, ...], ...]:
-        """Return so many sizes along axes, each given as a list, or as one for all axes."""
-        value: Any = self.content.get(name)
-        values: Any = [value] * count if is_integer(value, 1, most) else self.items(name, count)
-        sizes = [(item,) * axes if is_integer(item, 1, most) else item for item in values]
-        for size in sizes:
-            if not is_list_of(size, axes) or not all(is_integer(n, 1, most) for n in size):
-                self.fail(name, f"{count} sizes of {axes} whole numbers from 1 to {most}")
-        return tuple(tuple(size) for size in sizes)
+    try:
+        return model.model_validate(content, context=context)
+    except ValidationError as errors:
+        first = errors.errors(include_url=False)[0]
+        expected = _EXPECTED.get(first["type"], first["msg"]).format_map(first.get("ctx", {}))
+        found = "nothing" if first["type"] == "missing" else reprlib.repr(first["input"])
+        error = wrong(file, (*place, *first["loc"]), expected, found)
+    raise error
 
 
-def is_integer(value: Any, least: int, most: int) -> bool:
-    """Tell whether a value is a whole number within bounds (true and false are none)."""
-    return type(value) is int and least <= value <= most
+def wrong(file: Path, place: Place, expected: str, found: str) -> ModelError:
+    """Return the error for a field that is not as expected.
 
-
-def is_number(value: Any, least: float, most: float) -> bool:
-    """Tell whether a value is a number within bounds (true and false are none)."""
-    return type(value) in (int, float) and least <= value <= most
-
-
-def is_list_of(value: Any, count: int) -> bool:
-    """Tell whether a value is a list of so many entries."""
-    return isinstance(value, list | tuple) and len(value) == count
+    Examples
+    --------
+    >>> print(wrong(Path("plans.json"), ("patch_size", 1), "a whole number", "'64'"))
+    Expected a whole number in 'patch_size[1]' of plans.json, found '64'. Correct it, or install \
+the model again.
+    """
+    path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place)
+    return ModelError(
+        f"Expected {expected} in '{printable(path.removeprefix('.'))}' of {printable(file)}, found "
+        f"{printable(found)}. Correct it, or install the model again."
+    )

@@ -8,55 +8,35 @@ writes. The weights are read by :mod:`sct_rootlets_task.network.engines`.
 from __future__ import annotations
 
 import logging
-import math
+import reprlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sct_rootlets_task.errors import ModelError
 from sct_rootlets_task.network.architecture import (
+    BACKGROUND,
     Architecture,
     Slot,
     described,
-    read_architecture,
     slots,
     with_trainer,
 )
 from sct_rootlets_task.network.checkpoint import Checkpoint
-from sct_rootlets_task.network.fields import Fields, is_integer, read_json
+from sct_rootlets_task.network.fields import parse, read_json, wrong
 from sct_rootlets_task.orientation import axcodes_from_sct
 from sct_rootlets_task.paths import CHECKPOINTS, FOLD
 from sct_rootlets_task.untrusted import missing_content, printable, reason_of
 
+if TYPE_CHECKING:
+    from sct_rootlets_task.network.plans import Origin, Plans
+
 logger = logging.getLogger(__name__)
 
-MOST_CLASSES = 256
-"""Labels are bytes."""
-MOST_PATCH_VOXELS = 2**25
-VOXEL_MM = (0.01, 100.0)
-MOST_CONFIGURATIONS = 100
 MOST_PARENTS = 20
 """Configurations that one inherits from, one after the other; nnU-Net writes one."""
-BACKGROUND = "background"
-"""nnU-Net's name of class 0; in capitals, too, it is taken for the same."""
-IGNORED = "ignore"
-"""The label that nnU-Net does not train; it is no class of the network."""
-_LABEL_MANAGER = "LabelManager"
-_PREPROCESSORS = {"DefaultPreprocessor": "DefaultPreprocessor"}
-_NORMALIZATIONS = {
-    f"{name}Normalization": f"{name}Normalization"
-    for name in ("ZScore", "CT", "No", "RescaleTo01", "RGBTo01")
-}
-_RESAMPLINGS = {
-    name: name
-    for name in ("resample_data_or_seg_to_shape", "resample_torch_fornnunet", "no_resampling_hack")
-}
-_STATISTICS = tuple(
-    f"foreground_intensity_properties_{ending}" for ending in ("per_channel", "by_modality")
-)
-_INTENSITIES = ("mean", "std", "percentile_00_5", "percentile_99_5")
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,7 +110,7 @@ class ModelFolder:
             "transpose_forward": list(self.transpose),
             "transpose_backward": backward,
             "configurations": {self.configuration_name: {**self.configuration, **network}},
-            "label_manager": _LABEL_MANAGER,
+            "label_manager": "LabelManager",
             "foreground_intensity_properties_per_channel": {"0": dict(self.intensities)},
         }
 
@@ -142,23 +122,6 @@ class ModelFolder:
         return {**channels, "labels": labels, "file_ending": ".nii.gz"}
 
 
-@dataclass(frozen=True)
-class Origin:
-    """What a checkpoint says about its training.
-
-    Parameters
-    ----------
-    trainer, configuration : str, optional
-        Names of nnU-Net's trainer class and of the plans' configuration.
-    mirror_axes : tuple of int
-        Axes (0=z, 1=y, 2=x) along which the model was trained to be mirrored.
-    """
-
-    trainer: str | None
-    configuration: str | None
-    mirror_axes: tuple[int, ...]
-
-
 def read_origin(checkpoint: Checkpoint) -> Origin:
     """Read what a checkpoint says about its training.
 
@@ -167,17 +130,10 @@ def read_origin(checkpoint: Checkpoint) -> Origin:
     ModelError
         If it says it in another way than nnU-Net.
     """
+    from sct_rootlets_task.network.plans import Origin
+
     parts = ("trainer_name", "init_args", "inference_allowed_mirroring_axes")
-    fields = Fields(checkpoint.read(parts), checkpoint.path)
-    arguments = fields.object("init_args")
-    axes = fields.get("inference_allowed_mirroring_axes") or ()
-    if not isinstance(axes, tuple | list) or not all(is_integer(axis, 0, 2) for axis in axes):
-        fields.fail("inference_allowed_mirroring_axes", "some of the axes 0, 1 and 2")
-    return Origin(
-        fields.text("trainer_name") if "trainer_name" in fields else None,
-        arguments.text("configuration") if "configuration" in arguments else None,
-        tuple(sorted(set(axes))),
-    )
+    return parse(Origin, checkpoint.read(parts), checkpoint.path)
 
 
 def read_model_folder(path: Path) -> ModelFolder:
@@ -193,67 +149,73 @@ def read_model_folder(path: Path) -> ModelFolder:
     ModelError
         If the folder is incomplete or not of a kind that this package can run.
     """
-    plans, dataset = (
-        Fields(read_json(path / name), path / name) for name in ("plans.json", "dataset.json")
-    )
-    classes = _read_dataset(dataset)
+    from sct_rootlets_task.network.plans import Dataset, Plans
+
+    files = path / "plans.json", path / "dataset.json"
+    plans, dataset = map(read_json, files)
+    described = parse(Dataset, dataset, files[1])
+    if described.image_orientation is not None:
+        axcodes_from_sct(described.image_orientation)
+    checked = parse(Plans, plans, files[0])
     checkpoints = _checkpoints(path)
     first = Checkpoint(checkpoints[0])
-    name = _configuration_name(path, plans, first)
-    configuration = _inherited(plans, name)
-    planned = read_architecture(configuration)
-    checked = _read_configuration(configuration, planned)
-    scheme = checked["normalization_schemes"][0]
-    if "label_manager" in plans:
-        plans.one_of("label_manager", {_LABEL_MANAGER: _LABEL_MANAGER})
+    name = _configuration_name(path, checked, first)
+    used = _used(checked, name, files[0])
     return ModelFolder(
         path=path,
-        plans=dict(plans.content),
-        dataset=dict(dataset.content),
+        plans=plans,
+        dataset=dataset,
         configuration_name=name,
-        configuration={**checked, "architecture": described(planned)},
-        transpose=_transpose(plans),
-        intensities=_intensities(plans, needed=scheme == "CTNormalization"),
-        classes=classes,
-        planned=planned,
+        configuration=used.configuration,
+        transpose=checked.transpose_forward,
+        intensities=used.intensities,
+        classes=described.labels,
+        planned=used.network,
         checkpoints=checkpoints,
         first=first,
     )
 
 
-def _read_dataset(dataset: Fields) -> dict[str, int]:
-    """Check ``dataset.json`` and return the classes."""
-    channels = "channel_names" if "channel_names" in dataset else "modality"
-    if len(list(dataset.object(channels))) != 1:
-        dataset.fail(channels, "one input channel, since several contrasts cannot be run here,")
-    if "image_orientation" in dataset:
-        axcodes_from_sct(dataset.text("image_orientation"))
-    labels = dataset.object("labels")
-    if any(isinstance(labels.get(name), list) for name in labels):
-        dataset.fail("labels", "one number a class (Region-based models cannot be run here)")
-    for name in labels:
-        labels.integer(name, 0, MOST_CLASSES)
-        if not name.isprintable() or not 0 < len(name) <= 100:
-            dataset.fail("labels", "names of printable characters")
-    numbers = {name: labels.get(name) for name in labels if name != IGNORED}
-    count, ignored = len(numbers), labels.get(IGNORED)
-    if sorted(numbers.values()) != list(range(count)) or not 2 <= count <= MOST_CLASSES:
-        dataset.fail("labels", "a number for each class, from 0 on without gaps,")
-    background = [number for name, number in numbers.items() if name.casefold() == BACKGROUND]
-    if background != [0] or ignored not in (None, count):
-        dataset.fail("labels", "0 for 'background' and the largest number for 'ignore'")
-    return numbers
+@dataclass(frozen=True)
+class _Used:
+    """What plans say about one of their configurations."""
+
+    network: Architecture
+    configuration: Mapping[str, Any]
+    intensities: Mapping[str, float]
 
 
-def _configuration_name(path: Path, plans: Fields, first: Checkpoint) -> str:
+def _used(plans: Plans, name: str, file: Path) -> _Used:
+    """Check a configuration of the plans, and what it needs of the rest of them."""
+    from sct_rootlets_task.network.plans import Configuration, Intensities, read_architecture
+
+    place = ("configurations", name)
+    given = _inherited(plans.configurations, name, file)
+    if given.get("previous_stage") is not None:
+        raise ModelError(
+            "The model is the second stage of a cascade ('previous_stage' in "
+            f"{printable(file)}), which cannot be run here. Use the model of its "
+            "first stage, or one of a single stage."
+        )
+    network = read_architecture(given, file, place)
+    read = parse(Configuration, given, file, place, context=network)
+    statistics: Mapping[str, float] = {}
+    if read.normalization_schemes == ("CTNormalization",):
+        old = plans.foreground_intensity_properties_per_channel is None
+        where = f"foreground_intensity_properties_{'by_modality' if old else 'per_channel'}"
+        channels = getattr(plans, where) or {}
+        statistics = parse(Intensities, channels.get("0"), file, (where, "0")).model_dump()
+    entries = {name: list(v) if isinstance(v, tuple) else v for name, v in read}
+    return _Used(network, {**entries, "architecture": described(network)}, statistics)
+
+
+def _configuration_name(path: Path, plans: Plans, first: Checkpoint) -> str:
     """Return the configuration that the weights were trained with.
 
     The first checkpoint knows it; the folder's name (trainer__plans__configuration) is asked if
     that does not say. Where there is one configuration, there is nothing to ask.
     """
-    known = list(plans.object("configurations"))
-    if not 1 <= len(known) <= MOST_CONFIGURATIONS:
-        plans.fail("configurations", f"at least one configuration, at most {MOST_CONFIGURATIONS},")
+    known = list(plans.configurations)
     if len(known) == 1:
         return known[0]
     named = path.name.rsplit("__", 1)[-1]
@@ -280,97 +242,25 @@ def _configuration_name(path: Path, plans: Fields, first: Checkpoint) -> str:
     )
 
 
-def _inherited(plans: Fields, name: str) -> Fields:
+def _inherited(configurations: Mapping[str, Any], name: str, file: Path) -> dict[str, Any]:
     """Return a configuration with what it inherits from others filled in."""
-    configurations = plans.object("configurations")
     merged: dict[str, Any] = {}
     seen: list[str] = []
     parent: Any = name
-    if name not in configurations:
-        configurations.fail(name, "an object")
     while parent is not None:
         if not isinstance(parent, str) or parent not in configurations or parent in seen:
-            configurations.object(seen[-1]).fail("inherits_from", "another configuration's name")
+            place = ("configurations", *seen[-1:], "inherits_from")
+            raise wrong(file, place, "another configuration's name", reprlib.repr(parent))
         if len(seen) > MOST_PARENTS:
-            configurations.fail(name, f"a configuration that inherits from {MOST_PARENTS} at most")
+            limit = f"a configuration that inherits from {MOST_PARENTS} at most"
+            raise wrong(file, ("configurations", name), limit, "more")
         seen.append(parent)
-        own = configurations.object(parent)
-        merged = {**own.content, **merged}
+        own = configurations[parent]
+        if not isinstance(own, dict):
+            raise wrong(file, ("configurations", parent), "an object", reprlib.repr(own))
+        merged = {**own, **merged}
         parent = own.get("inherits_from")
-    return Fields(merged, plans.file, f"configurations.{name}")
-
-
-def _read_configuration(given: Fields, network: Architecture) -> dict[str, Any]:
-    """Return the entries of a configuration that inference needs, checked."""
-    if "previous_stage" in given:
-        raise ModelError(
-            "The model is the second stage of a cascade ('previous_stage' in "
-            f"{printable(given.file)}), which cannot be run here. Use the model of its "
-            "first stage, or one of a single stage."
-        )
-    axes = network.axes
-    patch = given.integers("patch_size", axes, 1, 4096)
-    steps = [math.prod(stride[axis] for stride in network.strides) for axis in range(axes)]
-    if math.prod(patch) > MOST_PATCH_VOXELS or any(
-        size % step for size, step in zip(patch, steps, strict=True)
-    ):
-        given.fail(
-            "patch_size",
-            f"multiples of {steps}, the product of the strides, and {MOST_PATCH_VOXELS} voxels at "
-            "most,",
-        )
-    (scheme,) = given.names("normalization_schemes", 1, _NORMALIZATIONS)
-    masked = given.items("use_mask_for_norm", 1)[0]
-    if not isinstance(masked, bool):
-        given.fail("use_mask_for_norm", "true or false for the one channel")
-    checked: dict[str, Any] = {
-        "preprocessor_name": given.one_of("preprocessor_name", _PREPROCESSORS),
-        "patch_size": list(patch),
-        "spacing": list(given.numbers("spacing", axes, *VOXEL_MM)),
-        "normalization_schemes": [scheme],
-        "use_mask_for_norm": [masked],
-    }
-    for what in ("data", "seg", "probabilities"):
-        name = f"resampling_fn_{what}"
-        checked[name] = given.one_of(name, _RESAMPLINGS)
-        checked[f"{name}_kwargs"] = _resampling(given.object(f"{name}_kwargs"), checked[name])
-    return checked
-
-
-def _resampling(given: Fields, function: str) -> dict[str, Any]:
-    """Return the arguments of a resampling function of nnU-Net."""
-    flags = {"is_seg", "force_separate_z"}
-    orders = {"order", "order_z"} if function == "resample_data_or_seg_to_shape" else set()
-    threshold = {"separate_z_anisotropy_threshold"}
-    if function == "resample_torch_fornnunet":
-        flags.add("memefficient_seg_resampling")
-    given.only(set() if function == "no_resampling_hack" else flags | orders | threshold)
-    found: dict[str, Any] = {name: given.integer(name, 0, 5) for name in orders if name in given}
-    found |= {name: given.flag(name) for name in flags if name in given}
-    found |= {name: given.number(name, 1, 1e6) for name in threshold if name in given}
-    return found | ({"force_separate_z": None} if given.is_null("force_separate_z") else {})
-
-
-def _transpose(plans: Fields) -> tuple[int, ...]:
-    forward = plans.integers("transpose_forward", 3, 0, 2)
-    backward = [forward.index(axis) for axis in range(3) if axis in forward]
-    if len(backward) != 3:
-        plans.fail("transpose_forward", "an order of the axes 0, 1 and 2")
-    if "transpose_backward" in plans and plans.get("transpose_backward") != backward:
-        plans.fail("transpose_backward", f"{backward}, the way back of transpose_forward,")
-    return forward
-
-
-def _intensities(plans: Fields, *, needed: bool) -> dict[str, float]:
-    """Return the statistics of the one channel; only CTNormalization needs them."""
-    found_in = next((name for name in _STATISTICS if name in plans), _STATISTICS[0])
-    given = plans.object(found_in).object("0")
-    if not needed:
-        return {}
-    found = {name: given.number(name, -1e12, 1e12) for name in _INTENSITIES}
-    if found["percentile_00_5"] > found["percentile_99_5"] or found["std"] < 0:
-        given.fail("percentile_99_5", "a number above percentile_00_5, and a std of 0 or more,")
-    return found
+    return merged
 
 
 def _checkpoints(path: Path) -> tuple[Path, ...]:
@@ -438,8 +328,8 @@ def _differing(folder: ModelFolder, checkpoint: Checkpoint) -> Iterator[str]:
         return
     plans, dataset = arguments.get("plans"), arguments.get("dataset_json")
     if isinstance(plans, dict):
-        trained = _training(Fields(plans, checkpoint.path), folder.configuration_name)
-        used = _training(Fields(folder.plans, folder.path), folder.configuration_name)
+        trained = _training(plans, folder.configuration_name, checkpoint.path)
+        used = _training(folder.plans, folder.configuration_name, folder.path)
         yield from (name for name in trained if name in used and trained[name] != used[name])
     if isinstance(dataset, dict):
         for names in (("labels",), ("channel_names", "modality")):
@@ -457,18 +347,19 @@ def _is_same(saved: dict[Any, Any], given: Any) -> bool:
     return plain and saved == given
 
 
-def _training(plans: Fields, name: str) -> dict[str, Any]:
+def _training(plans: dict[str, Any], name: str, file: Path) -> dict[str, Any]:
     """Return what a configuration says about the training; nothing where it is not understood."""
+    from sct_rootlets_task.network.plans import Plans
+
     try:
-        configuration = _inherited(plans, name)
-        network = read_architecture(configuration)
-        checked = _read_configuration(configuration, network)
-        checked["transpose_forward"] = _transpose(plans)
-        if checked["normalization_schemes"] == ["CTNormalization"]:
-            checked["intensities"] = _intensities(plans, needed=True)
-    except (ValueError, TypeError):  # a checkpoint may hold arrays, which compare in their own way
+        checked = parse(Plans, plans, file)
+        used = _used(checked, name, file)
+        old = _inherited(checked.configurations, name, file).get("architecture") is None
+    except ModelError:
         return {}
-    del checked["patch_size"]
+    trained = {**used.configuration, "transpose_forward": checked.transpose_forward}
+    if used.intensities:
+        trained["intensities"] = used.intensities
+    del trained["patch_size"], trained["architecture"]
     # Defaults of the two formats of plans differ, so that networks of one format are compared.
-    form = "architecture" if "architecture" in configuration else "architecture (old format)"
-    return {**checked, form: network}
+    return {**trained, "architecture (old format)" if old else "architecture": used.network}

@@ -12,8 +12,7 @@ import numpy as np
 
 from sct_rootlets_task.errors import ModelError
 from sct_rootlets_task.network import winograd
-from sct_rootlets_task.network.architecture import Architecture, read_architecture
-from sct_rootlets_task.network.fields import Fields
+from sct_rootlets_task.network.architecture import Architecture
 from sct_rootlets_task.network.openvino_import import import_openvino
 from sct_rootlets_task.network.winograd import Volume
 
@@ -71,7 +70,9 @@ def read_unet(configuration: Mapping[str, Any]) -> UNet:
     ModelError
         If nnU-Net does not write such a network.
     """
-    return unet_of(read_architecture(Fields(configuration, Path("plans.json"))))
+    from sct_rootlets_task.network.plans import read_architecture
+
+    return unet_of(read_architecture(configuration, Path("plans.json")))
 
 
 def unet_of(network: Architecture) -> UNet:
