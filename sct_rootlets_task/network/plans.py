@@ -373,6 +373,12 @@ class Intensities(_Strict):
     percentile_99_5: Annotated[_Intensity, AfterValidator(_above)]
 
 
+def _are_few(configurations: dict[str, Any]) -> dict[str, Any]:
+    if not 1 <= len(configurations) <= MOST_CONFIGURATIONS:
+        _fail(f"at least one configuration, at most {MOST_CONFIGURATIONS},")
+    return configurations
+
+
 def _is_order(axes: tuple[int, int, int]) -> tuple[int, int, int]:
     if len(set(axes)) != 3:
         _fail("an order of the axes 0, 1 and 2")
@@ -393,7 +399,7 @@ _Order = Annotated[tuple[_Axis, _Axis, _Axis], _AnyList]
 class Plans(_Strict):
     """What all configurations share."""
 
-    configurations: Annotated[dict[str, Any], Field(min_length=1, max_length=MOST_CONFIGURATIONS)]
+    configurations: Annotated[dict[str, Any], AfterValidator(_are_few)]
     transpose_forward: Annotated[_Order, AfterValidator(_is_order)]
     transpose_backward: Annotated[_Order | None, AfterValidator(_is_way_back)] = None
     label_manager: Annotated[str, _one_of(("LabelManager",))] | None = None
