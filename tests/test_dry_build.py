@@ -49,7 +49,8 @@ def _dataset(files: Files, **changes: Any) -> Files:
 
 
 def _changed(data: bytes, changes: dict[str, Any]) -> bytes:
-    return json.dumps({**json.loads(data), **changes}).encode()
+    changed = {**json.loads(data), **changes}
+    return json.dumps({key: value for key, value in changed.items() if value is not None}).encode()
 
 
 def _plans(files: Files, **changes: Any) -> Files:
