@@ -13,6 +13,8 @@ ENGINE = "SCT_ROOTLETS_ENGINE"
 DEVICE = "SCT_ROOTLETS_DEVICE"
 PRECISION = "SCT_ROOTLETS_PRECISION"
 THREADS = "SCT_ROOTLETS_THREADS"
+RAW = "SCT_ROOTLETS_RAW"
+TILES = "SCT_ROOTLETS_TILES"
 SLURM_CORES = "SLURM_CPUS_PER_TASK"
 SCT_DIR = "SCT_DIR"
 
@@ -40,6 +42,11 @@ VARIABLES: Mapping[str, str] = {
     ),
     PRECISION: "Arithmetic to use where -precision is auto, and inside SCT.",
     THREADS: "CPU threads to use where -threads is not given, and inside SCT.",
+    RAW: (
+        "Set to 1, the network's own labels are written, as with -raw; also inside SCT. 0, no, "
+        "off, false or nothing: as if it were not set."
+    ),
+    TILES: "auto or all: tiles to run where -tiles is not given, and inside SCT.",
     SLURM_CORES: (
         "Set by Slurm. Beside the CPU affinity and the container's quota it limits the CPU threads "
         "that are used where -threads is not given."
@@ -58,6 +65,14 @@ def denies(name: str, environ: Mapping[str, str] | None = None) -> bool:
     Parameters are those of :func:`read`.
     """
     return read(name, environ).lower() in _NO
+
+
+def is_on(name: str, environ: Mapping[str, str] | None = None) -> bool:
+    """Tell whether a variable is set, and to something else than 0, no, off or false.
+
+    Parameters are those of :func:`read`.
+    """
+    return bool(read(name, environ)) and not denies(name, environ)
 
 
 def read(name: str, environ: Mapping[str, str] | None = None) -> str:

@@ -73,12 +73,18 @@ SIDECAR: Mapping[str, str] = {
     "Engine": "What ran the network.",
     "Device": "Where it ran: cpu, cuda or mps.",
     "Precision": "Arithmetic of the network.",
+    "Raw": "Whether the network's own labels were asked for (-raw, SCT_ROOTLETS_RAW).",
+    "Tiles.Asked": "auto or all, see -tiles and SCT_ROOTLETS_TILES.",
     "Tiles.Run": "Tiles of the network that were run; 0 when the engine does not say.",
     "Tiles.All": "Tiles there are.",
     "TestTimeAugmentation": "Whether the predictions of mirrored copies were averaged.",
     "Seconds": "Wall time of each stage; `tiles` is the part of `network` that the tiles took.",
     "SoftwareVersions": "Versions of the packages that shape a result.",
     "Threads": "CPU threads used.",
+    "Variables": (
+        "Only when one is set: the variables SCT_ROOTLETS_RAW, _TILES, _ENGINE, _DEVICE and "
+        "_PRECISION. Options of the command win over them."
+    ),
     "Plausibility.CentreLineFrom": "What the centre line was fitted to: cord, rootlets or none.",
     "Plausibility.Flags": (
         "What is out of the ordinary: code, level, side, value, expected (lowest and highest), "
@@ -325,18 +331,34 @@ def _job(
     name = f"{stem(image)}{suffix}"
     segmentation = image.parent / f"{name}{EXTENSIONS[0]}"
     if output is not None:
-        segmentation = _place("-o", output, name=name, endings=EXTENSIONS, alone=alone)
+        segmentation = place("-o", output, name=name, endings=EXTENSIONS, alone=alone)
     luts = tuple(lut_path(segmentation, viewer) for viewer in dict.fromkeys(viewers))
     if preview is None:
         return Job(image, segmentation, luts=luts)
-    picture = _place("-preview", preview, name=name, endings=(".png",), alone=alone)
+    picture = place("-preview", preview, name=name, endings=(".png",), alone=alone)
     return Job(image, segmentation, picture, luts)
 
 
-def _place(option: str, wanted: str, *, name: str, endings: tuple[str, ...], alone: bool) -> Path:
+def place(option: str, wanted: str, *, name: str, endings: tuple[str, ...], alone: bool) -> Path:
     """Return the file that the argument of an option stands for.
 
-    `name` is that of the file in a folder, without the first of the `endings` it may have.
+    Parameters
+    ----------
+    option : str
+        The option, for messages.
+    wanted : str
+        Its argument.
+    name : str
+        Name of the file where the argument is a folder, without ending.
+    endings : tuple of str
+        Endings that the file may have; the first one is added where it has none.
+    alone : bool
+        Whether there is one image; several need a folder.
+
+    Raises
+    ------
+    UsageError
+        If several images are to go to one file.
     """
     has_ending = wanted.lower().endswith(endings)
     if not alone and has_ending:

@@ -6,12 +6,51 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sct_rootlets_task import environment
+from sct_rootlets_task.errors import UsageError
+
 if TYPE_CHECKING:
     from sct_rootlets_task.analysis.plausibility import Report
     from sct_rootlets_task.analysis.references import References
     from sct_rootlets_task.images import InputImage
     from sct_rootlets_task.pipeline import Segmentation, Segmenter
     from sct_rootlets_task.tasks import Task
+
+
+_SHAPING = (
+    environment.RAW,
+    environment.TILES,
+    environment.ENGINE,
+    environment.DEVICE,
+    environment.PRECISION,
+)
+"""Variables that shape a result, which the command in the sidecar does not show."""
+
+
+def what_to_run(*, raw: bool = False, tiles: str | None = None) -> dict[str, Any]:
+    """Return the settings ``raw`` and ``tiles``: of the options, else of the variables.
+
+    Parameters
+    ----------
+    raw : bool
+        Whether ``-raw`` was given.
+    tiles : {"auto", "all"}, optional
+        Argument of ``-tiles``.
+
+    Raises
+    ------
+    UsageError
+        If a variable that counts has a wrong value.
+    """
+    from sct_rootlets_task.pipeline import TILES
+
+    asked = tiles or environment.read(environment.TILES) or TILES[0]
+    if asked not in TILES:
+        raise UsageError(
+            f"{environment.TILES} expects {' or '.join(TILES)}, found {asked[:40]!r}. Correct the "
+            "variable."
+        )
+    return {"raw": raw or environment.is_on(environment.RAW), "tiles": asked}
 
 
 def check_plausibility(
@@ -136,10 +175,12 @@ def describe(
     """
     from sct_rootlets_task.pipeline import provenance
 
+    variables = {name: value for name in _SHAPING if (value := environment.read(name))}
     return {
         **({"Notice": notice} if notice else {}),
         "Sources": [image.path.name],
         **provenance(segmenter, segmentation),
         "Threads": threads,
+        **({"Variables": variables} if variables else {}),
         "Plausibility": report.to_dict(),
     }

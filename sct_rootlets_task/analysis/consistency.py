@@ -42,6 +42,11 @@ FOLLOWING_MM = 3.0
 NEARER_MM = 3.0
 """So much nearer must another level's bundle be than the piece's own level's."""
 
+LARGEST_BUNDLE_MM3 = 1000.0
+"""A piece of this volume is no bundle, whatever network drew it, so the level of most of its voxels
+says nothing of the others. All 32 bundles of PAM50 have 1016 mm³ together, the largest one 90 mm³
+(126 mm³ in the template's 1 mm version)."""
+
 _LEAST_SHARE = 0.5
 _NEIGHBOURHOOD_MM = 20.0
 _FEWEST_PIECES = 4
@@ -53,7 +58,8 @@ def unify_bundles(labels: np.ndarray, context: HookContext) -> np.ndarray:
     """Give all voxels of a bundle the level of most of them.
 
     A bundle is a connected component on one side of the cord; where two bundles of neighbouring
-    levels touch, each keeps its own level.
+    levels touch, each keeps its own level. What is no bundle, see :func:`is_sure`, is left as it
+    is.
 
     Parameters
     ----------
@@ -69,7 +75,47 @@ def unify_bundles(labels: np.ndarray, context: HookContext) -> np.ndarray:
     if np.count_nonzero(labels) < 2:
         return labels.copy()
     bundles = find_bundles(labels, context.affine)
-    return bundles.paint(bundle.level for bundle in bundles.items)
+    return _painted(bundles, [bundle.level for bundle in bundles.items])
+
+
+def is_sure(bundle: Bundle) -> bool:
+    """Tell whether a piece is a bundle whose voxels may be given one level.
+
+    It must be smaller than :data:`LARGEST_BUNDLE_MM3`, and more than half of its voxels must agree:
+    where they do not, no level has a majority.
+
+    Parameters
+    ----------
+    bundle : Bundle
+        A piece as :func:`~sct_rootlets_task.analysis.bundles.find_bundles` finds it.
+    """
+    return bundle.volume < LARGEST_BUNDLE_MM3 and bundle.purity > 0.5
+
+
+def undecided(labels: np.ndarray, affine: np.ndarray) -> tuple[int, int]:
+    """Return how many pieces of several levels the hooks left as they are, and their voxels.
+
+    Parameters
+    ----------
+    labels : ndarray of uint8, shape (i, j, k)
+        Level map after the hooks.
+    affine : ndarray of float, shape (4, 4)
+        Voxel index to world mm.
+    """
+    if np.count_nonzero(labels) < 2:
+        return 0, 0
+    pieces = find_bundles(labels, affine).items
+    left = [piece for piece in pieces if len(piece.votes) > 1 and not is_sure(piece)]
+    return len(left), sum(count for piece in left for _, count in piece.votes)
+
+
+def _painted(bundles: Bundles, levels: Sequence[int]) -> np.ndarray:
+    """Return a level map in which each sure bundle has its level, and the rest its own voxels'."""
+    painted = bundles.paint(levels)
+    unsure = np.array([not is_sure(bundle) for bundle in bundles.items], dtype=bool)
+    left = unsure[bundles.owner]
+    painted[tuple(bundles.voxels[left].T)] = bundles.values[left]
+    return painted
 
 
 def follow_bundles(labels: np.ndarray, affine: np.ndarray) -> np.ndarray:
@@ -251,7 +297,8 @@ def order_levels(labels: np.ndarray, context: HookContext) -> np.ndarray:
     :func:`~sct_rootlets_task.analysis.level_fit.fit_levels` finds the levels that agree best with
     the network's labels and with the anatomy. A bundle is changed only where its own level would
     cost at least ``MARGIN`` of that module more; a bundle beyond the task's levels is removed under
-    the same condition. All voxels of a bundle get its level.
+    the same condition. All voxels of a bundle get its level; what is no bundle, see
+    :func:`is_sure`, is left as it is.
 
     Parameters
     ----------
@@ -284,7 +331,7 @@ def _ordered(labels: np.ndarray, context: HookContext) -> np.ndarray:
     bundles = find_bundles(labels, context.affine)
     if len(bundles.items) < _FEWEST_PIECES:
         return labels
-    return bundles.paint(decide_levels(bundles, context.levels, context.level_weight))
+    return _painted(bundles, decide_levels(bundles, context.levels, context.level_weight))
 
 
 def decide_levels(

@@ -185,7 +185,7 @@ OPTIONS: tuple[Option, ...] = (
         "-raw",
         _PARAMETERS,
         "Write the network's own labels: levels are assigned, no other default post-processing is "
-        "done.",
+        "done. The variable SCT_ROOTLETS_RAW=1 asks for it too.",
         action="store_true",
     ),
     Option(("-thr",), _PARAMETERS, BOTH, {"metavar": "FLOAT"}, hidden=True),
@@ -224,9 +224,8 @@ OPTIONS: tuple[Option, ...] = (
         "-tiles",
         _PARAMETERS,
         "auto: run the network only where the built-in locator finds the spinal canal of the "
-        "task's levels; all: everywhere, as nnU-Net does.",
+        "task's levels; all: everywhere, as nnU-Net does. Default: $SCT_ROOTLETS_TILES, else auto.",
         choices=("auto", "all"),
-        default="auto",
     ),
     _option(
         "-threads",

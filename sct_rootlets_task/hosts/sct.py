@@ -24,6 +24,8 @@ from sct_rootlets_task.errors import (
     is_out_of_memory,
 )
 from sct_rootlets_task.hosts import sct_hook
+from sct_rootlets_task.hosts.sct_advice import as_in_sct
+from sct_rootlets_task.hosts.sct_command import take_arguments
 from sct_rootlets_task.hosts.sct_entries import Entry, make_entries, merge
 from sct_rootlets_task.hosts.sct_install import install
 from sct_rootlets_task.hosts.sct_results import Names, Results, absolute, wrap_report
@@ -38,6 +40,7 @@ logger = logging.getLogger(__name__)
 
 _MARK = "_sct_rootlets_task"
 _REPORTS = "spinalcordtoolbox.reports.qc2"
+_SHELL = "spinalcordtoolbox.utils.shell"
 
 
 def register(
@@ -70,15 +73,17 @@ def register(
     if hasattr(models, _MARK):
         return True
     problems = check_seams(Path(str(models.__file__)).parents[1])
-    if sct_hook.is_half_loaded(sct_hook.INFERENCE):
-        problems = (*problems, f"{sct_hook.INFERENCE} was imported before {sct_hook.MODELS}.")
     if problems:
-        sct_hook.watcher().warn(" ".join(problems))
+        sct_hook.watcher().warn(f"this SCT differs from what is expected: {problems[0]}")
+        return False
+    if sct_hook.is_half_loaded(sct_hook.INFERENCE):
+        sct_hook.watcher().warn(f"{sct_hook.INFERENCE} was imported before {sct_hook.MODELS}.")
         return False
     plugin = Plugin(models, tasks, load)
     setattr(models, _MARK, plugin)
     sct_hook.when_imported(sct_hook.INFERENCE, plugin.take_inference)
     sct_hook.when_imported(_REPORTS, plugin.take_reports)
+    sct_hook.when_imported(_SHELL, plugin.take_arguments)
     return True
 
 
@@ -142,6 +147,10 @@ class Plugin:
         if hasattr(qc2, "sct_deepseg"):
             wrap_report(qc2, self.results)
 
+    def take_arguments(self, shell: Any) -> None:
+        """Make SCT's parser take both forms of a command, and check outputs before the run."""
+        take_arguments(shell, self.entries, self.results)
+
     def _entry_of(self, path_model: str) -> Entry | None:
         path = Path(path_model)
         for entry in self.entries:
@@ -165,7 +174,7 @@ class Plugin:
         choice = entry.release.tag if entry.release.bundled else path
         resolved = resolve(task, choice, path.parent)
         if resolved.notice:
-            logger.warning("%s", resolved.notice)
+            logger.warning("%s", as_in_sct(resolved.notice))
         segmenter = Segmenter(task, resolved.model, settings, load=self._load or load_network)
         logger.info(
             "sct_rootlets_task: model %s, engine %s on %s (%s), %d threads",
@@ -175,9 +184,11 @@ class Plugin:
             segmenter.network.precision,
             threads,
         )
-        names = Names(images, task.suffix)
+        names = Names(images, task.suffix, folder=self.results.folder)
         found = [self._one(segmenter, resolved, image, names, threads) for image in images]
-        return found, [task.suffix] * len(found)
+        # In a folder of -o the name that SCT has for the first image is complete.
+        suffix = "" if self.results.folder else task.suffix
+        return found, [suffix] * len(found)
 
     def _one(
         self, segmenter: Segmenter, resolved: Resolved, path: Path, names: Names, threads: int
@@ -191,7 +202,7 @@ class Plugin:
         image = load_image(path)
         segmentation = segmenter.segment(image)
         for warning in segmentation.warnings:
-            logger.warning("%s: %s", path, warning)
+            logger.warning("%s: %s", path, as_in_sct(warning))
         report = check_plausibility(segmentation, image, task)
         details = describe(
             segmenter,
@@ -210,6 +221,7 @@ class Plugin:
 
 def _settings(task: Task, wanted: Mapping[str, Any], threads: int) -> Settings:
     """Return the settings that SCT's arguments and the environment ask for."""
+    from sct_rootlets_task.hosts.sidecar import what_to_run
     from sct_rootlets_task.network.loading import Options
     from sct_rootlets_task.pipeline import Settings
     from sct_rootlets_task.postprocess import parse_minimal_size
@@ -237,6 +249,7 @@ def _settings(task: Task, wanted: Mapping[str, Any], threads: int) -> Settings:
             test_time_aug=bool(extra.get("test_time_aug")),
             progress=logger.isEnabledFor(logging.INFO),
         ),
+        **what_to_run(),
         largest=bool(wanted.get("keep_largest")),
         fill_holes=bool(wanted.get("fill_holes_in_pred")),
         minimal_size=parse_minimal_size(words, task.levels) if words else None,
@@ -268,7 +281,7 @@ def _show_our_errors_plainly() -> None:
         if isinstance(error, RootletsError) or is_out_of_memory(error):
             logger.debug("", exc_info=(kind, error, where))
             text = OutOfMemoryError() if is_out_of_memory(error) else error
-            print(f"sct_deepseg: error: {text}", file=sys.stderr)
+            print(f"sct_deepseg: error: {as_in_sct(str(text))}", file=sys.stderr)
         else:
             before(kind, error, where)
 

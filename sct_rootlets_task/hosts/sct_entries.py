@@ -120,4 +120,7 @@ def task_in_sct_form(entry: Entry, known: Mapping[str, Any] | None = None) -> di
 
 
 def _run_by() -> str:
-    return f"Run by sct_rootlets_task {__version__}."
+    return (
+        f"Run by sct_rootlets_task {__version__}. SCT_ROOTLETS_RAW=1 writes the network's own "
+        "labels, SCT_ROOTLETS_TILES=all runs it on the whole image."
+    )

@@ -23,6 +23,10 @@ INFERENCE = "spinalcordtoolbox.deepseg.inference"
 """SCT's module that runs models. It imports the tables, so it may be half loaded when they are."""
 
 
+_LONGEST = 160
+"""Characters of a reason that are shown."""
+
+
 class Watcher:
     """Finder on ``sys.meta_path`` that finds nothing itself but acts after certain imports."""
 
@@ -67,12 +71,23 @@ class Watcher:
             self.warn(error)
 
     def warn(self, error: object) -> None:
-        """Say once that the plugin has stepped aside, and why."""
-        if not self.warned and sys.stderr is not None:
-            self.warned = True
-            sys.stderr.write(
-                f"sct_rootlets_task: WARNING: not active inside SCT, which runs as it is: {error}\n"
-            )
+        """Say once a day, in one line, that the plugin has stepped aside, and why."""
+        if self.warned or sys.stderr is None:
+            return
+        self.warned = True
+        text = " ".join(str(error).split())[:_LONGEST]
+        try:
+            from sct_rootlets_task.hosts.sct_advice import command_line
+            from sct_rootlets_task.hosts.sct_notice import is_due
+
+            if not is_due(text):
+                return
+            text = f"{text.rstrip('.')}. See: {command_line('sct_rootlets')} sct status"
+        except Exception:
+            pass  # what is said matters more than how often
+        sys.stderr.write(
+            f"sct_rootlets_task: WARNING: not active inside SCT, which runs as it is: {text}\n"
+        )
 
 
 def watcher() -> Watcher:
@@ -108,11 +123,17 @@ def when_imported(name: str, action: "Action") -> None:
         watcher().act(action, module)
 
 
-def install(entry: str = "sct_rootlets_task.hosts.sct:register") -> None:
+def install(
+    enabled: "str | None" = None, entry: str = "sct_rootlets_task.hosts.sct:register"
+) -> None:
     """Make SCT's table of tasks get our tasks when it is imported.
 
     Parameters
     ----------
+    enabled : str, optional
+        Identity of the installation that was switched on, see
+        :func:`~sct_rootlets_task.hosts.sct_pth.identity`. Another one stays out: the line of a
+        package that was uninstalled does not switch on what is installed later.
     entry : str
         Module and function that does it, as an entry point names them.
     """
@@ -120,6 +141,10 @@ def install(entry: str = "sct_rootlets_task.hosts.sct:register") -> None:
     def act(models: "ModuleType") -> None:
         from importlib import import_module
 
+        pth = import_module("sct_rootlets_task.hosts.sct_pth")
+        if enabled != pth.identity():
+            watcher().warn("this installation of it was not enabled, an earlier one was")
+            return
         module, _, function = entry.partition(":")
         getattr(import_module(module), function)(models)
 

@@ -153,11 +153,12 @@ def _without_network(entry: Entry) -> str:
     task = entry.task
     text = (
         f"The model of the task {entry.name!r} could not be fetched. Without a network, bring its "
-        "zip file to this machine and install it with -install and -custom-url /path/to.zip."
+        f"zip file to this machine and run 'sct_deepseg {entry.name} -install -custom-url "
+        "/path/to.zip'."
     )
     if task.fallback and task.legacy_of is None:
         text += (
-            f" The task '{task.name}_{task.fallback}' runs a built-in model, which is not the "
-            "published one."
+            f" Meanwhile 'sct_deepseg {task.name}_{task.fallback} -i IMAGE' runs the built-in "
+            "model, which is not the published one."
         )
     return text

@@ -8,6 +8,7 @@ import site
 import subprocess
 import sys
 import sysconfig
+from importlib import metadata
 from pathlib import Path
 
 from sct_rootlets_task.errors import OutputError
@@ -16,7 +17,7 @@ FILE = "sct_rootlets_task.pth"
 _PROGRAM = """\
 try:
  import sct_rootlets_task.hosts.sct_hook as hook
- hook.install()
+ hook.install({identity!r})
 except Exception as e:
  gone = isinstance(e, ModuleNotFoundError) and str(e.name).startswith('sct_rootlets_task')
  if not gone and not hasattr(sys, '_sct_rootlets_task'):
@@ -24,13 +25,41 @@ except Exception as e:
   print('sct_rootlets_task: WARNING: not active inside SCT:', e, file=sys.stderr)
 """
 # Python runs the line twice in a virtual environment: what it says must be said once.
-LINE = f"import sys; exec({_PROGRAM!r})\n"
-"""Content of the file. Once the package is gone the line does nothing and says nothing."""
-
 _PROBE = (
     "import sys; "
     "print(any(type(f).__module__ == 'sct_rootlets_task.hosts.sct_hook' for f in sys.meta_path))"
 )
+
+
+def identity() -> str:
+    """Return what names this installation of the package: one made later has another name.
+
+    That is its version and the time at which it was installed; for a package that was not installed
+    but is run from its folder, the folder.
+    """
+    with contextlib.suppress(metadata.PackageNotFoundError, OSError):
+        own = metadata.distribution("sct-rootlets-task")
+        for file in own.files or ():
+            if file.name == "METADATA":
+                installed = int(Path(str(file.locate())).stat().st_mtime)
+                return f"{own.version} of {installed}"
+    return str(Path(__file__).resolve().parents[1])
+
+
+def line() -> str:
+    """Return the content of the file that switches this installation on.
+
+    Once the package is gone the line does nothing and says nothing.
+    """
+    return f"import sys; exec({_PROGRAM.format(identity=identity())!a})\n"
+
+
+def is_current(path: Path) -> bool:
+    """Tell whether a file that is in place switches this installation on, not an earlier one."""
+    try:
+        return path.read_text(encoding="utf-8") == line()
+    except (OSError, ValueError):
+        return False
 
 
 def site_folders() -> tuple[Path, ...]:
@@ -79,7 +108,7 @@ def _write(path: Path) -> None:
     # Python must never start on half a line: another process may be starting right now.
     temporary = path.with_name(f".{path.name}-{os.getpid()}")
     try:
-        temporary.write_text(LINE, encoding="ascii")
+        temporary.write_text(line(), encoding="ascii")
         temporary.replace(path)
     finally:
         with contextlib.suppress(OSError):

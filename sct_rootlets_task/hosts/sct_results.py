@@ -46,10 +46,13 @@ class Names:
         Images of the command.
     suffix : str
         The task's suffix.
+    folder : Path, optional
+        Folder that ``-o`` named for several images.
     """
 
-    def __init__(self, images: Sequence[Path], suffix: str) -> None:
+    def __init__(self, images: Sequence[Path], suffix: str, *, folder: Path | None = None) -> None:
         self._images = tuple(images)
+        self._folder = folder
         self._default = f"{stem(images[0])}{suffix}.nii.gz"
         self._suffix = suffix
         self._owners: dict[Path, Path] = {}
@@ -57,15 +60,17 @@ class Names:
     def place(self, wanted: Path, image: Path) -> Path:
         """Return where the result of an image goes.
 
-        That is where SCT wants it, unless the result of another image is there. Then it goes
-        beside its own image as usual, or, when ``-o`` named the file, to that name with the
-        image's own added.
+        In the folder of ``-o``, if that names one. Else it is where SCT wants it, unless the result
+        of another image is there: then it goes beside its own image as usual, or, when ``-o`` named
+        the file, to that name with the image's own added.
 
         Raises
         ------
         OutputError
             If it, or its sidecar, would replace an image of the command or its sidecar.
         """
+        if self._folder is not None:
+            return self._folder / f"{stem(image)}{self._suffix}{EXTENSIONS[0]}"
         path = wanted
         if any(_would_replace(wanted, image) for image in self._images):
             raise OutputError(
@@ -115,6 +120,8 @@ class Results:
 
     def __init__(self) -> None:
         self.saved: list[Saved] = []
+        self.folder: Path | None = None
+        """Folder that ``-o`` of the command named for several images."""
 
     def keep(self, sct_image: Any, image: Path, names: Names, details: Mapping[str, Any]) -> Any:
         """Let an SCT ``Image`` be saved under its own name, and remember it then."""

@@ -11,7 +11,7 @@ import ast
 from dataclasses import dataclass
 from pathlib import Path
 
-TESTED_VERSIONS = ("6.5", "7.4.dev0")
+TESTED_VERSIONS = ("6.2", "6.3", "6.4", "6.5", "7.0", "7.1", "7.2", "7.3", "7.4.dev0")
 """Versions of SCT the plugin was run in, see the documentation."""
 
 
@@ -42,7 +42,8 @@ class Seam:
     name : str
         Variable, function or ``Class.method``.
     required : tuple of str, optional
-        Parameters the function must have, in this order among themselves; None for a variable.
+        Parameters the function must have, in this order among themselves; None for a variable or
+        a class.
     allowed : tuple of str, optional
         Further parameters we understand; None when further ones do not matter to us.
     since_qc2 : bool
@@ -75,6 +76,7 @@ SEAMS = (
             "extra_inference_kwargs",
         ),
     ),
+    Seam("utils/shell.py", "SCTArgumentParser"),
     Seam("image.py", "Image.__init__", ("self", "param", "hdr")),
     Seam("image.py", "Image.save", ("self", "path")),
     Seam(
@@ -132,7 +134,7 @@ def check_seams(package: Path) -> tuple[str, ...]:
 
 
 def _names(tree: ast.Module) -> dict[str, tuple[str, ...] | None]:
-    """Return the variables (None) and functions (parameters) that a module defines."""
+    """Return the variables and classes (None) and functions (parameters) that a module defines."""
     found: dict[str, tuple[str, ...] | None] = {}
     for node in tree.body:
         if isinstance(node, ast.Assign):
@@ -142,6 +144,7 @@ def _names(tree: ast.Module) -> dict[str, tuple[str, ...] | None]:
         elif isinstance(node, ast.FunctionDef):
             found[node.name] = _parameters(node)
         elif isinstance(node, ast.ClassDef):
+            found[node.name] = None
             methods = (item for item in node.body if isinstance(item, ast.FunctionDef))
             found |= {f"{node.name}.{method.name}": _parameters(method) for method in methods}
     return found

@@ -275,6 +275,7 @@ def _require_report(parsed: argparse.Namespace, images: Sequence[Path]) -> None:
 
 
 def _settings(task: Task, parsed: argparse.Namespace, threads: int) -> Settings:
+    from sct_rootlets_task.hosts.sidecar import what_to_run
     from sct_rootlets_task.network.loading import Options
     from sct_rootlets_task.pipeline import Settings
     from sct_rootlets_task.postprocess import parse_minimal_size
@@ -293,8 +294,7 @@ def _settings(task: Task, parsed: argparse.Namespace, threads: int) -> Settings:
             test_time_aug=parsed.test_time_aug,
             progress=parsed.v > 0,
         ),
-        tiles=parsed.tiles,
-        raw=parsed.raw,
+        **what_to_run(raw=parsed.raw, tiles=parsed.tiles),
         largest=bool(parsed.largest),
         fill_holes=bool(parsed.fill_holes),
         minimal_size=(

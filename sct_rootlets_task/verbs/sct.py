@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sct_rootlets_task.errors import DONE, FAILED
@@ -38,30 +40,46 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _enable() -> int:
+    from sct_rootlets_task.hosts.sct_launchers import give_back, put_launcher
     from sct_rootlets_task.hosts.sct_pth import enable
+    from sct_rootlets_task.hosts.sct_seams import find_toolbox
 
     print(f"Written: {enable()}")
+    toolbox = find_toolbox()
+    if toolbox is not None:
+        launcher = put_launcher(toolbox)
+        if launcher:
+            print(f"Written: {launcher}")
+        for script in give_back(toolbox):
+            print(f"Given back to SCT: {script}")
     return _status()
 
 
 def _disable() -> int:
+    from sct_rootlets_task.hosts.sct_launchers import give_back, remove_launcher
     from sct_rootlets_task.hosts.sct_pth import disable
+    from sct_rootlets_task.hosts.sct_seams import find_toolbox
 
-    removed = disable()
-    for path in removed:
-        print(f"Removed: {path}")
+    removed = list(disable())
     if not removed:
         print("It was not enabled in this environment.")
+    toolbox = find_toolbox()
+    launcher = remove_launcher(toolbox) if toolbox else None
+    for path in [*removed, *([launcher] if launcher else [])]:
+        print(f"Removed: {path}")
+    for script in give_back(toolbox) if toolbox else ():
+        print(f"Given back to SCT: {script}")
     return DONE
 
 
 def _status() -> int:
-    from sct_rootlets_task.hosts.sct_pth import enabled_in, works
+    from sct_rootlets_task.hosts.sct_pth import enabled_in, is_current, works
     from sct_rootlets_task.hosts.sct_seams import check_seams, find_toolbox
 
     print(f"Environment: {sys.prefix}")
     files = enabled_in()
-    print(f"Enabled: {'yes, by ' + ', '.join(map(str, files)) if files else 'no'}")
+    current = any(is_current(path) for path in files)
+    print(f"Enabled: {_enabled(files, current)}")
     toolbox = find_toolbox()
     if toolbox is None:
         print(f"Spinal Cord Toolbox: none in this environment.{_where_else()}")
@@ -74,9 +92,25 @@ def _status() -> int:
         print("Our tasks stay out of this SCT; it runs as it is.")
     else:
         print("SCT looks as expected.")
-    is_active = bool(files) and not problems and works()
+    is_active = current and not problems and works()
     print(f"Active inside SCT: {'yes' if is_active else 'no'}")
+    _describe_commands(toolbox)
     return DONE if is_active else FAILED
+
+
+def _enabled(files: Sequence[Path], current: bool) -> str:
+    names = ", ".join(map(str, files))
+    if current:
+        return f"yes, by {names}"
+    if not files:
+        return "no"
+    return f"no: {names} is of an earlier installation; '{_command()} sct enable' writes it anew"
+
+
+def _command() -> str:
+    from sct_rootlets_task.hosts.sct_advice import command_line
+
+    return command_line("sct_rootlets")
 
 
 def _describe(toolbox: Toolbox) -> None:
@@ -89,14 +123,25 @@ def _describe(toolbox: Toolbox) -> None:
         print("This version was tested.")
 
 
+def _describe_commands(toolbox: Toolbox) -> None:
+    """Say how the other tools are called here, and what SCT's installer does."""
+    print(f"Tools around the rootlets: {_command()} --help")
+    if Path(sys.prefix).is_relative_to(toolbox.package.parent):
+        print(
+            "SCT's installer, when it runs again, makes this environment anew without this "
+            "package: install and enable it again then."
+        )
+
+
 def _where_else() -> str:
     """Return a hint at SCT's own environment, which is where this must be done."""
-    from pathlib import Path
-
     from sct_rootlets_task import environment
 
     folder = environment.read(environment.SCT_DIR)
     python = Path(folder, "python", "envs", "venv_sct", "bin", "python")
     if not folder or not python.is_file():
         return ""
-    return f" SCT's own is that of {python}: install and enable this package there."
+    return (
+        f" SCT's own is another; there, run: {python} -m pip install /path/to/sct_rootlets_task && "
+        f"{python} -m sct_rootlets_task.cli sct enable"
+    )
