@@ -146,20 +146,46 @@ def sct_deepseg(
         out.write(json.dumps({**page, "command": " ".join(argv)}) + "\\n")
 """
 
+SHELL = """
+import argparse, os
+
+class SCTArgumentParser(argparse.ArgumentParser):
+    pass
+
+class ActionCreateFolder(argparse.Action):
+    def __call__(self, parser, namespace, values, option_string=None):
+        os.makedirs(values, exist_ok=True)
+        setattr(namespace, self.dest, values)
+
+class TaskDeprecationAction(argparse.Action):
+    def __call__(self, parser, namespace, values, option_string=None):
+        print("The '-task' flag has been deprecated")
+        parser.exit()
+
+class ListTasksAction(argparse.Action):
+    def __call__(self, parser, namespace, values, option_string=None):
+        print("The list of tasks")
+        parser.exit()
+"""
+
 SCRIPT = """
-import argparse, json, os, sys
+import json, os, sys
 from spinalcordtoolbox.reports import qc2
+from spinalcordtoolbox.utils import shell
 
 FORM = %(form)r
 
 def get_parser():
     from spinalcordtoolbox.deepseg import models
-    parser = argparse.ArgumentParser(prog="sct_deepseg")
+    parser = shell.SCTArgumentParser(prog="sct_deepseg")
     if FORM == "6":
         parser.add_argument("-task", nargs="+", default=[None])
-        parser.add_argument("-install-task", choices=list(models.TASKS), dest="install_task")
+        parser.add_argument("-c", nargs="+")
+        parser.add_argument("-install", "-install-task", choices=list(models.TASKS))
         parsers = [parser]
     else:
+        parser.add_argument("-task", nargs="?", action=shell.TaskDeprecationAction)
+        parser.add_argument("-task-details", nargs=0, action=shell.ListTasksAction)
         commands = parser.add_subparsers(dest="task")
         parsers = [
             commands.add_parser(name, description=task["description"] + task["long_description"])
@@ -173,22 +199,27 @@ def get_parser():
         command.add_argument("-largest", type=int, default=0)
         command.add_argument("-fill-holes", type=int, default=0)
         command.add_argument("-remove-small", nargs="+")
-        command.add_argument("-qc")
+        command.add_argument("-qc", action=shell.ActionCreateFolder)
         if FORM == "7":
             command.add_argument("-install", action="store_true")
             command.add_argument("-test-time-aug", action="store_true")
+            command.add_argument("-qc-seg")
     return parser
 
 def main(argv):
     from spinalcordtoolbox.deepseg import models
     arguments = get_parser().parse_args(argv)
     task = arguments.task[0] if FORM == "6" else arguments.task
-    installing = arguments.install_task if FORM == "6" else task if arguments.install else None
+    if not (arguments.i or arguments.install):
+        get_parser().error("You must specify what to do")
+    installing = arguments.install if FORM == "6" else task if arguments.install else None
     if installing:
         models.install_model(models.TASKS[installing]["models"][0], arguments.custom_url)
         sys.exit(0)
     name = models.TASKS[task]["models"][0]
     path_model = models.folder(name)
+    if FORM == "6" and len(arguments.i) > 1 and arguments.c is None:
+        get_parser().error("Please specify the order of the contrasts with -c")
     if not models.is_valid(path_model):
         models.install_model(name)
     from spinalcordtoolbox.deepseg import inference
@@ -204,9 +235,14 @@ def main(argv):
     for image, target in zip(images, targets):
         first = os.path.abspath(arguments.i[0])
         output = first.replace(".nii.gz", target + ".nii.gz")
-        if arguments.o:
+        if arguments.o is not None:
+            ends = [end for end in (".nii.gz", ".nii") if end in arguments.o]
             more = target if len(targets) > 1 else ""
-            output = arguments.o.replace(".nii.gz", more + ".nii.gz")
+            output = arguments.o + more
+            if ends:
+                output = arguments.o.replace(ends[0], more + ends[0])
+            if os.path.dirname(output):
+                os.makedirs(os.path.dirname(output), exist_ok=True)
         image.save(output)
         outputs.append(output)
         if FORM == "7":
@@ -222,7 +258,8 @@ def write_sidecar(path_model, output, argv):
     with open(os.path.join(path_model, "source.json")) as file:
         urls = json.load(file)["model_urls"]
     entry = {"Name": "spinalcordtoolbox: sct_deepseg " + " ".join(argv), "ModelURL": urls}
-    with open(output.replace(".nii.gz", ".json"), "w") as out:
+    stem = output.removesuffix(".nii.gz").removesuffix(".nii")
+    with open(stem + ".json", "w") as out:
         json.dump({"GeneratedBy": [entry]}, out)
 
 if __name__ == "__main__":
@@ -257,6 +294,8 @@ def write_sct(folder: Path, form: str = "7") -> Path:
         "deepseg/__init__.py": "",
         "deepseg/models.py": MODELS % words,
         "deepseg/inference.py": INFERENCE % words,
+        "utils/__init__.py": "",
+        "utils/shell.py": SHELL,
         "reports/__init__.py": "",
         "reports/qc2.py": QC2 % words,
         "scripts/__init__.py": "",

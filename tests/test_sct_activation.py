@@ -124,7 +124,8 @@ def test_status_says_what_there_is_and_ends_with_0_only_when_active(
     assert done.returncode == 0
     for text in (
         f"Enabled: yes, by {env.line}",
-        f"Spinal Cord Toolbox: {VERSION[form]} (tested: 6.5, 7.4.dev0) in {env.package}",
+        f"Spinal Cord Toolbox: {VERSION[form]} (tested: 6.2, 6.3, 6.4, 6.5, 7.0, "
+        f"7.1, 7.2, 7.3, 7.4.dev0) in {env.package}",
         "SCT looks as expected.",
         "Active inside SCT: yes",
     ):
@@ -246,9 +247,9 @@ def test_the_second_folder_is_taken_when_the_first_is_closed(
 
 
 def test_the_file_is_one_line() -> None:
-    assert sct_pth.LINE.count("\n") == 1
-    assert sct_pth.LINE.startswith("import sys; ")
-    assert sct_pth.LINE.isascii()
+    assert sct_pth.line().count("\n") == 1
+    assert sct_pth.line().startswith("import sys; ")
+    assert sct_pth.line().isascii()
 
 
 def test_beside_sct_our_own_command_hands_over_through_the_real_launcher(env: Environment) -> None:

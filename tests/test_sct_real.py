@@ -40,7 +40,7 @@ runpy.run_module("spinalcordtoolbox.scripts.sct_deepseg", run_name="__main__")
 
 def deepseg(*words: object, plugin: bool = True) -> subprocess.CompletedProcess[str]:
     """Run SCT's own command in a process of its own, with the plugin's line or without."""
-    line = sct_pth.LINE if plugin else "pass"
+    line = sct_pth.line() if plugin else "pass"
     program = START.format(line=line, words=[str(word) for word in words])
     return subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=900

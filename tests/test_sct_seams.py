@@ -32,6 +32,7 @@ def test_an_sct_as_expected_has_no_problems(tmp_path: Path, form: str) -> None:
         ("deepseg/inference.py", "remove_small", "smallest", "found (path_model, "),
         ("deepseg/inference.py", "use_gpu=False", "use_gpu=False, soft=False", "soft"),
         ("deepseg/inference.py", "extra_inference_kwargs=None", "**kwargs", "*kwargs"),
+        ("utils/shell.py", "class SCTArgumentParser", "class P", "SCTArgumentParser is missing"),
         ("image.py", "param=None, hdr=None", "param=None, header=None", "Image.__init__"),
         ("image.py", "def save(", "def write(", "Image.save is missing"),
         ("reports/qc2.py", "fname_seg,", "fname_labels,", "qc2.py: sct_deepseg"),
@@ -66,6 +67,7 @@ def test_every_seam_is_in_a_file_that_is_looked_at() -> None:
     assert {seam.file for seam in SEAMS} == {
         "deepseg/models.py",
         "deepseg/inference.py",
+        "utils/shell.py",
         "image.py",
         "reports/qc2.py",
     }
