@@ -62,9 +62,10 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("sidecar",),
     ("api",),
     ("hosts", "verbs"),
+    ("hosts.sct_advice", "hosts.sct_notice"),
     ("hosts.grammar", "hosts.sct_hook", "hosts.sct_seams", "hosts.sct_pth"),
-    ("hosts.sct_entries", "hosts.sct_results", "verbs.files"),
-    ("hosts.sct_install",),
+    ("hosts.sct_entries", "hosts.sct_results", "hosts.sct_launchers", "verbs.files"),
+    ("hosts.sct_install", "hosts.sct_command"),
     ("hosts.sct",),
     (
         "verbs.check",
