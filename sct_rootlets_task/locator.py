@@ -142,7 +142,7 @@ class Canal:
         return (
             f"only {length:.0f} mm of the spinal canal are in view; from less than {SURE_MM:.0f} "
             "mm, levels may be told one too high or too low. Compare them with the discs: "
-            "'sct_rootlets check -discs'.",
+            "'sct_rootlets check -i SEG -discs DISCS'.",
         )
 
 
@@ -386,7 +386,8 @@ def _ambiguity(margin: float) -> tuple[str, ...]:
         return ()
     return (
         "levels one higher or lower, all of them or half, may be right as well (odds of 1 "
-        f"to {np.exp(margin):.1f}). Compare them with the discs: 'sct_rootlets check -discs'.",
+        f"to {np.exp(margin):.1f}). Compare them with the discs: 'sct_rootlets check -i SEG "
+        "-discs DISCS'.",
     )
 
 
@@ -425,7 +426,7 @@ def disagreement(
     return (
         f"by the rootlets, levels are {apart:.1f} of a level off from where the vertebrae have "
         "them; the rootlets were followed. Compare them with the discs: 'sct_rootlets check "
-        "-discs'.",
+        "-i SEG -discs DISCS'.",
     )
 
 

@@ -47,17 +47,16 @@ class Installed:
         with (self.info / "RECORD").open("w", newline="") as stream:
             csv.writer(stream, lineterminator="\n").writerows(rows)
         (self.info / "METADATA").write_text("")
+        points = "[console_scripts]\nsct_deepseg = a:b\nsct_rootlets = a:c\n\n[other]\nx = a:d\n"
+        (self.info / "entry_points.txt").write_text(points)
         files = [
             SimpleNamespace(name=name, locate=lambda name=name: self.info / name)
-            for name in ("RECORD", "METADATA")
+            for name in ("RECORD", "METADATA", "entry_points.txt")
         ]
         monkeypatch.setattr(
             metadata, "distribution", lambda _: SimpleNamespace(files=files, version="1")
         )
         monkeypatch.setattr(sct_launchers.sysconfig, "get_path", lambda _name: str(self.scripts))
-
-    def record(self) -> list[str]:
-        return [row[0] for row in csv.reader((self.info / "RECORD").open())]
 
 
 @pytest.fixture
@@ -85,6 +84,8 @@ def test_uninstalling_us_afterwards_leaves_sct_s_command_alone(both: Installed) 
     text = (both.info / "RECORD").read_text()
     assert "sct_deepseg" not in text
     assert text == "../bin/sct_rootlets,,\nx,\n"
+    points = (both.info / "entry_points.txt").read_text()
+    assert points == "[console_scripts]\nsct_rootlets = a:c\n\n[other]\nx = a:d\n"
 
 
 def test_a_command_that_cannot_be_had_back_stays(both: Installed) -> None:
@@ -296,10 +297,11 @@ def test_options_that_sct_has_stay_as_they_are() -> None:
 def test_our_tools_are_named_as_they_can_be_called(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    text = "Compare them: 'sct_rootlets check -discs'. The package sct_rootlets_task says so."
+    advice = "Compare them: 'sct_rootlets check -i SEG -discs DISCS'."
+    text = f"{advice} The package sct_rootlets_task says so."
     monkeypatch.setenv("PATH", str(tmp_path))
     said = sct_advice.as_in_sct(text)
-    assert f"'{sys.executable} -m sct_rootlets_task.cli check -discs'" in said
+    assert f"'{sys.executable} -m sct_rootlets_task.cli check -i SEG -discs DISCS'" in said
     assert "package sct_rootlets_task says" in said
     (tmp_path / "sct_rootlets").write_text("#!/bin/sh\n")
     (tmp_path / "sct_rootlets").chmod(0o755)

@@ -148,21 +148,33 @@ def _restored(folder: Path) -> Path | None:
 
 
 def _forget(script: Path) -> None:
-    """Take a script out of the list of files that goes when this package is uninstalled."""
+    """Take a script out of what goes when this package is uninstalled."""
     try:
         files = metadata.distribution(DISTRIBUTION).files or []
     except metadata.PackageNotFoundError:
         return
-    records = [Path(str(f.locate())) for f in files if f.name == "RECORD"]
-    if not records:
-        return
-    record, root = records[0], records[0].parent.parent
-    rows = list(csv.reader(io.StringIO(record.read_text(encoding="utf-8"))))
-    kept = [row for row in rows if row and os.path.normpath(root / row[0]) != str(script)]
-    if len(kept) < len(rows):
-        text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerows(kept)
-        _write(record, text.getvalue().encode(), record.stat().st_mode & 0o777)
+    # pip goes by the list of files and, whatever that says, by the entry points.
+    rewritten = {"RECORD": _without_file, "entry_points.txt": _without_entry_point}
+    for path in (Path(str(file.locate())) for file in files if file.name in rewritten):
+        text = path.read_text(encoding="utf-8")
+        kept = rewritten[path.name](text, path.parent.parent, script)
+        if kept != text:
+            _write(path, kept.encode(), path.stat().st_mode & 0o777)
+
+
+def _without_file(record: str, root: Path, script: Path) -> str:
+    """Return a list of installed files (CSV; their paths count from `root`) without a script."""
+    rows = [row for row in csv.reader(io.StringIO(record)) if row]
+    kept = [row for row in rows if os.path.normpath(root / row[0]) != str(script)]
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(kept)
+    return text.getvalue()
+
+
+def _without_entry_point(points: str, root: Path, script: Path) -> str:
+    """Return entry points, a line each, without that of a script."""
+    lines = points.splitlines(keepends=True)
+    return "".join(line for line in lines if line.partition("=")[0].strip() != script.stem)
 
 
 def _write(path: Path, content: bytes, mode: int) -> None:
