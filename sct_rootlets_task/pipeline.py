@@ -19,6 +19,7 @@ from sct_rootlets_task import environment
 from sct_rootlets_task import levels as lv
 from sct_rootlets_task.analysis.consistency import (
     LARGEST_BUNDLE_MM3,
+    UNIFYING,
     keep_largest,
     undecided,
 )
@@ -392,7 +393,7 @@ class Segmenter:
                 after = labels
             steps.append(Step(name, _changed(labels, after)))
             labels = after
-        if steps:
+        if steps and not UNIFYING.isdisjoint(self.task.hooks):
             doubts += _left_as_they_are(labels, context)
         return labels, steps, doubts
 

@@ -110,13 +110,14 @@ def keys_of(content: object, prefix: str = "") -> set[str]:
     return {prefix.lstrip(".")}
 
 
-FREE = (".LevelVoxels", ".Seconds", ".SoftwareVersions")
+FREE = (".LevelVoxels", ".Seconds", ".SoftwareVersions", ".Variables")
 
 
 def test_every_key_of_the_sidecar_is_declared_and_every_declared_key_is_written(
     image: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SCT_ROOTLETS_OFFLINE", "1")
+    monkeypatch.setenv("SCT_ROOTLETS_TILES", "auto")
 
     class Everything(FakeNetwork):
         def predict(

@@ -21,7 +21,7 @@ from sct_rootlets_task.analysis.bundles import (
 from sct_rootlets_task.analysis.centreline import line_through_rootlets
 from sct_rootlets_task.analysis.geometry import to_world, voxel_volume
 from sct_rootlets_task.analysis.level_fit import MARGIN, fit_levels, vote_costs
-from sct_rootlets_task.postprocess import SPECK_MM3, HookContext
+from sct_rootlets_task.postprocess import SPECK_MM3, Hook, HookContext
 from sct_rootlets_task.voxels import connected, voxels_of
 
 STRAY_MM3 = 6.0
@@ -58,8 +58,7 @@ def unify_bundles(labels: np.ndarray, context: HookContext) -> np.ndarray:
     """Give all voxels of a bundle the level of most of them.
 
     A bundle is a connected component on one side of the cord; where two bundles of neighbouring
-    levels touch, each keeps its own level. What is no bundle, see :func:`is_sure`, is left as it
-    is.
+    levels touch, each keeps its own level. What is no bundle, see ``is_sure``, is left as it is.
 
     Parameters
     ----------
@@ -87,7 +86,7 @@ def is_sure(bundle: Bundle) -> bool:
     Parameters
     ----------
     bundle : Bundle
-        A piece as :func:`~sct_rootlets_task.analysis.bundles.find_bundles` finds it.
+        A piece as ``find_bundles`` finds it.
     """
     return bundle.volume < LARGEST_BUNDLE_MM3 and bundle.purity > 0.5
 
@@ -297,8 +296,8 @@ def order_levels(labels: np.ndarray, context: HookContext) -> np.ndarray:
     :func:`~sct_rootlets_task.analysis.level_fit.fit_levels` finds the levels that agree best with
     the network's labels and with the anatomy. A bundle is changed only where its own level would
     cost at least ``MARGIN`` of that module more; a bundle beyond the task's levels is removed under
-    the same condition. All voxels of a bundle get its level; what is no bundle, see
-    :func:`is_sure`, is left as it is.
+    the same condition. All voxels of a bundle get its level; what is no bundle, see ``is_sure``,
+    is left as it is.
 
     Parameters
     ----------
@@ -359,6 +358,10 @@ def decide_levels(
         certain = np.isfinite(costs).any() and costs[column] >= margin
         decided.append(fit.levels[bundle.number] if certain else bundle.level)
     return tuple(decided)
+
+
+UNIFYING: frozenset[Hook] = frozenset({unify_bundles, order_levels})
+"""Hooks that give all voxels of a bundle one level."""
 
 
 def _is_stray(piece: np.ndarray, main: np.ndarray) -> bool:
