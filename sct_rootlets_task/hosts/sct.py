@@ -221,10 +221,10 @@ class Plugin:
 
 def _settings(task: Task, wanted: Mapping[str, Any], threads: int) -> Settings:
     """Return the settings that SCT's arguments and the environment ask for."""
-    from sct_rootlets_task.hosts.sidecar import what_to_run
     from sct_rootlets_task.network.loading import Options
     from sct_rootlets_task.pipeline import Settings
     from sct_rootlets_task.postprocess import parse_minimal_size
+    from sct_rootlets_task.sidecar import what_to_run
 
     if wanted.get("threshold"):
         raise UsageError(

@@ -275,10 +275,10 @@ def _require_report(parsed: argparse.Namespace, images: Sequence[Path]) -> None:
 
 
 def _settings(task: Task, parsed: argparse.Namespace, threads: int) -> Settings:
-    from sct_rootlets_task.hosts.sidecar import what_to_run
     from sct_rootlets_task.network.loading import Options
     from sct_rootlets_task.pipeline import Settings
     from sct_rootlets_task.postprocess import parse_minimal_size
+    from sct_rootlets_task.sidecar import what_to_run
 
     if parsed.thr is not None:
         raise UsageError(
