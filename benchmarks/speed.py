@@ -50,6 +50,7 @@ from sct_rootlets_task.network.model_folder import read_model_folder
 from sct_rootlets_task.network.openvino_import import import_openvino
 from sct_rootlets_task.network.unet import build_graph, multiply_adds, read_unet
 from sct_rootlets_task.paths import model_root
+from sct_rootlets_task.runtime import default_threads
 from sct_rootlets_task.tasks import find_task
 
 COMMANDS = {
@@ -223,7 +224,7 @@ def main() -> None:
     parser.add_argument("--copies", type=int, default=0)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--peer", nargs="+", default=[])
-    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--threads", type=int, default=default_threads())
     arguments = parser.parse_args()
     precisions = ["f32", "bf16"] if has_native_bf16() else ["f32"]
     rates = {name: matrix_rate(name, arguments.threads) for name in precisions}

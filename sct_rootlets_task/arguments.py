@@ -74,7 +74,9 @@ def whole_number(lowest: int, highest: int) -> Callable[[str], int]:
     def read(text: str) -> int:
         word = text.strip()
         is_short = len(word) <= len(str(max(abs(lowest), abs(highest)))) + 1
-        if is_short and word.removeprefix("-").isdecimal() and lowest <= int(word) <= highest:
+        digits = word.removeprefix("-")
+        is_whole = is_short and digits.isascii() and digits.isdecimal()
+        if is_whole and lowest <= int(word) <= highest:
             return int(word)
         found = text if len(text) <= 40 else f"{text[:40]}…"
         raise argparse.ArgumentTypeError(
@@ -101,15 +103,13 @@ OVERWRITE: dict[str, Any] = {
 """Keyword arguments of the option ``-overwrite``."""
 
 
-def add_verbosity(parser: argparse._ActionsContainer, default: int = 1) -> None:
-    """Add the option that says how much is told."""
-    parser.add_argument(
-        "-v",
-        type=int,
-        choices=(0, 1, 2),
-        default=default,
-        help="Verbosity: 0 warnings and errors only, 1 progress as well, 2 for debugging.",
-    )
+VERBOSITY: dict[str, Any] = {
+    "type": whole_number(0, len(VERBOSITIES) - 1),
+    "metavar": "{0,1,2}",
+    "default": 1,
+    "help": "Verbosity: 0 warnings and errors only, 1 progress as well, 2 for debugging.",
+}
+"""Keyword arguments of the option ``-v``."""
 
 
 def start_logging(verbosity: int) -> None:

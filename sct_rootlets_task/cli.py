@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator, Sequence
 
 from sct_rootlets_task import __version__, console
-from sct_rootlets_task.arguments import CommandParser, add_verbosity, start_logging
+from sct_rootlets_task.arguments import VERBOSITY, CommandParser, start_logging
 from sct_rootlets_task.verbs import (
     check,
     evaluate,
@@ -22,6 +22,7 @@ from sct_rootlets_task.verbs import (
     split,
 )
 
+_RESULTS = "Results, and the names of files that were made, are printed in any case."
 VERBS = (check, levels, relabel, split, locate, evaluate, qc, picture, models, sample, sct)
 
 
@@ -46,7 +47,7 @@ def build_parser() -> argparse.ArgumentParser:
         verb.add_arguments(command)
         command.set_defaults(run=verb.run)
         for leaf in _leaves(command):
-            add_verbosity(leaf)
+            leaf.add_argument("-v", **{**VERBOSITY, "help": f"{VERBOSITY['help']} {_RESULTS}"})
     return parser
 
 

@@ -24,6 +24,7 @@ from urllib.parse import urljoin, urlsplit
 from sct_rootlets_task import __version__, environment
 from sct_rootlets_task.errors import DownloadError
 from sct_rootlets_task.paths import expand_user
+from sct_rootlets_task.progress import Progress
 from sct_rootlets_task.untrusted import open_regular, printable, reason_of
 
 if TYPE_CHECKING:
@@ -145,7 +146,7 @@ def fetch(
     *,
     sha256: str | None = None,
     accept: Callable[[Path], str | None] | None = None,
-    progress: bool | None = None,
+    progress: bool = False,
     patience: Patience | None = None,
 ) -> Fetched:
     """Fetch a file from the first mirror that delivers it.
@@ -161,8 +162,8 @@ def fetch(
         Checksum the file must have.
     accept : callable, optional
         Called with the path of the complete file; returns why it is not what was wanted, or None.
-    progress : bool, optional
-        Show a progress bar on stderr; by default only when stderr is a terminal.
+    progress : bool
+        Show how far it is.
     patience : Patience, optional
         Time-outs and number of attempts.
 
@@ -214,7 +215,7 @@ class _Job:
     part: Path
     sha256: str | None
     accept: Callable[[Path], str | None] | None
-    progress: bool | None
+    progress: bool
     patience: Patience
 
 
@@ -474,27 +475,17 @@ def _receive(url: str, response: requests.Response, pieces: Iterator[bytes], job
 
 
 def _write(chunks: Iterable[bytes], job: _Job, *, total: int | None, name: str) -> tuple[str, int]:
-    from tqdm import tqdm
-
     digest, size = hashlib.sha256(), 0
     _check_size(total or 0, job.patience.largest)
-    disable = None if job.progress is None else not job.progress
-    bar = tqdm(
-        total=total,
-        desc=printable(name, 60),
-        unit="B",
-        unit_scale=True,
-        leave=False,
-        disable=disable,
-    )
     job.part.unlink(missing_ok=True)
-    with job.part.open("xb") as out, bar:
+    progress = Progress(name, total, unit="MB", scale=1e6, shown=job.progress)
+    with job.part.open("xb") as out, progress:
         for chunk in chunks:
             size += len(chunk)
             _check_size(size, job.patience.largest)
             out.write(chunk)
             digest.update(chunk)
-            bar.update(len(chunk))
+            progress.update(size)
     return digest.hexdigest(), size
 
 

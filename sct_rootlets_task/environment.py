@@ -15,8 +15,25 @@ PRECISION = "SCT_ROOTLETS_PRECISION"
 THREADS = "SCT_ROOTLETS_THREADS"
 RAW = "SCT_ROOTLETS_RAW"
 TILES = "SCT_ROOTLETS_TILES"
-SLURM_CORES = "SLURM_CPUS_PER_TASK"
 SCT_DIR = "SCT_DIR"
+TERMINAL = "TERM"
+COLUMNS = "COLUMNS"
+
+CORES: Mapping[str, str] = {
+    "OMP_NUM_THREADS": "Read by most numerical programs.",
+    "SLURM_CPUS_PER_TASK": "Set by Slurm.",
+    "SLURM_CPUS_ON_NODE": "Set by Slurm.",
+    "NSLOTS": "Set by Grid Engine.",
+    "PBS_NP": "Set by Torque.",
+    "PBS_NUM_PPN": "Set by Torque.",
+    "NCPUS": "Set by PBS Professional.",
+    "LSB_DJOB_NUMPROC": "Set by LSF.",
+}
+"""Variables that say how many cores a job has, and where they come from."""
+_FOLLOWED = (
+    f"No more CPU threads than this are used where neither -threads nor {THREADS} says how many; "
+    "a value that is no whole number from 1 is not followed."
+)
 
 VARIABLES: Mapping[str, str] = {
     MODELS: (
@@ -47,11 +64,10 @@ VARIABLES: Mapping[str, str] = {
         "off, false or nothing: as if it were not set."
     ),
     TILES: "auto or all: tiles to run where -tiles is not given, and inside SCT.",
-    SLURM_CORES: (
-        "Set by Slurm. Beside the CPU affinity and the container's quota it limits the CPU threads "
-        "that are used where -threads is not given."
-    ),
+    **{name: f"{origin} {_FOLLOWED}" for name, origin in CORES.items()},
     SCT_DIR: "Set by SCT's installer. sct_rootlets sct status names SCT's own environment by it.",
+    TERMINAL: "dumb: progress is shown by a line now and then, as in a file, not by a bar.",
+    COLUMNS: "Width of the terminal in characters, for the progress bar; else the terminal tells.",
 }
 """What each variable does, for the documentation."""
 

@@ -106,7 +106,7 @@ def install(
     *,
     urls: Sequence[str] | None = None,
     force: bool = False,
-    progress: bool | None = False,
+    progress: bool = False,
     patience: Patience | None = None,
 ) -> InstalledModel:
     """Install a release, or a custom archive in its place.
@@ -127,8 +127,8 @@ def install(
         in any case, and recorded as custom.
     force : bool
         Install anew even if the release is there.
-    progress : bool, optional
-        Show a progress bar on stderr; None: only when stderr is a terminal.
+    progress : bool
+        Show how far it is.
     patience : Patience, optional
         Time-outs, attempts, and how long to wait for another process.
 
@@ -245,7 +245,7 @@ def _install(
     work: Path,
     *,
     urls: Sequence[str] | None,
-    progress: bool | None,
+    progress: bool,
     patience: Patience,
 ) -> None:
     archive = work / f"{_INCOMING}{uuid.uuid4().hex}.zip"

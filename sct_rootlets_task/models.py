@@ -86,7 +86,7 @@ def resolve(
     root: Path,
     *,
     offline: bool = False,
-    progress: bool | None = False,
+    progress: bool = False,
 ) -> Resolved:
     """Return the model that a user's choice means, installed first if it is missing.
 
@@ -102,8 +102,8 @@ def resolve(
         The model root.
     offline : bool
         Do not try to fetch; ``SCT_ROOTLETS_OFFLINE`` has the same effect.
-    progress : bool, optional
-        Show a progress bar while fetching; None: only when stderr is a terminal.
+    progress : bool
+        Show how far fetching is.
 
     Raises
     ------
@@ -153,7 +153,7 @@ def verify_model(task: Task, model: InstalledModel) -> list[str]:
     return problems
 
 
-def _default(task: Task, root: Path, *, offline: bool, progress: bool | None) -> Resolved:
+def _default(task: Task, root: Path, *, offline: bool, progress: bool) -> Resolved:
     release = task.release()
     try:
         return _told(task, _automatic(task, release, root, offline=offline, progress=progress))
@@ -176,7 +176,7 @@ def _stand_in(task: Task, root: Path, error: Exception) -> InstalledModel | None
 
 
 def _automatic(
-    task: Task, release: Release, root: Path, *, offline: bool, progress: bool | None
+    task: Task, release: Release, root: Path, *, offline: bool, progress: bool
 ) -> InstalledModel:
     """Return a release, fetched if it is missing and no other job has just failed to."""
     work = root / WORK / slot_name(task, release)
@@ -191,7 +191,7 @@ def _automatic(
 
 
 def _release(
-    task: Task, release: Release, root: Path, *, offline: bool, progress: bool | None
+    task: Task, release: Release, root: Path, *, offline: bool, progress: bool
 ) -> InstalledModel:
     found = find_installed(task, release, root)
     if found is None and offline:

@@ -6,10 +6,13 @@ This is the one path that every host takes. It reads no file and writes none; th
 from __future__ import annotations
 
 import logging
+import os
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +27,7 @@ from sct_rootlets_task.analysis.consistency import (
     undecided,
 )
 from sct_rootlets_task.dry_build import read_task_model
-from sct_rootlets_task.errors import ModelError
+from sct_rootlets_task.errors import ModelError, UsageError
 from sct_rootlets_task.images import InputImage
 from sct_rootlets_task.locator import (
     Canal,
@@ -47,6 +50,7 @@ from sct_rootlets_task.postprocess import (
     fill_holes,
     remove_small,
 )
+from sct_rootlets_task.runtime import chosen_threads, limited_threads
 from sct_rootlets_task.short_repr import short_repr
 from sct_rootlets_task.tasks import BUNDLED, Task
 from sct_rootlets_task.view import OBLIQUE_DEGREES, View, view_of
@@ -176,6 +180,12 @@ class Segmenter:
     ------
     ModelError, LevelSourceError
         If the model cannot be run, or does not belong to the task.
+
+    Notes
+    -----
+    Several threads may use one segmenter. The networks run for one image at a time, with all of the
+    threads that they are given; the rest is done side by side. A copy or a pickled segmenter loads
+    its model anew. A process that is forked may go on with the segmenter of its parent.
     """
 
     def __init__(
@@ -189,19 +199,29 @@ class Segmenter:
         self.task = task
         self.model = model
         self.settings = settings or Settings()
+        self.threads = chosen_threads(self.settings.network.threads)
+        self._load = load
+        self._locks: dict[int, threading.Lock] = {}
+        with limited_threads(self.threads):
+            self._load_networks()
+
+    def _load_networks(self) -> None:
+        """Read the model folder and load the model, and the locator if it is of use."""
+        task, model = self.task, self.model
+        options = replace(self.settings.network, threads=self.threads)
         read = read_task_model(task, model.release, model.path)
         folder, self._source, self._levels = read.folder, read.source, read.levels
         self._main = OrientedNetwork(
             folder,
-            load(folder, self.settings.network),
+            self._load(folder, options),
             folder.orientation or task.orientation,
             continued_mm=(
                 self._source.continued_mm if isinstance(self._source, lv.ByLocator) else 0.0
             ),
         )
-        self._locator = self._load_locator(load)
+        self._locator = self._load_locator(options)
 
-    def _load_locator(self, load: NetworkLoader) -> OrientedNetwork | None:
+    def _load_locator(self, options: Options) -> OrientedNetwork | None:
         """Load the locator if it gives the levels, or can say which tiles matter."""
         by_locator = isinstance(self._source, lv.ByLocator)
         source = self._source if isinstance(self._source, lv.ByLocator) else lv.ByLocator()
@@ -210,8 +230,32 @@ class Segmenter:
         guides = self.settings.tiles == "auto" and self.network.engine != "nnunet"
         if not by_locator and not (guides and known >= set(self.task.levels)):
             return None
-        plain = replace(self.settings.network, test_time_aug=False, progress=False)
-        return _locator(folder, load(folder, plain), source)
+        plain = replace(options, test_time_aug=False, progress=False)
+        return _locator(folder, self._load(folder, plain), source)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Return how to load the same model again; the networks themselves cannot be copied."""
+        return partial(Segmenter, load=self._load), (self.task, self.model, self.settings)
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Wait until no other thread runs the networks.
+
+        A fork copies locks as they are, so that each process has one of its own.
+
+        Raises
+        ------
+        UsageError
+            If this process was forked while another thread ran the networks: what it was doing will
+            never be finished here.
+        """
+        if any(lock.locked() for process, lock in self._locks.items() if process != os.getpid()):
+            raise UsageError(
+                "This Segmenter was running in another thread when the process was forked. Make a "
+                "Segmenter in the new process, or start it with the method 'spawn'."
+            )
+        with self._locks.setdefault(os.getpid(), threading.Lock()):
+            yield
 
     @property
     def network(self) -> Network:
@@ -231,6 +275,10 @@ class Segmenter:
         Segmentation
             Every value of its labels is 0 or one of the task's levels.
         """
+        with limited_threads(self.threads):
+            return self._segment(image)
+
+    def _segment(self, image: InputImage) -> Segmentation:
         found = self.find(image)
         seconds = found.seconds
         with _timed(seconds, "levels"):
@@ -263,6 +311,10 @@ class Segmenter:
         image : InputImage
             A checked 3-D image of any orientation.
         """
+        with self._alone():
+            return self._find(image)
+
+    def _find(self, image: InputImage) -> Found:
         seconds: dict[str, float] = {}
         with _timed(seconds, "locator"):
             padding = find_padding(image.data)
@@ -423,9 +475,15 @@ def locate(
     locator : path, optional
         Folder that holds the locator's model folder; that of the built-in one by default.
     """
+    options = options or Options(device="cpu")
+    with limited_threads(chosen_threads(options.threads)):
+        return _locate(image, options, locator)
+
+
+def _locate(image: InputImage, options: Options, locator: Path | None) -> LocatedLevels:
     source = lv.ByLocator()
     folder = read_model_folder(_trainer_folder(locator or BUNDLED / source.locator))
-    network = load_network(folder, options or Options(device="cpu"))
+    network = load_network(folder, options)
     padding = find_padding(image.data)
     view = view_of(image, padding)
     classes = view.to_source(_locator(folder, network, source).classes(view.image))

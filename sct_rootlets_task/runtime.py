@@ -1,14 +1,29 @@
-"""What the machine offers a job, and keeping within it."""
+"""What the machine offers a job, and keeping within it.
+
+How many CPU threads are used is decided here for the commands, inside SCT and from Python:
+
+1. the option ``-threads``, or the argument of the same name;
+2. ``SCT_ROOTLETS_THREADS``;
+3. the smallest of what the job was given, see :func:`available_cores`.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import logging
 import os
 import sys
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from numbers import Integral
 from pathlib import Path
+from typing import Any
 
 from sct_rootlets_task import environment
 from sct_rootlets_task.errors import UsageError
+
+logger = logging.getLogger(__name__)
 
 MOST_THREADS = 1024
 """More threads than this are taken for a slip."""
@@ -19,33 +34,40 @@ _THREAD_VARIABLES = (
     "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS",
     "nnUNet_def_n_proc",
 )
-_CGROUP_QUOTAS = (
-    (Path("/sys/fs/cgroup/cpu.max"), None),
-    (
-        Path("/sys/fs/cgroup/cpu/cpu.cfs_quota_us"),
-        Path("/sys/fs/cgroup/cpu/cpu.cfs_period_us"),
-    ),
-)
+_GROUPS = Path("/proc/self/cgroup")
+_CGROUPS = Path("/sys/fs/cgroup")
+_CPU_ROOTS = (".", "unified", "cpu", "cpu,cpuacct")
+"""Where below it quotas are kept: in version 2, in both versions side by side, in version 1."""
 
 
 def available_cores(environ: Mapping[str, str] | None = None) -> int:
     """Return how many cores this job may use.
 
-    The smallest of: cores of the machine, the process's CPU affinity, the CPU quota of its cgroup
-    (containers), and ``SLURM_CPUS_PER_TASK``.
+    The smallest of: cores of the machine, the CPU affinity of the process, the CPU quota of its
+    cgroups (containers), and the variables that schedulers set (``environment.CORES``). One that
+    holds no whole number of at least 1 does not count.
+
+    Parameters
+    ----------
+    environ : mapping of str to str, optional
+        Environment to read; that of the process by default.
     """
     limits = [os.cpu_count() or 1]
+    if hasattr(os, "process_cpu_count"):  # Python 3.13; people can set it
+        limits.append(os.process_cpu_count() or 1)
     if hasattr(os, "sched_getaffinity"):
         limits.append(len(os.sched_getaffinity(0)))
-    quota = _cgroup_cores()
-    if quota:
-        limits.append(quota)
-    slurm = environment.read_count(environment.SLURM_CORES, environ)
-    return min([*limits, slurm] if slurm else limits)
+    for name in environment.CORES:
+        given = environment.read_count(name, environ)
+        if given is not None:
+            limits.append(given)
+        elif found := environment.read(name, environ):
+            logger.info("%s is not followed: %.40r is no whole number from 1 on.", name, found)
+    return min([*limits, *_quotas()])
 
 
 def default_threads(environ: Mapping[str, str] | None = None) -> int:
-    """Return how many CPU threads to use when no option says so.
+    """Return how many CPU threads to use when nobody says so in the call.
 
     That is ``SCT_ROOTLETS_THREADS`` where it is set, else all the cores this job may use.
 
@@ -66,29 +88,186 @@ def default_threads(environ: Mapping[str, str] | None = None) -> int:
     return threads
 
 
-def _cgroup_cores() -> int | None:
-    for quota_file, period_file in _CGROUP_QUOTAS:
-        try:
-            words = quota_file.read_text().split()
-            words += period_file.read_text().split() if period_file else []
-        except OSError:
-            continue
-        if len(words) == 2 and words[0].isdigit() and words[1].isdigit():
-            return max(1, round(int(words[0]) / int(words[1])))
-    return None
+def chosen_threads(wanted: int | None = None, environ: Mapping[str, str] | None = None) -> int:
+    """Return how many CPU threads to use: those wanted, else :func:`default_threads`.
 
+    Parameters
+    ----------
+    wanted : int, optional
+        What an option or an argument says.
+    environ : mapping of str to str, optional
+        Environment to read; that of the process by default.
 
-def limit_threads(threads: int) -> None:
-    """Keep every pool of worker threads in this process to a number of threads.
-
-    Call it before numerical libraries are imported where you can: most read the variables it sets
-    once, when they are loaded. torch is told also when it is loaded already, as it is inside SCT.
+    Raises
+    ------
+    UsageError
+        If it is no number from 1 to :data:`MOST_THREADS`.
     """
-    for name in _THREAD_VARIABLES:
-        os.environ[name] = str(threads)
-    torch = sys.modules.get("torch")
-    if torch is not None:
+    if wanted is None:
+        return default_threads(environ)
+    is_number = isinstance(wanted, Integral) and not isinstance(wanted, bool)
+    if not is_number or not 1 <= wanted <= MOST_THREADS:
+        raise UsageError(
+            f"threads expects a whole number from 1 to {MOST_THREADS}, found {wanted!r:.40}. Leave "
+            "it out to use the cores that the job may use."
+        )
+    return int(wanted)
+
+
+def _quotas() -> list[int]:
+    """Return the CPU quotas of the cgroups of this process, in whole cores, those that are set."""
+    try:
+        lines = _GROUPS.read_text(errors="replace").splitlines()
+    except OSError:
+        lines = []
+    names = {line.split(":", 2)[-1].strip("/") for line in lines} | {""}
+    # A quota of any group above counts as well.
+    inside = {part for name in names for part in (Path(name), *Path(name).parents)}
+    found = []
+    for folder in (_CGROUPS / root / part for root in _CPU_ROOTS for part in inside):
+        words = _words(folder / "cpu.max") or [
+            *_words(folder / "cpu.cfs_quota_us"),
+            *_words(folder / "cpu.cfs_period_us"),
+        ]
+        if len(words) == 2 and all(word.isascii() and word.isdecimal() for word in words):
+            quota, period = map(int, words)
+            found += [max(1, quota // period)] if period else []
+    return found
+
+
+def _words(path: Path) -> list[str]:
+    try:
+        return path.read_text(errors="replace").split()
+    except (OSError, ValueError):  # not there, closed, or no name of a file
+        return []
+
+
+@contextlib.contextmanager
+def announced_threads(threads: int) -> Iterator[None]:
+    """Tell libraries that are yet to be loaded how many threads to make, by their variables.
+
+    For a process that is the caller's own, before numpy is imported: most libraries read these
+    variables once, when they are loaded.
+
+    Parameters
+    ----------
+    threads : int
+        CPU threads.
+    """
+    before = {name: value for name, value in os.environ.items() if name in _THREAD_VARIABLES}
+    os.environ.update(dict.fromkeys(_THREAD_VARIABLES, str(threads)))
+    try:
+        yield
+    finally:
+        for name in _THREAD_VARIABLES:
+            os.environ.pop(name, None)
+        os.environ.update(before)
+
+
+class _Counted:
+    """A setting of the whole process that several threads may have changed at the same time.
+
+    What was set is noted for the first who comes, and restored by the last who goes. Otherwise,
+    each would restore what another one had set.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._users = 0
+        self._noted: Any = None
+
+    @contextlib.contextmanager
+    def noted(self, look: Callable[[], Any], restore: Callable[[Any], object]) -> Iterator[Any]:
+        """Note what `look` returns, if nobody has, and call `restore` with it after the last."""
+        with self._lock:
+            if not self._users:
+                self._noted = look()
+            self._users += 1
+        try:
+            yield self._noted
+        finally:
+            with self._lock:
+                self._users -= 1
+                if not self._users:
+                    restore(self._noted)
+
+
+class _Pools:
+    """Worker threads of libraries in one process."""
+
+    def __init__(self) -> None:
+        self.blas = _Counted()
+        self.torch = _Counted()
+        self.torch_was_used = False
+
+
+_POOLS: dict[int, _Pools] = {}
+"""By process: a fork copies this module with what its threads were doing, locks included."""
+
+
+def _pools() -> _Pools:
+    return _POOLS.setdefault(os.getpid(), _Pools())
+
+
+@contextlib.contextmanager
+def limited_threads(threads: int) -> Iterator[None]:
+    """Keep numpy's and scipy's linear algebra to a number of threads, and restore it afterwards.
+
+    Without the package threadpoolctl nothing happens. May be used by several threads at once; the
+    first one's number then holds for all.
+
+    Parameters
+    ----------
+    threads : int
+        CPU threads.
+    """
+    try:
+        from threadpoolctl import threadpool_limits
+    except ImportError:
+        yield
+        return
+    with _pools().blas.noted(
+        lambda: threadpool_limits(threads, "blas"), lambda limits: limits.restore_original_limits()
+    ):
+        yield
+
+
+@contextlib.contextmanager
+def limited_torch(torch: Any, threads: int) -> Iterator[None]:
+    """Keep torch to a number of threads, and restore it afterwards.
+
+    Threads that torch has made do not survive a fork, and torch would wait for them for ever: in a
+    process forked after torch was used here, the only thread does all.
+
+    Parameters
+    ----------
+    torch : module
+        The package ``torch``.
+    threads : int
+        CPU threads.
+    """
+    pools = _pools()
+    if any(other.torch_was_used for other in _POOLS.values() if other is not pools):
+        _tell_of_fork(os.getpid())
+        threads = 1
+    else:
+        pools.torch_was_used = True
+    with pools.torch.noted(torch.get_num_threads, lambda _: None) as before:
+        # torch keeps the number for each thread that calls it.
         torch.set_num_threads(threads)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
+
+
+@functools.cache
+def _tell_of_fork(_process: int) -> None:
+    """Say once in each process why it is slow."""
+    logger.warning(
+        "torch was used before this process was forked, so that it runs on one thread here. Start "
+        "processes with the method 'spawn' to have more."
+    )
 
 
 def give_back_memory() -> None:

@@ -154,7 +154,6 @@ def describe(
     *,
     report: Report,
     notice: str | None,
-    threads: int,
 ) -> dict[str, Any]:
     """Return the keys of the sidecar that stand after SCT's own.
 
@@ -170,8 +169,6 @@ def describe(
         Its plausibility.
     notice : str, optional
         What must be known about the model.
-    threads : int
-        CPU threads used.
     """
     from sct_rootlets_task.pipeline import provenance
 
@@ -180,7 +177,7 @@ def describe(
         **({"Notice": notice} if notice else {}),
         "Sources": [image.path.name],
         **provenance(segmenter, segmentation),
-        "Threads": threads,
+        "Threads": segmenter.threads,
         **({"Variables": variables} if variables else {}),
         "Plausibility": report.to_dict(),
     }

@@ -15,6 +15,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("locks",),
     (
         "console",
+        "progress",
         "runtime",
         "levels",
         "files",

@@ -8,7 +8,9 @@ import hashlib
 import io
 import logging
 import os
+import re
 import socket
+import sys
 import threading
 import time
 import uuid
@@ -307,18 +309,33 @@ def test_a_full_disk_is_not_blamed_on_the_mirrors(
     assert _only(target) == []
 
 
-@pytest.mark.parametrize(("progress", "shown"), [(True, True), (False, False), (None, False)])
-def test_the_progress_bar_goes_to_stderr_when_asked(
-    progress: bool | None,
-    shown: bool,
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    ("stream", "progress", "shown"),
+    [
+        (Terminal, True, rf"\rm\.zip: 100% .*{len(DATA) / 1e6:.1f} of {len(DATA) / 1e6:.1f} MB"),
+        (Terminal, False, ""),
+        (io.StringIO, True, ""),
+        (io.StringIO, False, ""),
+    ],
+)
+def test_the_progress_bar_is_drawn_on_a_terminal_when_asked(
+    stream: type[io.StringIO],
+    progress: bool,
+    shown: str,
     server: Loopback,
     target: Path,
-    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    stderr = stream()
+    monkeypatch.setattr(sys, "stderr", stderr)
     fetch([server.serve("m.zip", whole(DATA))], target, progress=progress)
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    assert ("m.zip" in captured.err) is shown
+    drawn = stderr.getvalue()
+    assert re.search(shown, drawn) if shown else drawn == ""
 
 
 def test_a_truncated_file_is_found_out_where_urllib3_does_not(

@@ -3,84 +3,190 @@
 from __future__ import annotations
 
 import os
-import sys
-import types
+import threading
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from sct_rootlets_task import runtime
+from sct_rootlets_task.environment import CORES
 from sct_rootlets_task.errors import UsageError
 
 
 @pytest.fixture
-def machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pretend to be on 64 cores, all of them allowed."""
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Pretend to be on 64 cores, all of them allowed, and return the (empty) folder of cgroups."""
     monkeypatch.setattr(os, "cpu_count", lambda: 64)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: set(range(64)), raising=False)
-    monkeypatch.setattr(runtime, "_CGROUP_QUOTAS", ())
+    monkeypatch.setattr(os, "process_cpu_count", lambda: 64, raising=False)
+    monkeypatch.setattr(runtime, "_CGROUPS", tmp_path / "cgroup")
+    monkeypatch.setattr(runtime, "_GROUPS", tmp_path / "groups")
+    return tmp_path / "cgroup"
+
+
+@pytest.mark.usefixtures("machine")
+@pytest.mark.parametrize(("value", "cores"), [("8", 8), (" 8 ", 8), ("128", 64), ("008", 8)])
+@pytest.mark.parametrize("name", CORES)
+def test_what_a_scheduler_gave_is_not_exceeded(name: str, value: str, cores: int) -> None:
+    assert runtime.available_cores({name: value}) == cores
 
 
 @pytest.mark.usefixtures("machine")
 @pytest.mark.parametrize(
-    ("environ", "cores"),
-    [
-        ({}, 64),
-        ({"SLURM_CPUS_PER_TASK": "8"}, 8),
-        ({"SLURM_CPUS_PER_TASK": "x"}, 64),
-        ({"SLURM_CPUS_PER_TASK": "128"}, 64),
-    ],
+    "value", ["²", "٣", "0", "-1", "+4", "4,2", "4(x3)", "2.5", "x", "1e1", "", " ", "9" * 5000]
 )
-def test_slurm_says_how_many(environ: dict[str, str], cores: int) -> None:
-    assert runtime.available_cores(environ) == cores
+@pytest.mark.parametrize("name", CORES)
+def test_a_variable_that_holds_no_count_is_not_followed(
+    name: str, value: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "sct_rootlets_task")
+    assert runtime.available_cores({name: value}) == 64
+    assert [name in line and len(line) < 120 for line in caplog.messages] == [True] * bool(
+        value.strip()
+    )
 
 
 @pytest.mark.usefixtures("machine")
-def test_affinity_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: {3, 5}, raising=False)
+@pytest.mark.parametrize("seed", range(20))
+def test_the_smallest_of_what_a_job_was_given_counts(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    names = rng.permutation(list(CORES))[: rng.integers(1, len(CORES) + 1)]
+    environ = {name: str(rng.integers(1, 100)) for name in names}
+    expected = min(64, *map(int, environ.values()))
+    assert runtime.available_cores(environ) == expected
+    assert runtime.chosen_threads(None, environ) == expected
+    own = {**environ, "SCT_ROOTLETS_THREADS": "70"}
+    assert runtime.chosen_threads(None, own) == 70
+    assert runtime.chosen_threads(90, own) == 90
+
+
+@pytest.mark.usefixtures("machine")
+@pytest.mark.parametrize("wanted", [0, -1, 1025, 10**400, True, 2.0, "2", float("nan"), np.nan])
+def test_an_argument_that_is_no_number_of_threads_is_refused(wanted: Any) -> None:
+    with pytest.raises(UsageError, match="whole number from 1 to 1024, found"):
+        runtime.chosen_threads(wanted)
+
+
+@pytest.mark.usefixtures("machine")
+def test_whole_numbers_of_numpy_are_numbers_of_threads() -> None:
+    assert runtime.chosen_threads(np.int16(3)) == 3  # type: ignore[arg-type]
+
+
+@pytest.mark.usefixtures("machine")
+@pytest.mark.parametrize("asked", ["sched_getaffinity", "process_cpu_count"])
+def test_what_the_process_is_allowed_counts(asked: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    answer = {3, 5} if asked == "sched_getaffinity" else 2
+    monkeypatch.setattr(os, asked, lambda *_: answer, raising=False)
     assert runtime.available_cores({}) == 2
 
 
-@pytest.mark.usefixtures("machine")
-@pytest.mark.parametrize(
-    ("quota", "period", "cores"),
-    [
-        ("400000 100000", None, 4),
-        ("50000 100000", None, 1),
-        ("max 100000", None, 64),
-        ("300000", "100000", 3),
-        ("-1", "100000", 64),
-    ],
-)
-def test_the_quota_of_a_container_counts(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    quota: str,
-    period: str | None,
-    cores: int,
+QUOTAS = [
+    ({"cpu.max": "400000 100000"}, 4),
+    ({"cpu.max": "50000 100000"}, 1),
+    ({"cpu.max": "390000 100000"}, 3),
+    ({"cpu.max": "max 100000"}, 64),
+    ({"cpu.max": "400000"}, 64),
+    ({"cpu.max": "400000 0"}, 64),
+    ({"cpu.max": ""}, 64),
+    ({"cpu.max": "² 100000"}, 64),
+    ({"cpu.cfs_quota_us": "300000", "cpu.cfs_period_us": "100000"}, 3),
+    ({"cpu.cfs_quota_us": "-1", "cpu.cfs_period_us": "100000"}, 64),
+    ({"cpu.cfs_quota_us": "300000"}, 64),
+]
+
+
+@pytest.mark.parametrize("inside", ["", "docker/abc", "system.slice/slurm/job_7"])
+@pytest.mark.parametrize("root", ["", "unified", "cpu", "cpu,cpuacct"])
+@pytest.mark.parametrize(("files", "cores"), QUOTAS)
+def test_the_quota_of_a_group_or_one_above_counts(
+    machine: Path, files: dict[str, str], cores: int, root: str, inside: str
 ) -> None:
-    (tmp_path / "quota").write_text(quota + "\n")
-    (tmp_path / "period").write_text(f"{period}\n")
-    files = ((tmp_path / "quota", tmp_path / "period" if period else None),)
-    monkeypatch.setattr(runtime, "_CGROUP_QUOTAS", files)
+    folder = machine / root / inside
+    folder.mkdir(parents=True)
+    for name, text in files.items():
+        (folder / name).write_text(text + "\n")
+    machine.with_name("groups").write_text(f"4:cpu,cpuacct:/{inside}/step_0\n0::/{inside}/step_0\n")
     assert runtime.available_cores({}) == cores
 
 
-def test_a_limit_reaches_every_pool(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in runtime._THREAD_VARIABLES:
-        monkeypatch.setenv(name, "99")
-    runtime.limit_threads(3)
-    assert {os.environ[name] for name in runtime._THREAD_VARIABLES} == {"3"}
+@pytest.mark.parametrize("groups", ["", "0::/\n", "rubbish", "\x00\xff::\n", f"0::/{'a' * 5000}\n"])
+def test_groups_that_cannot_be_read_are_no_limit(machine: Path, groups: str) -> None:
+    machine.with_name("groups").write_text(groups, encoding="latin-1")
+    assert runtime.available_cores({}) == 64
 
 
-def test_a_limit_reaches_a_torch_that_is_loaded_already(monkeypatch: pytest.MonkeyPatch) -> None:
-    told: list[int] = []
-    torch = types.SimpleNamespace(set_num_threads=told.append)
-    monkeypatch.setitem(sys.modules, "torch", torch)
+@pytest.mark.parametrize("before", [None, "99", ""])
+def test_variables_of_libraries_are_set_and_restored(
+    before: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in runtime._THREAD_VARIABLES:
-        monkeypatch.setenv(name, "99")
-    runtime.limit_threads(3)
-    assert told == [3]
+        monkeypatch.delenv(name, raising=False)
+        if before is not None:
+            monkeypatch.setenv(name, before)
+    with runtime.announced_threads(3):
+        assert {os.environ[name] for name in runtime._THREAD_VARIABLES} == {"3"}
+    assert {os.environ.get(name) for name in runtime._THREAD_VARIABLES} == {before}
+
+
+class Torch:
+    """What is asked of torch: a number of threads for each thread that calls it."""
+
+    def __init__(self) -> None:
+        self.own = threading.local()
+
+    def get_num_threads(self) -> int:
+        return int(getattr(self.own, "number", 64))
+
+    def set_num_threads(self, number: int) -> None:
+        self.own.number = number
+
+
+def test_torch_is_limited_and_restored_also_after_an_error() -> None:
+    torch, inside = Torch(), []
+
+    def run() -> None:
+        with runtime.limited_torch(torch, 3):
+            inside.append(torch.get_num_threads())
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        run()
+    assert inside == [3]
+    assert torch.get_num_threads() == 64
+
+
+@pytest.mark.network
+def test_numbers_of_threads_are_as_before_when_limits_of_two_threads_overlap() -> None:
+    import torch
+    from threadpoolctl import threadpool_info
+
+    def blas() -> list[int]:
+        return [one["num_threads"] for one in threadpool_info() if one["user_api"] == "blas"]
+
+    before, torch_before = blas(), torch.get_num_threads()
+    torch.set_num_threads(2)
+    inside, second_left = threading.Event(), threading.Event()
+
+    def second() -> None:
+        with runtime.limited_threads(1), runtime.limited_torch(torch, 1):
+            inside.set()
+            second_left.wait(20)
+
+    other = threading.Thread(target=second)
+    try:
+        with runtime.limited_threads(1), runtime.limited_torch(torch, 1):
+            other.start()
+            assert inside.wait(20)
+            assert set(blas()) == {1}
+        assert set(blas()) == {1}
+        second_left.set()
+        other.join()
+        assert (blas(), torch.get_num_threads()) == (before, 2)
+    finally:
+        second_left.set()
+        torch.set_num_threads(torch_before)
 
 
 @pytest.mark.usefixtures("machine")

@@ -162,3 +162,21 @@ def test_logits_of_a_part_label_the_voxels_that_touch_it_and_no_others() -> None
     labels = classes_on_grid(logits, [slice(3, 5)] * 3, export)
     assert labels[5:11, 5:11, 5:11].all()
     assert labels.sum() == 6**3
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("margin", [0.0, 5.0, 20.0])
+def test_the_tiles_that_are_left_are_none_only_at_the_end(seed: int, margin: float) -> None:
+    rng = np.random.default_rng(seed)
+    grid = TileGrid((60, 40, 30), (16, 12, 8))
+    voxels = np.unique(rng.integers(0, grid.shape, (300, 3)), axis=0)
+    schedule, run = Schedule(grid, voxels), 0
+    touching = int((grid.shares(voxels).sum(axis=0) > 0).sum())
+    assert 0 < schedule.tiles_left() <= touching
+    while (tile := schedule.next_tile()) is not None:
+        left = schedule.tiles_left()
+        assert 0 < left <= touching - run
+        rows = np.flatnonzero(grid.share_of(tile, voxels) > 0)
+        schedule.record(tile, rows, np.full(len(rows), margin, np.float32))
+        run += 1
+    assert schedule.tiles_left() == 0

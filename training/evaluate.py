@@ -51,7 +51,7 @@ from sct_rootlets_task.models import resolve
 from sct_rootlets_task.network.loading import Options
 from sct_rootlets_task.paths import model_root
 from sct_rootlets_task.pipeline import Segmenter
-from sct_rootlets_task.runtime import default_threads, limit_threads
+from sct_rootlets_task.runtime import default_threads
 from sct_rootlets_task.tasks import BUNDLED, find_task
 from training.artefacts import FAMILIES, VISIBLE
 from training.cases import WHOLE, CaseMaker, starter_groups
@@ -173,7 +173,6 @@ def use_one_thread() -> None:
     import torch
 
     os.environ[environment.THREADS] = "1"
-    limit_threads(1)
     torch.set_num_threads(1)
 
 

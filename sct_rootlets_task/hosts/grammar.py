@@ -15,10 +15,12 @@ from typing import Any, NoReturn
 
 from sct_rootlets_task.arguments import (
     OVERWRITE,
+    VERBOSITY,
     CommandParser,
     path_argument,
     whole_number,
 )
+from sct_rootlets_task.environment import CORES
 from sct_rootlets_task.runtime import MOST_THREADS
 from sct_rootlets_task.tasks import TASKS, Task
 
@@ -230,8 +232,8 @@ OPTIONS: tuple[Option, ...] = (
     _option(
         "-threads",
         _PARAMETERS,
-        "CPU threads to use. Default: $SCT_ROOTLETS_THREADS, else the cores this job may use "
-        "(affinity, container quota, Slurm).",
+        "CPU threads to use. Default: $SCT_ROOTLETS_THREADS, else the smallest of what the job was "
+        f"given: CPU affinity, container quota, {', '.join(f'${name}' for name in CORES)}.",
         type=whole_number(1, MOST_THREADS),
         metavar="N",
     ),
@@ -269,14 +271,7 @@ OPTIONS: tuple[Option, ...] = (
         choices=(0, 1),
         default=1,
     ),
-    _option(
-        "-v",
-        _MISC,
-        "Verbosity: 0 warnings and errors only, 1 progress as well, 2 for debugging.",
-        type=int,
-        choices=(0, 1, 2),
-        default=1,
-    ),
+    Option(("-v",), _MISC, BOTH, VERBOSITY),
     _option("-h --help", _MISC, "Show this help and stop.", action="help"),
 )
 

@@ -163,13 +163,11 @@ class Plugin:
         from sct_rootlets_task.models import resolve
         from sct_rootlets_task.network.loading import load_network
         from sct_rootlets_task.pipeline import Segmenter
-        from sct_rootlets_task.runtime import default_threads, limit_threads
 
-        task, threads = entry.task, default_threads()
-        settings = _settings(task, wanted, threads)
+        task = entry.task
+        settings = _settings(task, wanted)
         images = absolute(wanted["input_filenames"])
         _refuse_bad_images(images)
-        limit_threads(threads)
         path = Path(wanted["path_model"])
         choice = entry.release.tag if entry.release.bundled else path
         resolved = resolve(task, choice, path.parent)
@@ -182,17 +180,15 @@ class Plugin:
             segmenter.network.engine,
             segmenter.network.device,
             segmenter.network.precision,
-            threads,
+            segmenter.threads,
         )
         names = Names(images, task.suffix, folder=self.results.folder)
-        found = [self._one(segmenter, resolved, image, names, threads) for image in images]
+        found = [self._one(segmenter, resolved, image, names) for image in images]
         # In a folder of -o the name that SCT has for the first image is complete.
         suffix = "" if self.results.folder else task.suffix
         return found, [suffix] * len(found)
 
-    def _one(
-        self, segmenter: Segmenter, resolved: Resolved, path: Path, names: Names, threads: int
-    ) -> Any:
+    def _one(self, segmenter: Segmenter, resolved: Resolved, path: Path, names: Names) -> Any:
         from spinalcordtoolbox.image import Image
 
         from sct_rootlets_task.images import labels_image, load_image
@@ -204,14 +200,7 @@ class Plugin:
         for warning in segmentation.warnings:
             logger.warning("%s: %s", path, as_in_sct(warning))
         report = check_plausibility(segmentation, image, task)
-        details = describe(
-            segmenter,
-            segmentation,
-            image,
-            report=report,
-            notice=resolved.notice,
-            threads=threads,
-        )
+        details = describe(segmenter, segmentation, image, report=report, notice=resolved.notice)
         _tell(path, details["LevelVoxels"], len(report.flags))
         text = f"{task.name} {task.level_names.replace('–', '-')} by {resolved.model.name}"
         labels = labels_image(segmentation.labels, image, f"{text}, value=level (C1=1)")
@@ -219,7 +208,7 @@ class Plugin:
         return self.results.keep(sct_image, path, names, details)
 
 
-def _settings(task: Task, wanted: Mapping[str, Any], threads: int) -> Settings:
+def _settings(task: Task, wanted: Mapping[str, Any]) -> Settings:
     """Return the settings that SCT's arguments and the environment ask for."""
     from sct_rootlets_task.network.loading import Options
     from sct_rootlets_task.pipeline import Settings
@@ -245,7 +234,6 @@ def _settings(task: Task, wanted: Mapping[str, Any], threads: int) -> Settings:
         network=Options(
             # Inside SCT a GPU is used on request only, as SCT's users expect.
             device="cuda" if on_gpu else environment.read(environment.DEVICE) or "cpu",
-            threads=threads,
             test_time_aug=bool(extra.get("test_time_aug")),
             progress=logger.isEnabledFor(logging.INFO),
         ),

@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING
 
 from sct_rootlets_task import console
 from sct_rootlets_task.arguments import start_logging
-from sct_rootlets_task.console import explain, harmless, is_foreseen, run_command, show
+from sct_rootlets_task.console import explain, is_foreseen, run_command, show
 from sct_rootlets_task.errors import FAILED, OutputError, UsageError
 from sct_rootlets_task.hosts import grammar
+from sct_rootlets_task.progress import remaining
 from sct_rootlets_task.tasks import TASKS, Task
 from sct_rootlets_task.untrusted import missing_content
 
@@ -179,7 +180,6 @@ class _Run:
     notice: str | None
     parsed: argparse.Namespace
     arguments: Sequence[str]
-    threads: int
 
 
 def _segment(
@@ -188,14 +188,25 @@ def _segment(
     arguments: Sequence[str],
     load: NetworkLoader | None,
 ) -> int:
+    from sct_rootlets_task.runtime import announced_threads, chosen_threads
+
+    start_logging(parsed.v)
+    parsed.threads = chosen_threads(parsed.threads)
+    with announced_threads(parsed.threads):
+        return _segment_images(task, parsed, arguments, load)
+
+
+def _segment_images(
+    task: Task,
+    parsed: argparse.Namespace,
+    arguments: Sequence[str],
+    load: NetworkLoader | None,
+) -> int:
     """Check everything that can be checked before the model is loaded, then run."""
     from sct_rootlets_task.nifti import folder_for_image, is_folder
     from sct_rootlets_task.outputs import each_once, plan_outputs
-    from sct_rootlets_task.runtime import default_threads, limit_threads
 
-    start_logging(parsed.v)
-    threads = parsed.threads if parsed.threads is not None else default_threads()
-    settings = _settings(task, parsed, threads)
+    settings = _settings(task, parsed)
     images, again = each_once([Path(name) for name in parsed.i])
     for image in again:
         logger.warning("%s was given more than once; it is segmented once.", image)
@@ -215,10 +226,9 @@ def _segment(
         inputs=[*masks, *_files_of_model(parsed.model)],
     )
     _require_report(parsed, images)
-    limit_threads(threads)
     start = time.perf_counter()
     segmenter, notice = _load(task, parsed, settings, load)
-    failures = _segment_all(_Run(segmenter, notice, parsed, arguments, threads), jobs)
+    failures = _segment_all(_Run(segmenter, notice, parsed, arguments), jobs)
     _summarise(jobs, failures, time.perf_counter() - start)
     return 1 if failures else 0
 
@@ -274,7 +284,7 @@ def _require_report(parsed: argparse.Namespace, images: Sequence[Path]) -> None:
         require_mask(Path(parsed.qc_seg), *images)
 
 
-def _settings(task: Task, parsed: argparse.Namespace, threads: int) -> Settings:
+def _settings(task: Task, parsed: argparse.Namespace) -> Settings:
     from sct_rootlets_task.network.loading import Options
     from sct_rootlets_task.pipeline import Settings
     from sct_rootlets_task.postprocess import parse_minimal_size
@@ -290,7 +300,7 @@ def _settings(task: Task, parsed: argparse.Namespace, threads: int) -> Settings:
             engine=parsed.engine,
             device=parsed.device,
             precision=parsed.precision,
-            threads=threads,
+            threads=parsed.threads,
             test_time_aug=parsed.test_time_aug,
             progress=parsed.v > 0,
         ),
@@ -329,17 +339,18 @@ def _load(
 
 def _segment_all(run: _Run, jobs: Sequence[Job]) -> list[Job]:
     """Segment each image; one that fails is remembered and does not stop the others."""
-    from tqdm import tqdm
-
-    failures = []
-    bar = tqdm(jobs, desc="Images", unit="image", disable=run.parsed.v == 0 or len(jobs) == 1)
-    for job in bar:
+    failures, start = [], time.perf_counter()
+    for number, job in enumerate(jobs):
+        if len(jobs) > 1:
+            left = remaining(time.perf_counter() - start, number, len(jobs))
+            rest = f", about {left} left" if left else ""
+            logger.info("Image %d of %d%s: %s", number + 1, len(jobs), rest, job.image)
         try:
             _segment_one(run, job)
         except Exception as error:  # whatever is wrong with one image, the others go on
             logger.debug("While segmenting %s:", job.image, exc_info=not is_foreseen(error))
             failures.append(job)
-            tqdm.write(harmless(f"sct_deepseg: error: {_reason(job, error)}"), file=sys.stderr)
+            show(f"sct_deepseg: error: {_reason(job, error)}")
     return failures
 
 
@@ -387,7 +398,6 @@ def _write(
         image,
         report=without_folders(report, job.output),
         notice=run.notice,
-        threads=run.threads,
     )
     record = {
         "GeneratedBy": generated_by(shortened("sct_deepseg", run.arguments), model.urls),

@@ -25,6 +25,7 @@ from sct_rootlets_task.network.failures import fitting
 from sct_rootlets_task.network.model_folder import ModelFolder, check_training, read_origin
 from sct_rootlets_task.network.openvino_import import import_openvino
 from sct_rootlets_task.network.unet import build_graph, unet_of
+from sct_rootlets_task.runtime import chosen_threads
 from sct_rootlets_task.untrusted import printable
 
 _SOURCES = (Path(__file__).with_name(name) for name in ("unet.py", "winograd.py"))
@@ -154,7 +155,7 @@ class OpenVINOEngine:
     precision : {"f32", "bf16"}
         Arithmetic of the convolutions.
     threads : int, optional
-        CPU threads; all available ones by default.
+        CPU threads; by default as many as :func:`~sct_rootlets_task.runtime.chosen_threads` says.
     cache : path, optional
         Folder to keep the compiled network in, if it is a large one.
 
@@ -182,9 +183,8 @@ class OpenVINOEngine:
         options: dict[str, str | int] = {
             "INFERENCE_PRECISION_HINT": precision,
             "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_NUM_THREADS": chosen_threads(threads),
         }
-        if threads:
-            options["INFERENCE_NUM_THREADS"] = threads
         self.precision = precision
         self._model = folder.path
         make_graph = partial(graph_of, folder, weights, precision)

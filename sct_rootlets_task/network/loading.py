@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
@@ -30,7 +29,7 @@ from sct_rootlets_task.network.preprocessing import UnsupportedPlansError, read_
 from sct_rootlets_task.network.tiled import TiledNetwork
 from sct_rootlets_task.network.unet import UnsupportedNetworkError, unet_of
 from sct_rootlets_task.paths import cache_root
-from sct_rootlets_task.runtime import give_back_memory
+from sct_rootlets_task.runtime import chosen_threads, give_back_memory
 
 logger = logging.getLogger(__name__)
 
@@ -79,11 +78,11 @@ class Options:
         Arithmetic of the convolutions; ``auto`` takes ``SCT_ROOTLETS_PRECISION`` if it is set, else
         f32.
     threads : int, optional
-        CPU threads.
+        CPU threads; by default as many as :func:`~sct_rootlets_task.runtime.chosen_threads` says.
     test_time_aug : bool
         Average over mirrored inputs.
     progress : bool
-        Show a progress bar over the tiles.
+        Show how many of the tiles are run.
     """
 
     engine: str = "auto"
@@ -111,21 +110,25 @@ def load_network(folder: ModelFolder, options: Options) -> Network:
     ModelError
         If the model cannot be run.
     """
-    options = with_environment(options)
+    options = replace(with_environment(options), threads=chosen_threads(options.threads))
     device = _device(options)
     engine = choose_engine(folder, options.engine, device)
     precision = _precision(options.precision, engine)
     logger.debug("Engine %s on %s in %s", engine, device, precision)
     if engine == "nnunet":
         return NNUNetNetwork(
-            folder, device, test_time_aug=options.test_time_aug, progress=options.progress
+            folder,
+            device,
+            threads=options.threads,
+            test_time_aug=options.test_time_aug,
+            progress=options.progress,
         )
     engines = [
         _engine(engine, folder, weights, device, options, precision)
         for weights in read_weights(folder)
     ]
     give_back_memory()
-    return TiledNetwork(folder, engines, partial(_with_bar, shown=options.progress))
+    return TiledNetwork(folder, engines, progress=options.progress)
 
 
 def dry_build(folder: ModelFolder) -> None:
@@ -270,11 +273,5 @@ def _engine(
             folder, weights, precision=precision, threads=options.threads, cache=cache_root()
         )
     else:
-        engine = TorchEngine(folder, weights.arrays, device)
+        engine = TorchEngine(folder, weights.arrays, device, threads=options.threads)
     return Mirrored(engine, weights.mirror_axes) if options.test_time_aug else engine
-
-
-def _with_bar(tiles: Iterable[Any], most: int, *, shown: bool) -> Iterable[Any]:
-    from tqdm import tqdm
-
-    return tqdm(tiles, total=most, desc="Tiles", unit="tile", leave=False, disable=not shown)

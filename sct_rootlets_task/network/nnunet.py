@@ -14,7 +14,10 @@ import contextlib
 import io
 import logging
 import os
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import count
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -32,12 +35,16 @@ from sct_rootlets_task.network.engines import read_weights
 from sct_rootlets_task.network.failures import fitting, short_reason
 from sct_rootlets_task.network.model_folder import ModelFolder
 from sct_rootlets_task.network.preprocessing import grid_shape, non_zero_box
+from sct_rootlets_task.network.tiles import TileGrid
+from sct_rootlets_task.progress import Progress
+from sct_rootlets_task.runtime import chosen_threads, limited_torch
 from sct_rootlets_task.untrusted import printable
 
 logger = logging.getLogger(__name__)
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 TILE_STEP = 0.5
+_QUIET = threading.Lock()
 
 
 def choose_device(wanted: str = "auto") -> str:
@@ -103,10 +110,12 @@ class NNUNetNetwork:
         What to load.
     device : str
         ``cpu``, ``cuda`` or ``mps``, as returned by :func:`choose_device`.
+    threads : int, optional
+        CPU threads; by default as many as :func:`~sct_rootlets_task.runtime.chosen_threads` says.
     test_time_aug : bool
         Average over mirrored inputs along the axes the model was trained with.
     progress : bool
-        Show a progress bar over the tiles.
+        Show how far it is.
 
     Raises
     ------
@@ -121,6 +130,7 @@ class NNUNetNetwork:
         folder: ModelFolder,
         device: str = "cpu",
         *,
+        threads: int | None = None,
         test_time_aug: bool = False,
         progress: bool = False,
     ) -> None:
@@ -133,13 +143,17 @@ class NNUNetNetwork:
         self.tiles_run = (0, 0)
         self.tile_seconds = 0.0
         self._torch = torch
-        with contextlib.redirect_stdout(io.StringIO()):  # it prints a remark on every CPU run
+        self._threads = chosen_threads(threads)
+        self._progress = progress
+        # It prints a remark on every CPU run. Of two threads that redirect at once, the second
+        # would restore what the first has put in the stream's place.
+        with _QUIET, contextlib.redirect_stdout(io.StringIO()):
             self._predictor = nnUNetPredictor(
                 tile_step_size=TILE_STEP,
                 use_mirroring=test_time_aug,
                 perform_everything_on_device=False,
                 device=torch.device(device),
-                allow_tqdm=progress,
+                allow_tqdm=False,
             )
         weights = read_weights(folder)
         plans, configuration = _plans(folder)
@@ -176,6 +190,10 @@ class NNUNetNetwork:
         ndarray of uint8, shape (z, y, x)
             Index of the class with the highest mean logit.
         """
+        with limited_torch(self._torch, self._threads):
+            return self._predict(volume, spacing)
+
+    def _predict(self, volume: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
         from nnunetv2.inference.export_prediction import (
             convert_predicted_logits_to_segmentation_with_correct_shape as export,
         )
@@ -213,12 +231,30 @@ class NNUNetNetwork:
         """Return the folds' mean logits, shape (class, z, y, x) on the plans' grid."""
         tensor = self._torch.as_tensor(data)
         total: Any = None
-        with self._torch.inference_mode():
+        with self._torch.inference_mode(), self._shown(data.shape[1:]):
             for fold in range(len(self._folds)):
                 self._load(fold)
                 logits = self._fold_logits(tensor)
                 total = logits if total is None else total.add_(logits)
             return total if len(self._folds) == 1 else total.div_(len(self._folds))
+
+    @contextlib.contextmanager
+    def _shown(self, shape: Sequence[int]) -> Iterator[None]:
+        """Show how many of the network's calls are done that a volume needs."""
+        patch = self._predictor.configuration_manager.patch_size
+        planes, size = shape[: len(shape) - len(patch)], shape[len(shape) - len(patch) :]
+        grid = TileGrid(tuple(map(max, size, patch)), tuple(patch))
+        tiles = prod([*planes, *(len(grid.starts(axis)) for axis in range(len(patch)))])
+        mirrored = self._predictor.allowed_mirroring_axes if self._predictor.use_mirroring else ()
+        calls, done = tiles * len(self._folds) * 2 ** len(mirrored or ()), count(1)
+        with Progress("Tiles", calls, shown=self._progress) as progress:
+            hook = self._predictor.network.register_forward_hook(
+                lambda *_: progress.update(next(done))
+            )
+            try:
+                yield
+            finally:
+                hook.remove()
 
     def _fold_logits(self, tensor: Any) -> Any:
         with fitting(self.folder.path):
@@ -330,11 +366,21 @@ class TorchEngine:
         gives it.
     device : {"cpu", "cuda", "mps"}
         Where it runs. On CUDA the convolutions use half precision where nnU-Net does.
+    threads : int, optional
+        CPU threads; by default as many as :func:`~sct_rootlets_task.runtime.chosen_threads` says.
     """
 
     name = "torch"
 
-    def __init__(self, folder: ModelFolder, weights: Mapping[str, np.ndarray], device: str) -> None:
+    def __init__(
+        self,
+        folder: ModelFolder,
+        weights: Mapping[str, np.ndarray],
+        device: str,
+        *,
+        threads: int | None = None,
+    ) -> None:
+        self._threads = chosen_threads(threads)
         self._torch = torch = import_torch()
         self.device = device
         self.precision = "f16" if device == "cuda" else "f32"
@@ -349,7 +395,8 @@ class TorchEngine:
         torch = self._torch
         tensor = torch.from_numpy(np.ascontiguousarray(patch, dtype=np.float32))
         half = torch.autocast("cuda") if self.device == "cuda" else contextlib.nullcontext()
-        with torch.inference_mode(), half, fitting(self._model):
+        limited = limited_torch(torch, self._threads)
+        with limited, torch.inference_mode(), half, fitting(self._model):
             logits = self._network(tensor.to(self.device)[None, None])[0]
             return np.asarray(logits.float().cpu().numpy())
 

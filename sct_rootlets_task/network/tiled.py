@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -21,6 +20,7 @@ from sct_rootlets_task.network.model_folder import ModelFolder
 from sct_rootlets_task.network.preprocessing import Prepared, prepare, read_recipe
 from sct_rootlets_task.network.resampling import Resize, linear_taps, spread
 from sct_rootlets_task.network.tiles import Schedule, TileGrid, gaussian
+from sct_rootlets_task.progress import Progress
 from sct_rootlets_task.voxels import voxels_of
 
 logger = logging.getLogger(__name__)
@@ -36,8 +36,6 @@ _TOO_LARGE = (
     "broken. Train it again, or use another one."
 )
 
-Progress = Callable[[Iterable[Any], int], Iterable[Any]]
-
 
 class TiledNetwork:
     """A model that segments volumes with an engine.
@@ -48,12 +46,12 @@ class TiledNetwork:
         The model.
     engines : sequence of Engine
         One a fold; their logits are averaged.
-    progress : callable, optional
-        Wraps the tiles of a volume, of which there are at most so many, to show how far it is.
+    progress : bool
+        Show how many of the tiles are run.
     """
 
     def __init__(
-        self, folder: ModelFolder, engines: Sequence[Engine], progress: Progress | None = None
+        self, folder: ModelFolder, engines: Sequence[Engine], *, progress: bool = False
     ) -> None:
         self.folder = folder
         self.engines = tuple(engines)
@@ -62,7 +60,7 @@ class TiledNetwork:
         self.precision = self.engines[0].precision
         self._recipe = read_recipe(folder)
         self._weights = gaussian(self._recipe.patch)
-        self._progress = progress or (lambda tiles, _: tiles)
+        self._progress = progress
         self.tiles_run: tuple[int, int] = (0, 0)
         self.tile_seconds = 0.0
 
@@ -147,16 +145,23 @@ class TiledNetwork:
         for tile in tiles:
             weight[_slices(tile, patch)] += self._weights
         sums: list[np.ndarray] = []
-        for number, tile in enumerate(self._progress(tiles, len(tiles))):
-            here = _slices(tile, patch)
-            part = np.ascontiguousarray(data[here])
-            for fold, engine in enumerate(self.engines):
-                logits = self._logits(engine, part)
-                if number == 0:
-                    sums.append(np.zeros((len(logits), *data.shape), dtype=np.float16))
-                for channel, values in zip(sums[fold], logits, strict=True):
-                    channel[here] = channel[here] + values * float_weights
+        with self._shown(len(tiles)) as progress:
+            for number, tile in enumerate(tiles):
+                here = _slices(tile, patch)
+                part = np.ascontiguousarray(data[here])
+                for fold, engine in enumerate(self.engines):
+                    logits = self._logits(engine, part)
+                    if number == 0:
+                        sums.append(np.zeros((len(logits), *data.shape), dtype=np.float16))
+                    for channel, values in zip(sums[fold], logits, strict=True):
+                        channel[here] = channel[here] + values * float_weights
+                progress.update(number + 1)
         return _mean_of_folds(sums, weight)
+
+    def _shown(self, tiles: int) -> Progress:
+        # Each tile is in the log for debugging, where a bar would be in the way.
+        shown = self._progress and not logger.isEnabledFor(logging.DEBUG)
+        return Progress("Tiles", tiles, shown=shown)
 
     def _logits(self, engine: Engine, part: np.ndarray) -> np.ndarray:
         start = time.perf_counter()
@@ -183,9 +188,14 @@ class TiledNetwork:
             background.
         """
         tiles = grid.tiles()
-        seen = _Seen(voxels)
-        for number in self._progress(self._needed(data, grid, seen), len(tiles)):
-            logger.debug("tile %d of %d was run", number, len(tiles))
+        seen, schedule = _Seen(voxels), Schedule(grid, voxels)
+        expected = schedule.tiles_left()
+        with self._shown(expected) as progress:
+            for number in self._needed(data, schedule, seen):
+                logger.debug("tile %d of %d was run", number, len(tiles))
+                if progress.shown:
+                    expected = _shrunk(expected, len(seen.runs), schedule.tiles_left())
+                    progress.update(len(seen.runs), expected)
         self.tiles_run = (len(seen.runs), len(tiles))
         low, high = voxels.min(axis=0), voxels.max(axis=0) + 1
         rows = seen.beside_labels()
@@ -195,10 +205,9 @@ class TiledNetwork:
         dense[:, z, y, x] = mean
         return _slices(low, high - low), dense
 
-    def _needed(self, data: np.ndarray, grid: TileGrid, seen: _Seen) -> Iterator[int]:
+    def _needed(self, data: np.ndarray, schedule: Schedule, seen: _Seen) -> Iterator[int]:
         """Run the tiles that matter at voxels, note what they say, and yield their numbers."""
-        patch, tiles = self._recipe.patch, grid.tiles()
-        schedule = Schedule(grid, seen.voxels)
+        patch, tiles = self._recipe.patch, schedule.grid.tiles()
         weights = self._weights.ravel()
         while (number := schedule.next_tile()) is not None:
             rows, places = _inside_tile(seen.voxels, tiles[number], patch)
@@ -345,6 +354,11 @@ class _Run:
     def bytes(self) -> int:
         """Memory that it takes."""
         return sum(array.nbytes for array in (self.rows, self.weights, *self.folds))
+
+
+def _shrunk(expected: int, run: int, left: int) -> int:
+    """Return how many tiles are expected in all: fewer and fewer, but for those that are sure."""
+    return max(min(expected, run + left), run + bool(left))
 
 
 def _inside_tile(

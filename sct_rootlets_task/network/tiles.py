@@ -22,6 +22,8 @@ CONTRADICTION = 11.0
 ROUNDING = 0.02
 """Logits that do not matter: nnU-Net's sums in half precision are off by up to about as much."""
 _SAMPLE = 4096
+_FORECAST_SAMPLE = 512
+_HALF = np.float32(0.5)
 _SIGMA = 1 / 8
 _PEAK = 10.0
 _SMALLEST_HALF = 2.0**-24
@@ -133,6 +135,26 @@ class Schedule:
         shares = self.grid.shares(self.voxels[some]).sum(axis=0)
         shares[~self._left] = -1
         return int(shares.argmax())
+
+    def tiles_left(self) -> int:
+        """Return about how many tiles are still to be run; 0 when all voxels are settled.
+
+        A voxel is taken to be settled by half of its average, as most are.
+        """
+        unsettled = np.flatnonzero(self._unsettled)
+        if not len(unsettled):
+            return 0
+        some = unsettled[:: -(-len(unsettled) // _FORECAST_SAMPLE)]
+        shares = self.grid.shares(self.voxels[some])
+        shares[:, ~self._left] = 0
+        seen = self._seen[some]
+        enough, count = np.maximum(np.nextafter(seen, np.float32(2)), _HALF), 0
+        while (gains := shares[seen < enough].sum(axis=0)).any():
+            tile = gains.argmax()
+            seen = seen + shares[:, tile]
+            shares[:, tile] = 0
+            count += 1
+        return max(count, 1)
 
     def record(self, tile: int, rows: np.ndarray, margins: np.ndarray) -> None:
         """Note that a tile was run.
