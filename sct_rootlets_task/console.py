@@ -11,6 +11,7 @@ import errno
 import io
 import itertools
 import os
+import re
 import shlex
 import signal
 import sys
@@ -30,6 +31,7 @@ from sct_rootlets_task.errors import (
 from sct_rootlets_task.untrusted import printable
 
 _LONGEST = 2_000
+_VERBOSITY = re.compile(r"-v(=?[0-9 ]+)?")
 
 
 def sct_deepseg() -> int:
@@ -228,11 +230,13 @@ class _ForgivingStream(io.TextIOWrapper):
             raw = open(number, "wb", closefd=False)  # noqa: SIM115
             return cls(raw, encoding="utf-8", errors="backslashreplace")
         encoding, by_line = stream.encoding, stream.line_buffering
+        unbuffered = stream.write_through  # PYTHONUNBUFFERED
         return cls(
             stream.detach(),
             encoding=encoding,
             errors="backslashreplace",
             line_buffering=by_line or number == 2,
+            write_through=unbuffered,
         )
 
     def write(self, text: str) -> int:
@@ -268,4 +272,10 @@ def _code_of(stop: SystemExit) -> int:
 
 
 def _wants_traceback(arguments: Sequence[str]) -> bool:
-    return ("-v", "2") in itertools.pairwise(arguments)
+    """Tell whether the last ``-v`` says 2, in any way that the parsers take it."""
+    values = [
+        after if word == "-v" else word.removeprefix("-v").removeprefix("=")
+        for word, after in itertools.pairwise([*arguments, ""])
+        if _VERBOSITY.fullmatch(word)
+    ]
+    return bool(values) and values[-1].strip().lstrip("0") == "2"

@@ -190,13 +190,41 @@ def test_ctrl_c_that_a_library_turned_into_an_error_of_its_own_is_ctrl_c(
     assert capsys.readouterr().err == "tool: interrupted\n"
 
 
+@pytest.mark.parametrize(
+    "words", [["-v", "2"], ["-v=2"], ["-v2"], ["-v", " 02"], ["-v", "0", "x", "-v", "2"], ["-v=02"]]
+)
 def test_the_traceback_of_a_fault_is_shown_to_those_who_ask(
-    capsys: pytest.CaptureFixture[str],
+    words: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run_command("tool", ["-v", "2"], raises(ValueError("odd"))) == 1
+    assert run_command("tool", words, raises(ValueError("odd"))) == 1
     message = capsys.readouterr().err
     assert message.startswith("Traceback")
     assert "tool: error: ValueError: odd" in message
+
+
+@pytest.mark.parametrize(
+    "words",
+    [[], ["-v", "1"], ["-v"], ["-v", "2", "-v", "0"], ["-v=2", "-v1"], ["2"], ["-version", "2"]],
+)
+def test_the_traceback_of_a_fault_is_not_shown_to_others(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_command("tool", words, raises(ValueError("odd"))) == 1
+    assert "Traceback" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("value", ["3", "-1", "²", "٢", "", "1.0", "yes", "0x1", "1_0", "9" * 5000])
+@pytest.mark.parametrize(
+    "command", [["sct_rootlets", "models", "list"], ["sct_deepseg", "rootlets", "-install"]]
+)
+def test_a_verbosity_that_there_is_not_is_refused_in_one_sentence(
+    command: list[str], value: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mains = {"sct_rootlets": main, "sct_deepseg": standalone.main}
+    assert mains[command[0]]([*command[1:], "-v", value]) == 2
+    message = capsys.readouterr().err.splitlines()[-1]
+    assert "argument -v: expected a whole number from 0 to 2, found " in message
+    assert len(message) < 200
 
 
 @pytest.mark.parametrize("error", [ValueError("odd"), AttributeError("x"), AssertionError()])
@@ -282,3 +310,19 @@ def test_sigterm_is_left_alone_by_the_python_functions() -> None:
     before = signal.getsignal(signal.SIGTERM)
     assert main(["--help"]) == 0
     assert signal.getsignal(signal.SIGTERM) == before
+
+
+@pytest.mark.parametrize(("unbuffered", "order"), [("1", "12"), ("", "21")])
+def test_output_is_written_at_once_where_python_is_told_to(unbuffered: str, order: str) -> None:
+    program = (
+        "import os\n"
+        "from sct_rootlets_task.console import forgiving_streams\n"
+        "with forgiving_streams():\n"
+        "    print('1', end='')\n"
+        "    os.write(1, b'2')\n"
+    )
+    environ = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environ, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == order
