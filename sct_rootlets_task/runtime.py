@@ -226,10 +226,23 @@ def limited_threads(threads: int) -> Iterator[None]:
     except ImportError:
         yield
         return
-    with _pools().blas.noted(
-        lambda: threadpool_limits(threads, "blas"), lambda limits: limits.restore_original_limits()
-    ):
+    with _pools().blas.noted(lambda: threadpool_limits(threads, "blas"), _restore_blas):
         yield
+
+
+def _restore_blas(limits: Any) -> None:
+    """Undo limits of linear algebra, also those that another thread has set.
+
+    Newer releases of threadpoolctl let only the thread that limited OpenBLAS change it again, and
+    ignore all others without a word. Here the thread that comes last restores, and nobody may be
+    kept out afterwards.
+    """
+    from threadpoolctl import OpenBLASController
+
+    release = getattr(OpenBLASController, "clear_controlling_thread", lambda **_: None)
+    release(force=True)
+    limits.restore_original_limits()
+    release(force=True)
 
 
 @contextlib.contextmanager

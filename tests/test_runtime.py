@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -157,15 +158,18 @@ def test_torch_is_limited_and_restored_also_after_an_error() -> None:
     assert torch.get_num_threads() == 64
 
 
+def blas_threads() -> set[int]:
+    from threadpoolctl import threadpool_info
+
+    return {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}
+
+
 @pytest.mark.network
 def test_numbers_of_threads_are_as_before_when_limits_of_two_threads_overlap() -> None:
     import torch
-    from threadpoolctl import threadpool_info
+    from threadpoolctl import threadpool_limits
 
-    def blas() -> list[int]:
-        return [one["num_threads"] for one in threadpool_info() if one["user_api"] == "blas"]
-
-    before, torch_before = blas(), torch.get_num_threads()
+    torch_before = torch.get_num_threads()
     torch.set_num_threads(2)
     inside, second_left = threading.Event(), threading.Event()
 
@@ -175,18 +179,34 @@ def test_numbers_of_threads_are_as_before_when_limits_of_two_threads_overlap() -
             second_left.wait(20)
 
     other = threading.Thread(target=second)
-    try:
-        with runtime.limited_threads(1), runtime.limited_torch(torch, 1):
-            other.start()
-            assert inside.wait(20)
-            assert set(blas()) == {1}
-        assert set(blas()) == {1}
-        second_left.set()
-        other.join()
-        assert (blas(), torch.get_num_threads()) == (before, 2)
-    finally:
-        second_left.set()
-        torch.set_num_threads(torch_before)
+    # Pools that are of one thread already, as on one core, would show nothing.
+    with threadpool_limits(2, "blas"):
+        try:
+            with runtime.limited_threads(1), runtime.limited_torch(torch, 1):
+                other.start()
+                assert inside.wait(20)
+                assert blas_threads() == {1}
+            assert blas_threads() == {1}
+            second_left.set()
+            other.join()
+            assert (blas_threads(), torch.get_num_threads()) == ({2}, 2)
+        finally:
+            second_left.set()
+            torch.set_num_threads(torch_before)
+
+
+@pytest.mark.network
+def test_other_threads_can_set_limits_of_their_own_afterwards() -> None:
+    from threadpoolctl import threadpool_limits
+
+    def limit() -> set[int]:
+        with threadpool_limits(3, "blas"):
+            return blas_threads()
+
+    with runtime.limited_threads(1):
+        pass
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(limit).result(20) == {3}
 
 
 @pytest.mark.usefixtures("machine")
