@@ -478,7 +478,7 @@ def _write(chunks: Iterable[bytes], job: _Job, *, total: int | None, name: str) 
     digest, size = hashlib.sha256(), 0
     _check_size(total or 0, job.patience.largest)
     job.part.unlink(missing_ok=True)
-    progress = Progress(name, total, unit="MB", scale=1e6, shown=job.progress)
+    progress = Progress(name, total, unit="B", shown=job.progress)
     with job.part.open("xb") as out, progress:
         for chunk in chunks:
             size += len(chunk)

@@ -19,6 +19,7 @@ HEAVY = (
     "PIL",
     "jinja2",
     "pydantic",
+    "tqdm",
 )
 PROBE = """
 import contextlib, io, sys
