@@ -300,8 +300,8 @@ def render_card(card: Card) -> str:
         "## Sources of the figures",
         bullets(f"{escape(key)}: {_source(source)}" for key, source in card["sources"].items()),
         *_listing("## Citation", card["citation"]),
-        "## Authors and licence",
-        f"{escape(card['authors'])}\n\nLicence: {_known(card['licence'])}",
+        "## Authors and license",
+        f"{escape(card['authors'])}\n\nLicense: {_known(card['licence'])}",
         "## Changes of this card",
         bullets(f"{escape(v)}: {escape(text)}" for v, text in card["changelog"].items()),
     ]
@@ -367,7 +367,7 @@ def _render_model(model: Card, sources: Mapping[str, Any]) -> tuple[str, ...]:
         "Contrasts": escape(", ".join(model["contrasts"])),
         "Archive": ", ".join(link(u.rsplit("/", 1)[-1], u) for u in model["urls"]) or "none",
         "SHA-256 of the archive": _known(model["archive_sha256"]),
-        "Licence of the weights": _known(model["licence"]),
+        "License of the weights": _known(model["licence"]),
         "Citation": escape(model["citation"]),
     }
     return (

@@ -125,7 +125,7 @@ def load_image(path: Path, *, constant: bool = False) -> InputImage:
     Raises
     ------
     ImageError
-        If the file is missing, damaged, no NIfTI image, not 3-D, of a complex or colour type, of a
+        If the file is missing, damaged, no NIfTI image, not 3-D, of a complex or color type, of a
         size that no body has, or without any signal.
     """
     _require_extension(path)
@@ -374,7 +374,7 @@ def _check_shape(path: Path, shape: tuple[int, ...]) -> tuple[int, ...]:
 
 def _check_dtype(path: Path, dtype: np.dtype[Any]) -> None:
     if dtype.kind not in "iuf":
-        kind = "colour (RGB)" if dtype.fields else "complex" if dtype.kind == "c" else str(dtype)
+        kind = "color (RGB)" if dtype.fields else "complex" if dtype.kind == "c" else str(dtype)
         raise ImageError(
             f"Expected one real intensity a voxel, found {kind} data in {path}. Save the magnitude "
             "as an integer or float image."

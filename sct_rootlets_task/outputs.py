@@ -85,7 +85,7 @@ SIDECAR: Mapping[str, str] = {
         "Only when one is set: the variables SCT_ROOTLETS_RAW, _TILES, _ENGINE, _DEVICE and "
         "_PRECISION. Options of the command win over them."
     ),
-    "Plausibility.CentreLineFrom": "What the centre line was fitted to: cord, rootlets or none.",
+    "Plausibility.CentreLineFrom": "What the center line was fitted to: cord, rootlets or none.",
     "Plausibility.Flags": (
         "What is out of the ordinary: code, level, side, value, expected (lowest and highest), "
         "unit, source, text, severity (warning or note), and the place to look at: voxel (index "
@@ -93,7 +93,7 @@ SIDECAR: Mapping[str, str] = {
     ),
     "Plausibility.Levels": (
         "The levels found: level, name, start (caudal end of the rootlets), end (cranial end), "
-        "midpoint and height (mm along the cord, from the cranial end of the centre line), "
+        "midpoint and height (mm along the cord, from the cranial end of the center line), "
         "volume, left_volume, right_volume, dorsal_volume and ventral_volume (mm³), bundles, and "
         "spacing and gap to the next lower level (mm)."
     ),

@@ -162,7 +162,7 @@ def _head(scene: Scene, width: int, segmentation: Path) -> Any:
     for number, level in enumerate(scene.levels):
         row, column = divmod(number, in_row)
         head.chip((_MARGIN + column * step, 50 + row * (_CHIP[1] + 4)), level)
-    note = "Axial: slice from below, height (world z)" if scene.levels else ""
+    note = "Axial: slice number from below, z in mm" if scene.levels else ""
     if in_row - len(scene.levels) > _font(_TEXT_PX).getlength(note) / step:
         head.write((width - _MARGIN, 62), note, anchor="rm", ink=_DIM)
     if not scene.levels:

@@ -77,7 +77,7 @@ def test_swapped_levels_leave_the_whole_unchanged() -> None:
 
 
 def test_an_empty_reference_and_another_grid_are_refused() -> None:
-    with pytest.raises(ImageError, match="no labelled voxel"):
+    with pytest.raises(ImageError, match="no labeled voxel"):
         compare(reference(), np.zeros_like(reference()), AFFINE)
     with pytest.raises(ImageError, match="one grid"):
         compare(reference(), reference()[:-1], AFFINE)

@@ -90,7 +90,7 @@ BAD: dict[str, tuple[Maker, str]] = {
     "all zero": (lambda f: _write(f, np.zeros(SHAPE, "i2")), "one value 0"),
     "all NaN": (lambda f: _write(f, np.full(SHAPE, np.nan, "f4")), "only NaN"),
     "complex": (lambda f: _write(f, _data("c8")), "complex"),
-    "RGB": (_rgb, "colour"),
+    "RGB": (_rgb, "color"),
     "truncated gzip": (_truncated, "damaged, cut short"),
     "truncated": (_truncated_plain, "damaged, cut short"),
     "not gzip": (_not_gzip, "damaged, cut short"),

@@ -314,7 +314,7 @@ def test_a_map_without_rootlets_is_called_so_by_its_name(
     write_few(folder, count)
     assert run(f"{command.format('few.nii.gz')} -overwrite 1") == 1
     error = capsys.readouterr().err
-    what = ("no labelled voxel", "a single labelled voxel")[count]
+    what = ("no labeled voxel", "a single labeled voxel")[count]
     assert f"few.nii.gz, found {what}. Look whether" in error
     assert (folder / "old.nii.gz").read_bytes() == OLD
 
@@ -324,7 +324,7 @@ def test_a_map_without_rootlets_is_not_renumbered(
     folder: Path, capsys: pytest.CaptureFixture[str], how: str
 ) -> None:
     assert run(f"relabel -i empty.nii.gz -o new.nii.gz {how}") == 1
-    assert "empty.nii.gz, found no labelled voxel. Look whether" in capsys.readouterr().err
+    assert "empty.nii.gz, found no labeled voxel. Look whether" in capsys.readouterr().err
     assert not (folder / "new.nii.gz").exists()
     write_few(folder, 1)
     assert run("relabel -i few.nii.gz -o new.nii.gz -shift 1") == 0
@@ -350,18 +350,18 @@ def test_what_can_show_an_empty_map_says_that_it_is_empty(
 ) -> None:
     assert run(command) == 0
     error = capsys.readouterr().err
-    assert f"WARNING: empty.nii.gz: the level map holds no labelled voxel; {outcome}" in error
+    assert f"WARNING: empty.nii.gz: the level map holds no labeled voxel; {outcome}" in error
 
 
 def test_the_check_says_of_an_empty_map_what_is_in_it(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run("check -i empty.nii.gz") == 0
-    assert "the map holds no labelled voxel." in capsys.readouterr().out
+    assert "the map holds no labeled voxel." in capsys.readouterr().out
     write_few(folder, 1)
     assert run("check -i few.nii.gz") == 0
     text = capsys.readouterr().out
-    assert "the map holds a single labelled voxel." in text
+    assert "the map holds a single labeled voxel." in text
     assert "See voxel [3, 3, 3], RAS" in text
 
 

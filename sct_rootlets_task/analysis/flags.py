@@ -114,7 +114,7 @@ class Kind:
     severity: str = WARNING
 
 
-_PIECE = "A piece of {value:.1f} mm³ labelled {bundle} {finding}."
+_PIECE = "A piece of {value:.1f} mm³ labeled {bundle} {finding}."
 _LIES = "{bundle}, {midpoint:.0f} mm along the cord, lies {finding}."
 
 KINDS: Mapping[str, Kind] = {
@@ -131,7 +131,7 @@ KINDS: Mapping[str, Kind] = {
     ),
     "mixed_bundle": Kind(
         "one bundle carries several levels",
-        "{percent:.0f} % of the bundle {bundle} is labelled {others}.",
+        "{percent:.0f} % of the bundle {bundle} is labeled {others}.",
     ),
     "speck": Kind(
         "a piece of less than the volume of a speck",
@@ -152,7 +152,7 @@ KINDS: Mapping[str, Kind] = {
     ),
     "far_from_cord": Kind(
         "rootlets farther from the cord than roots are long",
-        "Rootlets labelled {bundle} reach {value:.0f} mm from the middle of the cord; up to "
+        "Rootlets labeled {bundle} reach {value:.0f} mm from the middle of the cord; up to "
         "{high:.0f} mm are expected.",
         "mm",
         _PAM50,
@@ -165,7 +165,7 @@ KINDS: Mapping[str, Kind] = {
     ),
     "ambiguous_level": Kind(
         "a bundle for which two levels fit about equally well",
-        _LIES.replace("{finding}", "where a neighbouring level would do as well"),
+        _LIES.replace("{finding}", "where a neighboring level would do as well"),
         "nats",
         _FIT,
     ),
@@ -201,13 +201,13 @@ KINDS: Mapping[str, Kind] = {
         "this scan",
     ),
     "spacing": Kind(
-        "neighbouring levels unusually far apart or close",
+        "neighboring levels unusually far apart or close",
         "The midpoints of {pair} are {value:.1f} mm apart; {low:.1f}–{high:.1f} mm are expected.",
         "mm",
         "{published}",
     ),
     "overlap": Kind(
-        "neighbouring levels that overlap along the cord",
+        "neighboring levels that overlap along the cord",
         "{pair} overlap by {overlap:.1f} mm along the cord.",
         "mm",
         _CADOTTE,

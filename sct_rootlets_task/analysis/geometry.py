@@ -106,7 +106,7 @@ def require_labels(labels: np.ndarray, name: str = "the level map", *, least: in
     """
     found = np.count_nonzero(labels)
     if found < least:
-        what = "a single labelled voxel" if found else "no labelled voxel"
+        what = "a single labeled voxel" if found else "no labeled voxel"
         raise ImageError(
             f"Expected rootlets in {name}, found {what}. Look whether the image shows the cervical "
             "spine, and whether this is the right file."
@@ -156,7 +156,7 @@ def require_same_grid(
         target=affine,
         expected=f"the {name} on the grid of the segmentation",
         advice=(
-            "Resample it to the segmentation with nearest-neighbour interpolation "
+            "Resample it to the segmentation with nearest-neighbor interpolation "
             "(sct_register_multimodal -identity 1 -x nn) first."
         ),
     )

@@ -277,7 +277,7 @@ def check(
 
 def _nothing(labels: np.ndarray, affine: np.ndarray) -> Flag:
     voxels = voxels_of(labels)
-    found = "a single labelled voxel" if len(voxels) else "no labelled voxel"
+    found = "a single labeled voxel" if len(voxels) else "no labeled voxel"
     place = at_voxel(voxels[0], affine) if len(voxels) else None
     return flag("empty", len(voxels), expected=(2.0, None), at=place, found=found)
 

@@ -516,7 +516,7 @@ def _level_bundles(bundles: Bundles, labels: np.ndarray) -> Sequence[Bundle]:
     real = [bundle for bundle in bundles.items if 1 <= bundle.level <= _LAST_LEVEL]
     if not real:
         raise ImageError(
-            "Expected rootlets labelled by spinal level, found none. Check that the right "
+            "Expected rootlets labeled by spinal level, found none. Check that the right "
             "segmentation was given."
         )
     return [b for b in sound_bundles(bundles, labels)[0] if b.level <= _LAST_LEVEL] or real

@@ -15,7 +15,13 @@ HELP = "Check the levels of a segmentation: missing, swapped, shifted, too close
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the verb."""
-    parser.add_argument("-i", required=True, type=path_argument, metavar="SEG", help="Level map.")
+    parser.add_argument(
+        "-i",
+        required=True,
+        type=path_argument,
+        metavar="SEG",
+        help="Level map to check, such as a result of sct_deepseg rootlets.",
+    )
     parser.add_argument(
         "-s", type=path_argument, metavar="CORD", help="Cord mask on the same grid."
     )
@@ -35,10 +41,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "-locator",
         type=path_argument,
         metavar="IMAGE",
-        help="Image, for the locator's independent opinion.",
+        help="Image: the built-in locator network says if the numbering agrees with it.",
     )
     parser.add_argument(
-        "-task", default="rootlets", metavar="TASK", help="Task whose levels are expected."
+        "-task",
+        default="rootlets",
+        metavar="TASK",
+        help="Task whose levels are expected. Default: rootlets.",
     )
     parser.add_argument(
         "-o", type=path_argument, metavar="JSON", help="Also write the report as JSON."

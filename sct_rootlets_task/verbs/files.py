@@ -153,7 +153,7 @@ def tell_if_empty(path: str, labels: np.ndarray, outcome: str) -> None:
         What that means for the command.
     """
     if not labels.any():
-        show(f"WARNING: {path}: the level map holds no labelled voxel; {outcome}")
+        show(f"WARNING: {path}: the level map holds no labeled voxel; {outcome}")
 
 
 def made_by(arguments: argparse.Namespace) -> list[dict[str, object]]:

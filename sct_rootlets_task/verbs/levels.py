@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         ("-i", "SEG", "Level map of the rootlets."),
         ("-s", "CORD", "Cord mask on the same grid; needed for -o."),
         ("-pmj", "PMJ", "Label image of the pontomedullary junction."),
-        ("-csv", "CSV", "Table to write."),
+        ("-csv", "CSV", "Table to write, one row a level."),
     ):
         required = name == "-i"
         parser.add_argument(name, required=required, type=path_argument, metavar=kind, help=text)
@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=("caudal", "midpoint", "rootlets"),
         default="caudal",
         help="caudal: from the caudal end of one level's rootlets to that of the next; midpoint: "
-        "halfway between neighbours; rootlets: only where rootlets are, with gaps.",
+        "halfway between neighbors; rootlets: only where rootlets are, with gaps.",
     )
 
 
@@ -68,7 +68,7 @@ def run(arguments: argparse.Namespace) -> int:
     for warning in found.warnings:
         show(f"WARNING: {warning}")
     if not arguments.s:
-        print("No cord mask was given: the centre line is estimated from the rootlets.")
+        print("No cord mask was given: the center line is estimated from the rootlets.")
     table, labels = csv_text(found.rows, list(COLUMNS)), found.labels
     write_labels(
         {Path(arguments.o): labels} if arguments.o and labels is not None else {},

@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "-line",
         type=path_argument,
         metavar="CSV",
-        help="Also write the centre line: world mm, arc length, level.",
+        help="Also write the center line: world mm, arc length, level.",
     )
     add_overwrite(parser)
 

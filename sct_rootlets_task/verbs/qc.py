@@ -23,25 +23,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     ):
         parser.add_argument(name, required=True, type=path_argument, metavar=kind, help=text)
     parser.add_argument(
-        "-dataset", metavar="STR", help="Dataset to show; by default the image's path tells."
+        "-dataset", metavar="STR", help="Name of the dataset. Default: taken from the image's path."
     )
     parser.add_argument(
-        "-subject", metavar="STR", help="Subject to show; by default the image's path tells."
+        "-subject", metavar="STR", help="Name of the subject. Default: taken from the image's path."
     )
     parser.add_argument(
         "-qc-seg",
         type=path_argument,
         metavar="MASK",
         help=(
-            "Mask on the image's grid, such as the cord, that the views are centred on. Of a soft "
-            "mask, what lies above 0.5 is taken."
+            "Mask on the image's grid, such as the cord; the views are centered on it. Of a soft "
+            "mask, values above 0.5 count."
         ),
     )
     parser.add_argument(
         "-task",
         default=_TASK,
         metavar="TASK",
-        help="Task whose levels are expected: what 'sct_rootlets check' flags stands on the page.",
+        help="Task whose levels are expected by the check on the page. Default: rootlets.",
     )
 
 

@@ -22,13 +22,18 @@ HELP = "Renumber the levels of a segmentation, for example one that is off by on
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the verb."""
-    parser.add_argument("-i", required=True, type=path_argument, metavar="SEG", help="Level map.")
+    parser.add_argument(
+        "-i", required=True, type=path_argument, metavar="SEG", help="Level map to renumber."
+    )
     parser.add_argument(
         "-o", required=True, type=label_map_argument, metavar="OUT", help="Level map to write."
     )
     how = parser.add_mutually_exclusive_group(required=True)
     how.add_argument(
-        "-shift", type=whole_number(-30, 30), metavar="N", help="Add N to every level."
+        "-shift",
+        type=whole_number(-30, 30),
+        metavar="N",
+        help="Add N to every level: -1 makes C3 C2.",
     )
     how.add_argument(
         "-anchor",
@@ -37,7 +42,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "from the inferior end.",
     )
     how.add_argument(
-        "-map", metavar="OLD:NEW,…", help="Replace levels by a table; 0 removes a level."
+        "-map",
+        metavar="OLD:NEW,…",
+        help="Replace levels by a table, such as C7:C8,C8:C7; 0 removes a level.",
     )
     how.add_argument(
         "-discs",
@@ -50,10 +57,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "-locator",
         type=path_argument,
         metavar="IMAGE",
-        help="Take the levels from the locator's view of the image.",
+        help="Take the levels that the built-in locator network sees in this image.",
     )
     parser.add_argument(
-        "-s", type=path_argument, metavar="CORD", help="Cord mask, a help to -discs."
+        "-s",
+        type=path_argument,
+        metavar="CORD",
+        help="Cord mask on the same grid; used with -discs.",
     )
     add_overwrite(parser)
 
