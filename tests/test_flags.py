@@ -284,7 +284,9 @@ def test_a_run_says_the_same_on_its_page_in_its_sidecar_and_when_checked(
     flags = flags["Plausibility"]["Flags"]
     assert keys(entry_of(tmp_path / "qc")["flags"]) == keys(flags)
     (command,) = [line for line in out.splitlines() if line.startswith("sct_rootlets check")]
-    assert f"{len(flags)} remark(s) on their plausibility" in out
+    warnings = sum(flag["severity"] == "warning" for flag in flags)
+    assert f"The check found {warnings} warning(s) and {len(flags) - warnings} note(s)." in out
+    assert out.endswith(f"open:\n{tmp_path}/qc/index.html\n")
     assert shlex.split(command)[:4] == ["sct_rootlets", "check", "-i", str(segmentation)]
     assert keys(checked(segmentation)) == keys(flags)
 

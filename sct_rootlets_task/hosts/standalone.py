@@ -230,6 +230,11 @@ def _segment_images(
     segmenter, notice = _load(task, parsed, settings, load)
     failures = _segment_all(_Run(segmenter, notice, parsed, arguments), jobs)
     _summarise(jobs, failures, time.perf_counter() - start)
+    if parsed.qc and len(failures) < len(jobs):
+        from sct_rootlets_task.qc.report import INDEX
+        from sct_rootlets_task.qc.stored import shown
+
+        print(f"To see all images of the report, open:\n{shown(Path(parsed.qc) / INDEX)}")
     return 1 if failures else 0
 
 
@@ -454,8 +459,9 @@ def _report(
         words = ["sct_rootlets", "check", "-i", str(job.output)]
         words += ["-locator", str(job.image)] if located else []
         print(
-            f"{len(report.flags)} remark(s) on their plausibility, {len(report.warnings)} of them "
-            f"warning(s). To list them, type:\n{shlex.join(words)}"
+            f"The check found {len(report.warnings)} warning(s) and "
+            f"{len(report.flags) - len(report.warnings)} note(s). "
+            f"To list them, type:\n{shlex.join(words)}"
         )
     for path in filter(None, (job.output, job.preview, *job.luts)):
         print(f"Created file: {path}")
