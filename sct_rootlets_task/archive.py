@@ -45,6 +45,8 @@ _LITTER = re.compile(
     # Windows
     | thumbs\.db(:encryptable)? | ehthumbs(_vista)?\.db | desktop\.ini | \$recycle\.bin
     | recycler | recycled | system[ ]volume[ ]information | found\.[0-9]{3}
+    # its second contents of files, which WSL, Samba and Dropbox give names of their own
+    | .+[:\uf03a](zone\.identifier|smartscreen|afp_\w+|com\.dropbox\.\w+)(:\$data)?
     # Linux, servers and services that keep folders alike
     | \.directory | \.trash-[0-9]+ | lost\+found | \.fuse_hidden.* | \.nfs[0-9a-f]{8,}
     | @eadir | \#recycle | @recycle | \.@__thumb
@@ -83,6 +85,7 @@ _DAMAGE = (
 _CHUNK = 1 << 20
 _SYNCED_BYTES = 1 << 16
 _ENCRYPTED = 0x1
+_DOS_FOLDER = 0x10
 
 
 @dataclass(frozen=True)
@@ -317,7 +320,7 @@ def _safe_members(archive: zipfile.ZipFile, packed: int, limits: Limits) -> _Mem
             continue
         path = _safe_path(name, limits)
         _check_kind(name, entry)
-        if name.endswith("/"):
+        if _is_folder(name, entry):
             folders.add(path)
         elif path in files:
             raise _several(path)
@@ -339,6 +342,12 @@ def _name_of(entry: zipfile.ZipInfo) -> str:
         with contextlib.suppress(UnicodeError):
             name = name.encode("cp437").decode("utf-8")
     return name.replace("\\", "/")
+
+
+def _is_folder(name: str, entry: zipfile.ZipInfo) -> bool:
+    """Tell whether an entry is a folder; some programs say so by its mode alone."""
+    by_mode = stat.S_ISDIR(entry.external_attr >> 16) or entry.external_attr & _DOS_FOLDER
+    return name.endswith("/") or bool(by_mode and not entry.file_size)
 
 
 def _is_litter(name: str) -> bool:

@@ -25,7 +25,9 @@ LITTER = (
     "System Volume Information/IndexerVolumeGuid", "@eaDir/plans.json/SYNO@.fileindexdb",
     ".directory", ".Trash-1000/info/x.trashinfo", "lost+found/#12", ".nfs000000000001abcd",
     ".git/HEAD", ".git/objects/ab/" + "c" * 230, ".svn/wc.db", "__pycache__/t.cpython-311.pyc",
-    ".ipynb_checkpoints/a.ipynb", ".~lock.notes.odt#",
+    ".ipynb_checkpoints/a.ipynb", ".~lock.notes.odt#", "plans.json:Zone.Identifier",
+    "plans.json\uf03aZone.Identifier", "my notes.txt:zone.identifier:$DATA", "a.json:AFP_AfpInfo",
+    "a.json:com.dropbox.attributes",
 )  # fmt: skip
 
 
@@ -44,6 +46,17 @@ def _contents(folder: Path) -> dict[str, bytes]:
 @pytest.mark.parametrize("name", LITTER)
 def test_litter_is_left_out_wherever_it_lies(name: str, place: str, tmp_path: Path) -> None:
     trainer = _unpack(tmp_path, pack({**MODEL, f"{place}{name}": b"litter"}))
+    assert _contents(trainer.parent) == MODEL
+
+
+@pytest.mark.parametrize("attributes", [0o040755 << 16, 0x10, 0o040755 << 16 | 0x10])
+@pytest.mark.parametrize(
+    "place", [TRAINER, f"{TRAINER}/fold_all", f"{TRAINER}/fold_all/validation"]
+)
+def test_a_folder_may_be_one_by_its_mode_alone(place: str, attributes: int, tmp_path: Path) -> None:
+    entry = zipfile.ZipInfo(place)
+    entry.external_attr = attributes
+    trainer = _unpack(tmp_path, pack([(entry, b""), *MODEL.items()]))
     assert _contents(trainer.parent) == MODEL
 
 
