@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import importlib.util
 import logging
 import os
 import queue
@@ -39,6 +40,9 @@ _TRANSIENT_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504})
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]{1,30}):")  # two letters or more: "C:" is a drive
 _LENGTH = re.compile(r"[0-9]{1,18}")
 _QUEUED = 16
+_SOCKS = ("socks4", "socks4a", "socks5", "socks5h")
+_WAITED = re.compile(r"read timeout=([0-9.]+)")
+_CERTIFICATES = re.compile(r"certificate bundle|NO_CERTIFICATE_OR_CRL|\[X509|PermissionError\(13")
 
 
 @dataclass(frozen=True)
@@ -359,7 +363,41 @@ def _received(url: str, patience: Patience) -> Generator[Any]:
         raise
     except Exception as error:
         # Malformed addresses and answers bring errors of requests, urllib3, http.client and codecs.
-        raise _explained(error, patience) from error
+        raise _proxy_failed(url) or _explained(error, patience) from error
+
+
+def _proxy_failed(url: str) -> _MirrorFailedError | None:
+    """Return a failure if the proxy for an address is none; what it is may hold a password."""
+    from requests import utils
+
+    try:
+        proxy = utils.select_proxy(url, utils.get_environ_proxies(url))
+    except ValueError:  # the address is malformed itself
+        return None
+    if proxy is None:
+        return None
+    scheme = _proxy_scheme(proxy)
+    if scheme not in ("http", "https", *_SOCKS):
+        return _MirrorFailedError(
+            "the proxy's address is malformed: expected http://[user:password@]host:port, with "
+            "special characters of the password as %xx. Correct "
+            f"{_scheme(url).upper()}_PROXY or ALL_PROXY"
+        )
+    if scheme in _SOCKS and importlib.util.find_spec("socks") is None:
+        return _MirrorFailedError("a SOCKS proxy needs the package PySocks. Install it with pip")
+    return None
+
+
+def _proxy_scheme(proxy: str) -> str | None:
+    """Return the scheme of a proxy's address; None if it is malformed."""
+    from urllib3.util import parse_url
+
+    try:
+        parts = parse_url(proxy if "://" in proxy else f"http://{proxy}")
+        host = (parts.host or "").encode("idna")
+    except ValueError:  # labels that are too long are such an error, too
+        return None
+    return parts.scheme if host else None
 
 
 def _in_background(source: Generator[Any], patience: Patience) -> Generator[Any]:
@@ -501,7 +539,14 @@ def _explained(error: Exception, patience: Patience) -> _MirrorFailedError:
     if isinstance(error, known.ConnectTimeout):
         return _MirrorFailedError(f"no connection within {patience.connect:g} s", transient=True)
     if isinstance(error, known.ReadTimeout) or "Read timed out" in str(error):
-        return _MirrorFailedError(f"stalled: no data for {patience.stall:g} s", transient=True)
+        waited = _WAITED.search(str(error))  # less than for data where a proxy does not answer
+        seconds = float(waited[1]) if waited else patience.stall
+        return _MirrorFailedError(f"stalled: no data for {seconds:g} s", transient=True)
+    if _CERTIFICATES.search(str(error)):
+        return _MirrorFailedError(
+            f"the certificates cannot be read: {_root(error)}. Correct REQUESTS_CA_BUNDLE or "
+            "CURL_CA_BUNDLE"
+        )
     if isinstance(error, known.SSLError):
         return _MirrorFailedError(f"the encrypted connection was refused: {_root(error)}")
     if isinstance(error, known.ProxyError):
@@ -510,8 +555,6 @@ def _explained(error: Exception, patience: Patience) -> _MirrorFailedError:
         return _MirrorFailedError(f"the transfer broke off: {_root(error)}", transient=True)
     if isinstance(error, known.ConnectionError):
         return _MirrorFailedError(f"no connection: {_root(error)}", transient=True)
-    if "certificate bundle" in str(error):
-        return _MirrorFailedError(f"{_root(error)}. Correct REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE")
     return _MirrorFailedError(f"{type(error).__name__}: {_root(error)}")
 
 
