@@ -40,6 +40,7 @@ from sct_rootlets_task.store import (
     slot_name,
     verify,
     warn_of_open_folder,
+    why_incomplete,
 )
 from sct_rootlets_task.tasks import Release, Task
 from sct_rootlets_task.unreachable import recall, remember
@@ -162,6 +163,8 @@ def _default(task: Task, root: Path, *, offline: bool, progress: bool) -> Resolv
         if stand_in is None:
             raise
         reasons = error.reasons if isinstance(error, DownloadError) else ()
+        if why := why_incomplete(task, release, root):
+            logger.warning("A model is there, but it is not used: %s", why)
         logger.warning("The model %s cannot be had: %s", release.tag, "; ".join(reasons) or error)
         return Resolved(stand_in, _fallback_notice(task, release, stand_in))
 

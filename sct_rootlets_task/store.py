@@ -8,6 +8,7 @@ Everything here only reads, and is safe while another process installs. A releas
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import os
 import shlex
@@ -21,7 +22,7 @@ from typing import Any
 
 from sct_rootlets_task import environment, tasks
 from sct_rootlets_task.archive import SOURCE, leads_out, read_json_object
-from sct_rootlets_task.errors import ArchiveError, ClosedModelError, ModelError
+from sct_rootlets_task.errors import ClosedModelError, ModelError
 from sct_rootlets_task.files import hash_file
 from sct_rootlets_task.paths import CHECKPOINTS, FOLD
 from sct_rootlets_task.tasks import Release, Task
@@ -225,17 +226,16 @@ def read_source(folder: Path) -> Source | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError) as error:
-        reason = (
-            error
-            if isinstance(error, ArchiveError) or not isinstance(error, OSError)
-            else error.strerror
-        )
-        logger.warning(
-            "Cannot read %s (%s): where the model came from is unknown.",
-            printable(path),
-            printable(reason),
-        )
+        _tell_of_record(str(path), reason_of(error).rstrip("."))
         return None
+
+
+@functools.cache
+def _tell_of_record(path: str, reason: str) -> None:
+    """Say once what is wrong with a record, which is read several times."""
+    logger.warning(
+        "Cannot read %s (%s): where the model came from is unknown.", printable(path), reason
+    )
 
 
 def _parse_source(content: Mapping[str, Any]) -> Source:
@@ -319,6 +319,29 @@ def load(folder: Path, release: Release | None = None) -> InstalledModel | None:
         return None
     name = release.tag if release and not source.custom else "custom"
     return InstalledModel(path, release, name, source.urls, source.sha256, custom=source.custom)
+
+
+def why_incomplete(task: Task, release: Release, root: Path) -> str | None:
+    """Return why a model that lies where a release is looked for is none; None if there is none.
+
+    Parameters
+    ----------
+    task : Task
+        The task that runs it.
+    release : Release
+        One of the task's releases.
+    root : Path
+        The model root; it need not exist.
+    """
+    for folder in (root / slot_name(task, release), root / task.model_name):
+        with contextlib.suppress(OSError):
+            if not any(folder.iterdir()):
+                continue
+            try:
+                find_trainer_folder(folder, release.trainer_folder)
+            except ModelError as error:
+                return str(error)
+    return None
 
 
 def _has(folder: Path, name: str) -> bool:

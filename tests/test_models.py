@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -32,7 +33,7 @@ from sct_rootlets_task.errors import (
     ModelNotInstalledError,
     UsageError,
 )
-from sct_rootlets_task.models import resolve
+from sct_rootlets_task.models import list_models, resolve
 from sct_rootlets_task.tasks import STARTER, Release, Task
 
 SLOT = "model_fake_r1"
@@ -458,3 +459,63 @@ def test_a_folder_of_ones_own_that_all_may_change_is_warned_of(
     _writable_by_all(trainer)
     resolve(_task(), trainer, root)
     assert f"{trainer} can be written by all" in caplog.text
+
+
+def _no_weights(trainer: Path) -> None:
+    (trainer / "fold_all" / "checkpoint_final.pth").unlink()
+
+
+def _no_plans(trainer: Path) -> None:
+    (trainer / "plans.json").unlink()
+
+
+def _no_trainer(trainer: Path) -> None:
+    trainer.rename(trainer.with_name("backup"))
+
+
+def _a_pointer(trainer: Path) -> None:
+    text = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
+    (trainer / "fold_all" / "checkpoint_final.pth").write_text(text)
+
+
+@pytest.mark.parametrize("slot", [SLOT, "model_fake"])
+@pytest.mark.parametrize(
+    ("harm", "said"),
+    [
+        (_no_weights, "no fold_"),
+        (_no_plans, "no plans.json|found none"),
+        (_no_trainer, "found none"),
+        (_a_pointer, "git lfs pull"),
+    ],
+)
+def test_it_is_said_why_a_model_that_is_there_is_not_used_where_the_built_in_one_stands_in(
+    harm: Callable[[Path], None],
+    said: str,
+    slot: str,
+    root: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    harm(write_model(root / slot))
+    assert resolve(_task("http://[::1/m.zip"), None, root).model.builtin
+    (told,) = [r.getMessage() for r in caplog.records if "is not used" in r.getMessage()]
+    assert re.search(said, told)
+    assert slot in told
+
+
+def test_an_empty_model_root_is_no_incomplete_model(
+    root: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (root / SLOT).mkdir(parents=True)
+    assert resolve(_task("http://[::1/m.zip"), None, root).model.builtin
+    assert "is not used" not in caplog.text
+
+
+def test_a_record_that_cannot_be_read_is_told_of_once(
+    root: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_model(root / "model_fake")
+    (root / "model_fake" / "source.json").write_text("{")
+    task = _task("http://[::1/m.zip")
+    list_models({"fake": task}, root)
+    resolve(task, None, root)
+    assert caplog.text.count("Cannot read") == 1
