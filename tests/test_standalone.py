@@ -439,3 +439,27 @@ def test_what_cannot_be_drawn_is_found_out_before_anything_runs(
     assert run("rootlets", "-i", image, "-model", model, option, "qc", load=load) == 1
     assert "pip install 'sct-rootlets-task[" in capsys.readouterr().err
     assert load.networks == []
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_a_result_may_be_replaced_beside_the_model_that_it_was_made_with(
+    inside: bool, image: Path, model: Path
+) -> None:
+    folder = model if inside else model.parent
+    image = image.rename(folder / image.name)
+    words = ("rootlets", "-i", image, "-model", folder, "-o", folder / "r.nii.gz")
+    assert [run(*words), run(*words)] == [0, 0]
+
+
+@pytest.mark.parametrize("name", ["plans.json", "dataset.json", "fold_all/debug.json"])
+@pytest.mark.parametrize("given", [".", ".."])
+def test_a_result_never_replaces_a_file_of_its_model(
+    given: str, name: str, image: Path, model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (model / "fold_all" / "debug.json").write_text("{}")
+    before = (model / name).read_bytes()
+    out = (model / name).with_suffix(".nii.gz")
+    words = ("rootlets", "-i", image, "-model", model / given, "-o", out, "-overwrite", 1)
+    assert run(*words) == 2
+    assert (model / name).read_bytes() == before
+    assert "would replace" in capsys.readouterr().err

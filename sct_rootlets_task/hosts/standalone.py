@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("sct_rootlets_task")
 
+_OF_MODELS = ("plans.json", "dataset*.json", "source.json", "fold_*/*")
+
 
 def main(
     argv: Sequence[str] | None = None,
@@ -239,7 +241,10 @@ def _segment_images(
 
 
 def _files_of_model(model: str | None) -> list[Path]:
-    """Return the files of a model that was given as a folder or an archive; no result is one."""
+    """Return the files of a model that was given as a folder or an archive; no result is one.
+
+    Only names of a model's files are looked at: its folder may be the study's own, however large.
+    """
     from sct_rootlets_task.paths import expand_user
 
     path = expand_user(model) if model else None
@@ -247,7 +252,9 @@ def _files_of_model(model: str | None) -> list[Path]:
         return []
     if not path.is_dir():
         return [path]
-    return [one for one in path.rglob("*") if _is_there(one) and one.is_file()]
+    folders = [path, *path.glob("nnUNetTrainer*")]
+    found = (one for folder in folders for name in _OF_MODELS for one in folder.glob(name))
+    return [one for one in found if _is_there(one) and one.is_file()]
 
 
 def _is_there(path: Path) -> bool:
