@@ -711,7 +711,9 @@ def _located(locator: ImageLike | LocatedCanal | None) -> nib.Nifti1Image | None
     from sct_rootlets_task.pipeline import locate as locate_levels
 
     loaded = read_image(locator, "locator")
-    return in_mm(replace(loaded, data=locate_levels(loaded).labels), None, np.uint8)
+    found = locate_levels(loaded)
+    _log(found.warnings)
+    return in_mm(replace(loaded, data=found.labels), None, np.uint8)
 
 
 def _labels(labels: np.ndarray, image: InputImage, description: str) -> nib.Nifti1Image:

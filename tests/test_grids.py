@@ -67,7 +67,7 @@ def locate_on(image: InputImage) -> SimpleNamespace:
         expected="",
         advice="",
     )
-    return SimpleNamespace(labels=np.asarray(found))
+    return SimpleNamespace(labels=np.asarray(found), warnings=("the canal is short",))
 
 
 def write(folder: Path, seed: int) -> None:
@@ -214,3 +214,41 @@ def test_another_shape_is_refused_with_both(seed: int) -> None:
     with pytest.raises(ImageError) as refused:
         sct_rootlets_task.split(labels, cord)
     assert f"the shape {found} instead of {shape}" in str(refused.value)
+
+
+@pytest.mark.parametrize("verb", ["check -o new.json", "relabel -o new.nii.gz"])
+@pytest.mark.parametrize("unit", ["meter", "micron"])
+def test_the_locators_image_may_have_another_unit_and_its_doubts_are_told(
+    verb: str,
+    unit: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    write(tmp_path, 1)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(pipeline, "locate", locate_on)
+    affine = phantom().affine.copy()
+    affine[:3] *= {"meter": 1e-3, "micron": 1e3}[unit]
+    image = nib.Nifti1Image(arrays()["image"], affine)
+    image.header.set_xyzt_units(unit)
+    nib.save(image, "other.nii.gz")
+    assert main(shlex.split(f"{verb} -i as_is/shifted.nii.gz -locator other.nii.gz")) == 0
+    told = capsys.readouterr().err
+    assert "other.nii.gz: the canal is short" in told
+    assert f"other.nii.gz: the header is in {unit}s" in told
+    report = sct_rootlets_task.check("as_is/shifted.nii.gz", locator="other.nii.gz")
+    assert [one.shift for one in report.shifts] == [1]
+    assert "the canal is short" in caplog.text
+
+
+def test_an_image_that_the_locator_cannot_read_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(tmp_path, 1)
+    monkeypatch.chdir(tmp_path)
+    long = (phantom().cord * 5).astype(np.uint8)
+    monkeypatch.setattr(pipeline, "locate", lambda image: SimpleNamespace(labels=long, warnings=()))
+    assert main(shlex.split("check -i as_is/seg.nii.gz -locator as_is/image.nii.gz")) == 1
+    assert "go on without it" in capsys.readouterr().err

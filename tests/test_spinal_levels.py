@@ -357,3 +357,29 @@ def test_pam50_levels_overlap_those_of_frostell(shared_data: Path) -> None:
         dice = 2 * np.count_nonzero(mine & theirs) / (mine.sum() + theirs.sum())
         assert dice > 0.75
         assert row["flags"] == ""
+
+
+@pytest.mark.parametrize("with_cord", ["whole", "short", "none"])
+@pytest.mark.parametrize("with_pmj", [True, False])
+def test_data_frames_hold_numbers_also_where_some_cannot_be_known(
+    with_cord: str, with_pmj: bool, tmp_path: Path
+) -> None:
+    pandas = pytest.importorskip("pandas")
+    one = phantom()
+    cord = one.cord.copy()
+    if with_cord == "short":
+        axis, _ = slice_axis(one.affine)
+        cord = np.where(np.arange(cord.shape[axis]) < cord.shape[axis] // 2, cord, 0)
+    found = spinal_levels(
+        one.labels,
+        one.affine,
+        cord=None if with_cord == "none" else cord,
+        pmj=one.curve[0] if with_pmj else None,
+    )
+    frame = found.to_dataframe()
+    numbers = [name for name in COLUMNS if name not in ("fname", "distance_origin", "method")]
+    for name in numbers[:-1]:
+        assert pandas.api.types.is_numeric_dtype(frame[name]), name
+    found.write_csv(str(tmp_path / "new.csv"))
+    written = pandas.read_csv(tmp_path / "new.csv")
+    assert frame[numbers[:-1]].isna().equals(written[numbers[:-1]].isna())

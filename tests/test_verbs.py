@@ -80,7 +80,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     """Put the true levels of the canal in the locator's place."""
-    monkeypatch.setattr(pipeline, "locate", lambda image: SimpleNamespace(labels=located()))
+    monkeypatch.setattr(
+        pipeline, "locate", lambda image: SimpleNamespace(labels=located(), warnings=())
+    )
 
 
 def run(command: str) -> int:

@@ -57,6 +57,7 @@ _NOT_PMJ = (*range(2, LAST_DISC + 2), GROOVE, 60, 99)
 _HIGHEST_LEVEL = 30
 _LONGEST_LEVEL_MM = 45.0
 _TOUCHING_VOXELS = 1.1
+_NO_LOCATOR = "The locator cannot read this image; go on without it."
 _OTHER = "Give a file with the label, or none."
 _Points = TypeVar("_Points")
 _NAMES = {
@@ -340,13 +341,13 @@ def require_levels(located: np.ndarray, affine: np.ndarray, name: str) -> None:
     if found and np.ptp(found[longest]) > _LONGEST_LEVEL_MM:
         raise ImageError(
             f"Expected levels of at most {_LONGEST_LEVEL_MM:.0f} mm in {name}, found the value "
-            f"{longest} over {np.ptp(found[longest]):.0f} mm. Give the levels of the canal."
+            f"{longest} over {np.ptp(found[longest]):.0f} mm. {_NO_LOCATOR}"
         )
     for upper, lower in pairwise(found):
         if found[upper].mean() <= found[lower].mean():
             raise ImageError(
-                f"Expected level {upper} above level {lower} in {name}, found it below. Give the "
-                "levels of the canal, counted from the head."
+                f"Expected level {upper} above level {lower} in {name}, found it below. "
+                f"{_NO_LOCATOR}"
             )
 
 

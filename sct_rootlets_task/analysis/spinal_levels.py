@@ -15,6 +15,7 @@ the caudal end of the last, the methods are
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -121,6 +122,7 @@ COLUMNS: Mapping[str, str] = {
 }
 """Columns of the table of levels, in order and always all of them, so that tables can be joined."""
 
+_TEXT_COLUMNS = ("fname", "distance_origin", "method", "flags")
 _FEWEST_NEAR = 0.05
 _LEAST_COVER = 0.9
 _GAP_TO_PMJ_MM = 70.0
@@ -175,16 +177,23 @@ class SpinalLevels:
     __repr__ = short_repr
 
     def to_dataframe(self) -> Any:
-        """Return the rows as a pandas data frame.
+        """Return the rows as a pandas data frame; numbers that cannot be known are NaN.
 
         Raises
         ------
         MissingDependencyError
             If pandas is not installed.
         """
-        return table(list(self.rows))
+        rows = [
+            {
+                column: np.nan if value == "" and column not in _TEXT_COLUMNS else value
+                for column, value in row.items()
+            }
+            for row in self.rows
+        ]
+        return table(rows)
 
-    def write_csv(self, path: Path) -> None:
+    def write_csv(self, path: str | os.PathLike[str]) -> None:
         """Write the rows as a CSV file; fields that cannot be known stay empty.
 
         Raises
@@ -194,7 +203,7 @@ class SpinalLevels:
         """
         from sct_rootlets_task.files import write_csv
 
-        write_csv(path, self.rows, list(self.rows[0]))
+        write_csv(Path(path), self.rows, list(self.rows[0]))
 
 
 def spinal_levels(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
 
 from sct_rootlets_task.arguments import add_overwrite, path_argument
 from sct_rootlets_task.console import flush_result
@@ -65,11 +64,17 @@ def run(arguments: argparse.Namespace) -> int:
     from sct_rootlets_task.files import write_json
     from sct_rootlets_task.sidecar import check_map
     from sct_rootlets_task.tasks import find_task
-    from sct_rootlets_task.verbs.files import check_outputs, made_by, read_image, read_labels
+    from sct_rootlets_task.verbs.files import (
+        check_outputs,
+        made_by,
+        read_image,
+        read_labels,
+        read_located,
+    )
 
     check_outputs(arguments, ["o"])
     image = read_labels(arguments.i)
-    located = _located(arguments.locator) if arguments.locator else None
+    located = read_located(arguments.locator) if arguments.locator else None
     references = references_from_images(
         image,
         cord=read_image(arguments.s),
@@ -89,12 +94,3 @@ def run(arguments: argparse.Namespace) -> int:
         write_json(Path(arguments.o), {"GeneratedBy": made_by(arguments), **report.to_dict()})
     flush_result()
     return 1 if arguments.strict and report.warnings else 0
-
-
-def _located(path: str) -> Any:
-    """Return the locator's levels of an image as a nibabel image."""
-    from sct_rootlets_task.images import labels_image, load_image
-    from sct_rootlets_task.pipeline import locate
-
-    image = load_image(Path(path))
-    return labels_image(locate(image).labels, image, "levels of the canal")

@@ -57,6 +57,40 @@ def read_image(path: str | None) -> Any:
     return in_memory(image.data, image.affine, file=path, step=image.step)
 
 
+def read_located(path: str, *, onto: Any = None) -> Any:
+    """Return the locator's levels of an image as a nibabel image in mm.
+
+    What is odd about its file, and what the locator was not sure of, is printed.
+
+    Parameters
+    ----------
+    path : str
+        The image.
+    onto : nibabel.Nifti1Image, optional
+        Level map in mm whose grid the image has to have; looked at first, as locating takes long.
+
+    Raises
+    ------
+    ImageError
+        If the image cannot be read or used, or has another grid.
+    """
+    from sct_rootlets_task.analysis.geometry import require_same_grid
+    from sct_rootlets_task.images import in_memory, load_image
+    from sct_rootlets_task.pipeline import locate
+
+    image = load_image(Path(path))
+    _warn(image)
+    if onto is not None:
+        labels, name = np.asarray(onto.dataobj), f"image {path}"
+        require_same_grid(
+            labels, onto.affine, other=image.data, other_affine=image.affine, name=name
+        )
+    found = locate(image)
+    for warning in found.warnings:
+        show(f"WARNING: {path}: {warning}")
+    return in_memory(found.labels, image.affine, file=path)
+
+
 def check_outputs(
     arguments: argparse.Namespace,
     names: Sequence[str],

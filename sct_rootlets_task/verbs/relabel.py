@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -118,23 +117,15 @@ def _renumber(labels: np.ndarray, image: Any, arguments: argparse.Namespace) -> 
             cord=known.cord,
             files=known.files,
         )
-    return _from_locator(labels, image, Path(arguments.locator))
+    return _from_locator(labels, image, arguments.locator)
 
 
-def _from_locator(labels: np.ndarray, image: Any, path: Path) -> np.ndarray:
-    from sct_rootlets_task.analysis.geometry import require_labels, require_same_grid
+def _from_locator(labels: np.ndarray, image: Any, path: str) -> np.ndarray:
+    from sct_rootlets_task.analysis.geometry import require_labels
+    from sct_rootlets_task.analysis.references import references_from_images
     from sct_rootlets_task.analysis.shifting import levels_from_located
-    from sct_rootlets_task.images import load_image
-    from sct_rootlets_task.pipeline import locate
+    from sct_rootlets_task.verbs.files import read_located
 
-    source = load_image(path)
     require_labels(labels, f"the level map {image.get_filename()}")
-    onto = partial(
-        require_same_grid,
-        labels,
-        image.affine,
-        other_affine=source.affine,
-        name=f"image {path}",
-    )
-    onto(other=source.data)  # looking for levels takes long
-    return levels_from_located(labels, image.affine, located=onto(other=locate(source).labels))
+    known = references_from_images(image, located=read_located(path, onto=image))
+    return levels_from_located(labels, image.affine, located=np.asarray(known.located))
