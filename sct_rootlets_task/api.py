@@ -221,10 +221,11 @@ def segment(
     """
     from sct_rootlets_task.models import resolve
     from sct_rootlets_task.paths import model_root
-    from sct_rootlets_task.pipeline import Segmenter
+    from sct_rootlets_task.pipeline import Segmenter, Settings
     from sct_rootlets_task.tasks import find_task
 
     entry = find_task(task)
+    _require_kind(settings, Settings, "settings")
     loaded = read_image(image, "image")
     resolved = resolve(entry, model, model_root(model_dir))
     if resolved.notice:
@@ -566,6 +567,8 @@ def qc(
     from sct_rootlets_task.qc.report import add_entry
 
     report = _place(output)
+    for name, text in (("dataset", dataset), ("subject", subject)):
+        _require_kind(text, str, name)
     require_report_folder(report)
     file = file_of(image)
     if file is None and not subject:
@@ -599,10 +602,18 @@ def sample(seed: int = 0) -> SampleImages:
     -------
     SampleImages
         ``image`` and ``cord`` (nibabel.Nifti1Image), 1 mm.
+
+    Raises
+    ------
+    UsageError
+        If the seed is negative.
     """
     from sct_rootlets_task.sample import make_sample, nifti_of
 
-    made = make_sample(_whole(seed, "seed"))
+    number = _whole(seed, "seed")
+    if number < 0:
+        raise UsageError(f"Expected a seed of 0 or more, found {number}.")
+    made = make_sample(number)
     return SampleImages(
         nifti_of(made.data, made.affine), nifti_of(made.cord.astype(np.uint8), made.affine)
     )
@@ -752,6 +763,14 @@ def _pair(anchor: Any) -> tuple[int, int]:
     if not isinstance(anchor, Sequence) or isinstance(anchor, str) or len(anchor) != 2:
         raise InputTypeError(f"Expected (level, slice) for anchor, found {anchor!r}.")
     return _whole(anchor[0], "anchor"), _whole(anchor[1], "anchor")
+
+
+def _require_kind(given: object, kind: type, name: str) -> None:
+    """Refuse an optional argument of another kind."""
+    if given is not None and not isinstance(given, kind):
+        raise InputTypeError(
+            f"Expected {kind.__name__} or None for {name}, found {type(given).__name__}."
+        )
 
 
 def _place(output: Any) -> Path:

@@ -15,6 +15,7 @@ from sct_rootlets_task.nifti import (
     NiftiFile,
     folder_for_image,
     is_folder,
+    is_missing,
     mend_qform,
     mend_shape,
     open_nifti,
@@ -342,6 +343,8 @@ def _require_extension(path: Path) -> None:
         return
     if is_folder(path):
         raise ImageError(folder_for_image(path))
+    if is_missing(path):
+        raise ImageError(f"There is no image {path}. Check the path and its extension.")
     tools = [tool for extensions, tool in _CONVERTERS.items() if name.endswith(extensions)]
     tool = tools[0] if tools else "dcm2niix (DICOM)"
     raise ImageError(
@@ -448,6 +451,12 @@ def _check_signal(path: Path, data: np.ndarray, usable: np.ndarray) -> None:
             f"{path}. Scale the image, or make it anew."
         )
     low, high = data.min(where=usable, initial=np.inf), data.max(where=usable, initial=-np.inf)
+    if low == high and not usable.all():
+        raise ImageError(
+            f"Expected intensities within {_LARGEST_VALUE:g}, found one value ({low:g}) and "
+            f"{np.count_nonzero(~usable)} voxels of NaN, Inf or beyond in {path}. Scale the image, "
+            "or make it anew."
+        )
     if low == high:
         raise ImageError(
             f"Expected an image with contrast, found the one value {low:g} everywhere in {path}."

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from sct_rootlets_task.errors import InputTypeError, OutputError
+from sct_rootlets_task.errors import ImageError, InputTypeError, OutputError
 from sct_rootlets_task.images import (
     EXTENSIONS,
     InputImage,
@@ -157,7 +157,11 @@ def as_file(given: ImageLike, name: str) -> Iterator[Path]:
         yield file
         return
     with contextlib.ExitStack() as stack:
-        yield _copy(image, file.name if file else f"{name}.nii.gz", stack)
+        copy = _copy(image, file.name if file else f"{name}.nii.gz", stack)
+        try:
+            yield copy
+        except ImageError as error:  # nobody knows the copy
+            raise ImageError(str(error).replace(str(copy), str(image.path))) from error
 
 
 def _copy(image: InputImage, name: str, stack: contextlib.ExitStack) -> Path:

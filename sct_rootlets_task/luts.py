@@ -9,6 +9,7 @@ from pathlib import Path
 from sct_rootlets_task.errors import UsageError
 from sct_rootlets_task.images import stem
 from sct_rootlets_task.levels import level_name
+from sct_rootlets_task.untrusted import file_argument
 
 VIEWERS = ("fsleyes", "itksnap", "slicer")
 
@@ -87,8 +88,8 @@ def viewer_commands(
     >>> viewer_commands(Path("t2.nii.gz"), Path("a b.nii.gz"), ["fsleyes"])
     ("fsleyes t2.nii.gz -cm greyscale 'a b.nii.gz' -ot label -l 'a b.lut' -a 70.0 &",)
     """
-    first, second = str(image), str(segmentation)
-    tables = {viewer: str(lut_path(segmentation, viewer)) for viewer in viewers}
+    first, second = file_argument(image), file_argument(segmentation)
+    tables = {viewer: file_argument(lut_path(segmentation, viewer)) for viewer in viewers}
     shown = ["fsleyes", first, "-cm", "greyscale", second]
     commands = []
     if "fsleyes" in tables:

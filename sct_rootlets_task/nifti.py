@@ -411,6 +411,17 @@ def is_folder(path: Path) -> bool:
         return False
 
 
+def is_missing(path: Path) -> bool:
+    """Tell whether nothing has this name, a link without its target neither."""
+    try:
+        path.lstat()
+    except FileNotFoundError:
+        return True
+    except (OSError, ValueError):
+        return False
+    return False
+
+
 def folder_for_image(path: Path) -> str:
     """Return the message for a folder that was given as an image."""
     return (

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from sct_rootlets_task import environment
-from sct_rootlets_task.errors import UsageError
+from sct_rootlets_task.errors import InputTypeError, UsageError
 from sct_rootlets_task.untrusted import closed_part, is_mine
 
 CHECKPOINTS = ("checkpoint_final.pth", "checkpoint_best.pth")
@@ -32,10 +32,14 @@ def expand_user(text: str | os.PathLike[str]) -> Path:
 
     Raises
     ------
+    InputTypeError
+        If it is no path at all.
     UsageError
         If it is empty or holds a zero byte, which no path can.
     """
-    name = os.fspath(text)
+    if not isinstance(text, str | os.PathLike):
+        raise InputTypeError(f"Expected a path, found {type(text).__name__}.")
+    name = os.fsdecode(text)
     if not name or "\0" in name:
         raise UsageError(f"Expected a path, found {name!r}. Give the name of a file or a folder.")
     if not name.startswith("~"):

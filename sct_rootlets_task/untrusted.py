@@ -97,11 +97,23 @@ def missing_content(path: Path) -> str | None:
     return None
 
 
+def file_argument(path: str | os.PathLike[str]) -> str:
+    """Return a path as the argument of a command, which no program takes for an option.
+
+    Examples
+    --------
+    >>> file_argument("a.nii.gz"), file_argument("-a.nii.gz")
+    ('a.nii.gz', './-a.nii.gz')
+    """
+    text = os.fspath(path)
+    return f".{os.sep}{text}" if text.startswith("-") else text
+
+
 class ContentMissingError(OSError):
     """The content of a file was not fetched from where its study keeps it."""
 
     def __init__(self, path: Path, command: str) -> None:
-        way = command.format(printable(shlex.quote(str(path))))
+        way = command.format(printable(shlex.quote(file_argument(path))))
         super().__init__(errno.ENODATA, f"its content is not here; get it with '{way}'", str(path))
 
 

@@ -654,3 +654,31 @@ def test_a_nibabel_image_of_a_damaged_file_is_refused(tmp_path: Path) -> None:
         segment(nib.load(path), model="starter")
     with pytest.raises(ImageError, match="cut short"):
         check(nib.load(path))
+
+
+@pytest.mark.parametrize(
+    ("call", "match"),
+    [
+        (lambda: srt.sample(-1), "seed of 0 or more"),
+        (lambda: srt.list_models(3), "path, found int"),
+        (lambda: srt.list_models(b"models"), "path, found bytes"),
+        (lambda: srt.install_model(model_dir=3), "path, found int"),
+        (lambda: segment("image.nii.gz", model=3), "path, found int"),
+        (lambda: segment("image.nii.gz", settings={"raw": True}), "Settings or None"),
+        (lambda: segment("image.nii.gz", settings=Options()), "Settings or None"),
+        (lambda: srt.qc("image.nii.gz", "seg.nii.gz", output="qc", subject=3), "str or None"),
+        (lambda: srt.qc("image.nii.gz", "seg.nii.gz", output="qc", dataset=Path()), "str or None"),
+    ],
+)
+def test_other_arguments_of_a_wrong_kind_are_an_error_of_the_package_too(
+    here: Path, call: Callable[[], object], match: str
+) -> None:
+    with pytest.raises((InputTypeError, UsageError), match=match):
+        call()
+
+
+def test_messages_name_an_image_in_memory_and_not_its_copy(here: Path) -> None:
+    scan = nib.load("image.nii.gz")
+    mask = nib.Nifti1Image(np.zeros(scan.shape, np.uint8), scan.affine)
+    with pytest.raises(ImageError, match="<qc_seg in memory> has no voxel inside"):
+        srt.qc(scan, "seg.nii.gz", output="qc", qc_seg=mask)

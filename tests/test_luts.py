@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -19,10 +20,12 @@ from benchmarks.color_distances import (
     report,
     smallest,
 )
+from sct_rootlets_task.analysis.plausibility import relabel_command
 from sct_rootlets_task.errors import UsageError
 from sct_rootlets_task.levels import level_name
-from sct_rootlets_task.luts import VIEWERS, level_colour, lut_path, lut_text
+from sct_rootlets_task.luts import VIEWERS, level_colour, lut_path, lut_text, viewer_commands
 from sct_rootlets_task.qc.pages import write_static
+from sct_rootlets_task.untrusted import ContentMissingError
 
 LEVELS = range(2, 10)
 DEFICIENT = [vision for vision in VISIONS if vision != "normal"]
@@ -151,3 +154,19 @@ def test_fsleyes_colours_are_fractions() -> None:
 def test_an_unknown_viewer_is_refused() -> None:
     with pytest.raises(UsageError, match="itksnap"):
         lut_path(Path("seg.nii.gz"), "paint")
+
+
+@pytest.mark.parametrize("viewers", [(), ("fsleyes",), ("itksnap",), VIEWERS])
+@pytest.mark.parametrize("name", ["-i.nii.gz", "--help.nii.gz", "-a 'b' $c.nii.gz"])
+def test_viewers_and_commands_take_no_name_for_an_option(
+    name: str, viewers: tuple[str, ...]
+) -> None:
+    options = {"-cm", "-ot", "-l", "-a", "-g", "-s"}
+    for command in viewer_commands(Path(name), Path(name), viewers):
+        words = shlex.split(command)
+        assert {word for word in words if word.startswith("-")} <= options
+        assert f"./{name}" in words
+    advised = shlex.split(relabel_command(name, -1))
+    assert advised[3] == f"./{name}"
+    assert advised[5].startswith("./-")
+    assert shlex.quote(f"./{name}") in str(ContentMissingError(Path(name), "datalad get {}"))

@@ -217,3 +217,19 @@ def test_a_folder_is_called_a_folder(
         said = capsys.readouterr().err
         assert f"found a folder: {folder}. Give the NIfTI file in it" in said, arguments
         assert "does not exist" not in said
+
+
+@pytest.mark.parametrize("name", ["seg", "seg.mgz", "seg.dcm", "seg.nii.gz"])
+def test_a_file_that_is_not_there_is_said_so_whatever_its_name(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ImageError, match="There is no image"):
+        load_image(tmp_path / name)
+
+
+@pytest.mark.parametrize("factor", [1e20, 1e35, 1e300, np.nan, np.inf])
+def test_values_that_are_too_large_on_a_background_of_zeros_are_said_so(
+    tmp_path: Path, factor: float
+) -> None:
+    values = np.zeros((8, 9, 10))
+    values[2:6] = factor
+    with pytest.raises(ImageError, match=r"found one value \(0\) and 360 voxels of NaN, Inf"):
+        load_image(write_image(tmp_path / "a.nii.gz", values))

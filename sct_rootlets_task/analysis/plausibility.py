@@ -78,6 +78,7 @@ from sct_rootlets_task.images import EXTENSIONS, stem
 from sct_rootlets_task.levels import level_range
 from sct_rootlets_task.postprocess import SPECK_MM3
 from sct_rootlets_task.short_repr import short_repr
+from sct_rootlets_task.untrusted import file_argument
 from sct_rootlets_task.voxels import connected, voxels_of
 
 REACH_MM = 16.0
@@ -806,7 +807,8 @@ def relabel_command(labels: str | Path | None, shift: int) -> str:
     source, target = "SEG", "OUT"
     if labels:
         path = Path(labels)
-        source, target = str(path), str(path.with_name(f"{stem(path)}_relabeled{EXTENSIONS[0]}"))
+        beside = path.with_name(f"{stem(path)}_relabeled{EXTENSIONS[0]}")
+        source, target = file_argument(path), file_argument(beside)
     return shlex.join(["sct_rootlets", "relabel", "-i", source, "-o", target, "-shift", str(shift)])
 
 

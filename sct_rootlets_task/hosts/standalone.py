@@ -459,12 +459,13 @@ def _report(
 ) -> None:
     """Say what was found and how to look at it; the check that is named says all of the report."""
     from sct_rootlets_task.luts import viewer_commands
+    from sct_rootlets_task.untrusted import file_argument
 
     found = ", ".join(f"{name} {count}" for name, count in level_voxels.items()) or "none"
     print(f"\nLevels found (voxels): {found}")
     if report.flags:
-        words = ["sct_rootlets", "check", "-i", str(job.output)]
-        words += ["-locator", str(job.image)] if located else []
+        words = ["sct_rootlets", "check", "-i", file_argument(job.output)]
+        words += ["-locator", file_argument(job.image)] if located else []
         print(
             f"The check found {len(report.warnings)} warning(s) and "
             f"{len(report.flags) - len(report.warnings)} note(s). "
