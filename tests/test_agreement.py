@@ -145,3 +145,16 @@ def test_the_verb_refuses_another_grid(tmp_path: Path, capsys: pytest.CaptureFix
 
 def test_the_columns_are_the_fields() -> None:
     assert list(COLUMNS) == [field.name for field in fields(Agreement)]
+
+
+@pytest.mark.parametrize("value", [31, 99, 200, 255])
+@pytest.mark.parametrize("in_reference", [True, False])
+def test_a_stray_value_that_is_no_level_is_a_row_and_not_the_end(
+    value: int, in_reference: bool
+) -> None:
+    one = reference()
+    one[0, 0, 0] = value
+    found = by_level(reference(), one) if in_reference else by_level(one)
+    assert list(found) == ["C2", "C3", f"value {value}", ALL, MEAN]
+    assert found[f"value {value}"].detection == ("missed" if in_reference else "extra")
+    assert found["C2"].dice == 1

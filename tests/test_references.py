@@ -34,6 +34,12 @@ def test_the_pmj_is_the_middle_of_its_label_in_world_mm() -> None:
     assert pmj_point(label, np.diag([2.0, 1, 1, 1])) == pytest.approx([4, 2, 3])
 
 
+def test_empty_discs_are_named_once() -> None:
+    empty = nib.Nifti1Image(np.zeros((5, 5, 5), np.uint8), np.eye(4))
+    with pytest.raises(ImageError, match="found none: the disc labels are empty"):
+        references_from_images(empty, discs=empty)
+
+
 def test_an_empty_pmj_image_is_refused() -> None:
     with pytest.raises(ImageError, match="empty"):
         pmj_point(np.zeros((2, 2, 2)), np.eye(4))

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from sct_rootlets_task.analysis.anatomy import describe
 from sct_rootlets_task.analysis.centreline import line_through_rootlets
 from sct_rootlets_task.analysis.geometry import (
     level_map,
@@ -22,7 +23,6 @@ from sct_rootlets_task.analysis.geometry import (
     voxel_volume,
 )
 from sct_rootlets_task.errors import ImageError
-from sct_rootlets_task.levels import level_name
 from sct_rootlets_task.voxels import voxels_of
 
 ALL, MEAN = "all", "mean"
@@ -125,7 +125,7 @@ def compare(
     corner[:3, 3] = affine[:3] @ [*(part.start for part in box), 1]
     values = sorted(set(np.unique(labels)) | set(np.unique(reference)) - {0})
     levels = [
-        _agreement(level_name(int(value)), labels == value, reference == value, corner)
+        _agreement(describe(int(value)), labels == value, reference == value, corner)
         for value in values
         if value
     ]

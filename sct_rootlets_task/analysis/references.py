@@ -220,7 +220,7 @@ def disc_points(
     """
     indices, values = label_voxels(labels, name, step=step)
     if not len(indices):
-        raise ImageError(f"Expected labels of discs, found none: the {name} are empty. {_OTHER}")
+        raise ImageError(f"Expected labels of discs, found none: {name} are empty. {_OTHER}")
     indices, values = indices[values <= LAST_DISC], values[values <= LAST_DISC]
     numbers = [int(number) for number in np.unique(values)]
     borders = _borders(indices, values)
