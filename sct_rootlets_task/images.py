@@ -186,7 +186,7 @@ def check_labels(image: Any, path: Path) -> InputImage:
     step = step_of(image)
     values = _values(image, path).reshape(grid.shape)
     data = whole_numbers(values, f"the label map {path}", step=step)
-    remarks = (*mended, *mend_qform(path, header), *grid.warnings)
+    remarks = (*mended, *mend_qform(path, header), *grid.warnings, *_not_numbers(values))
     return InputImage(path, data, grid.affine, header, remarks, grid.unit_mm, step)
 
 
@@ -211,12 +211,13 @@ def load_labels(path: Path) -> InputImage:
         grid = _Grid.of_file(file)
         values, warnings = file.read_values()
     data = whole_numbers(values.reshape(grid.shape), f"the label map {path}", step=file.step)
-    lost = int(np.count_nonzero(np.isnan(values)))
-    doubts = (
-        [f"{lost} voxels are not a number (NaN); they are taken as background."] if lost else []
-    )
-    remarks = (*file.warnings, *warnings, *grid.warnings, *doubts)
+    remarks = (*file.warnings, *warnings, *grid.warnings, *_not_numbers(values))
     return InputImage(path, data, grid.affine, file.header, remarks, grid.unit_mm, file.step)
+
+
+def _not_numbers(labels: np.ndarray) -> list[str]:
+    lost = int(np.count_nonzero(np.isnan(labels)))
+    return [f"{lost} voxels are not a number (NaN); they are taken as background."] if lost else []
 
 
 def in_memory(

@@ -15,7 +15,13 @@ from fake_network import Loader
 from sct_rootlets_task.cli import main
 from sct_rootlets_task.errors import ImageError
 from sct_rootlets_task.hosts import standalone
-from sct_rootlets_task.images import check_image, labels_image, load_image, load_labels
+from sct_rootlets_task.images import (
+    check_image,
+    check_labels,
+    labels_image,
+    load_image,
+    load_labels,
+)
 from sct_rootlets_task.nifti import one_volume
 from test_shifting import phantom
 from tiny_model import write_model
@@ -233,3 +239,16 @@ def test_values_that_are_too_large_on_a_background_of_zeros_are_said_so(
     values[2:6] = factor
     with pytest.raises(ImageError, match=r"found one value \(0\) and 360 voxels of NaN, Inf"):
         load_image(write_image(tmp_path / "a.nii.gz", values))
+
+
+@pytest.mark.parametrize("count", [1, 7])
+def test_labels_that_are_no_number_are_counted_in_files_and_in_memory(
+    tmp_path: Path, count: int
+) -> None:
+    values = np.full((8, 9, 10), 3, np.float32)
+    values.reshape(-1)[:count] = np.nan
+    path = write_image(tmp_path / "a.nii.gz", values)
+    for found in (load_labels(path), check_labels(nib.load(path), path)):
+        assert found.warnings == (
+            f"{count} voxels are not a number (NaN); they are taken as background.",
+        )
