@@ -565,6 +565,7 @@ def qc(
     from sct_rootlets_task.qc.entry import Details, names_of
     from sct_rootlets_task.qc.folder import require_report_folder
     from sct_rootlets_task.qc.report import add_entry
+    from sct_rootlets_task.tasks import find_task
 
     report = _place(output)
     for name, text in (("dataset", dataset), ("subject", subject)):
@@ -583,6 +584,7 @@ def qc(
         details = Details(
             dataset,
             subject,
+            expected=find_task(task).levels,
             around=files.get("qc_seg"),
             flags=[asdict(flag) for flag in found.flags],
             levels=[asdict(level) for level in found.levels],

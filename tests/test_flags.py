@@ -248,6 +248,17 @@ def test_the_page_shows_all_that_the_check_lists_and_nothing_else(
     assert [f["text"] for f in flags if f["code"] == "doubt"] == doubts
 
 
+@pytest.mark.parametrize("gone", [2, 5, 9])
+def test_every_level_that_the_check_misses_is_struck_out_on_the_page(
+    tmp_path: Path, gone: int
+) -> None:
+    labels = np.where(phantom().labels == gone, 0, phantom().labels)
+    picture, segmentation = write_map(tmp_path, labels, phantom().affine)
+    words = ["qc", "-i", str(picture), "-s", str(segmentation), "-o", str(tmp_path / "qc")]
+    assert main(words) == 0
+    assert [one["level"] for one in entry_of(tmp_path / "qc")["missing"]] == [gone]
+
+
 def test_a_value_that_is_no_level_of_the_task_is_flagged_and_not_called_found(
     tmp_path: Path,
 ) -> None:

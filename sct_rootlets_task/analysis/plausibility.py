@@ -160,6 +160,12 @@ class Report:
         """Flags that ask for a look; with ``-strict`` any of them makes the exit code 1."""
         return tuple(one for one in self.flags if one.severity == WARNING)
 
+    @property
+    def summary(self) -> str:
+        """How many flags there are, in a sentence."""
+        warnings = len(self.warnings)
+        return f"The check found {warnings} warning(s) and {len(self.flags) - warnings} note(s)."
+
     def with_doubts(self, texts: Iterable[str]) -> Report:
         """Return the report with what the run that made the map was not sure of among its flags."""
         doubts = [flag(DOUBT, None, expected=(None, None), finding=text) for text in texts]

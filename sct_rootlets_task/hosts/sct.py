@@ -33,6 +33,7 @@ from sct_rootlets_task.hosts.sct_seams import check_seams
 from sct_rootlets_task.tasks import TASKS, Task
 
 if TYPE_CHECKING:
+    from sct_rootlets_task.analysis.plausibility import Report
     from sct_rootlets_task.models import Resolved
     from sct_rootlets_task.pipeline import NetworkLoader, Segmenter, Settings
 
@@ -201,7 +202,7 @@ class Plugin:
             logger.warning("%s: %s", path, as_in_sct(warning))
         report = check_plausibility(segmentation, image, task)
         details = describe(segmenter, segmentation, image, report=report, notice=resolved.notice)
-        _tell(path, details["LevelVoxels"], len(report.flags))
+        _tell(path, details["LevelVoxels"], report)
         text = f"{task.name} {task.level_names.replace('–', '-')} by {resolved.model.name}"
         labels = labels_image(segmentation.labels, image, f"{text}, value=level (C1=1)")
         sct_image = Image(segmentation.labels, hdr=labels.header)
@@ -252,11 +253,11 @@ def _refuse_bad_images(images: Sequence[Path]) -> None:
         load_image(path)
 
 
-def _tell(image: Path, level_voxels: Mapping[str, int], remarks: int) -> None:
+def _tell(image: Path, level_voxels: Mapping[str, int], report: Report) -> None:
     found = ", ".join(f"{name} {count}" for name, count in level_voxels.items()) or "none"
     logger.info("%s: levels found (voxels): %s", image.name, found)
-    if remarks:
-        logger.info("%d remark(s) on their plausibility, see the sidecar.", remarks)
+    if report.flags:
+        logger.info("%s They stand in the sidecar.", report.summary)
 
 
 def _show_our_errors_plainly() -> None:

@@ -466,11 +466,7 @@ def _report(
     if report.flags:
         words = ["sct_rootlets", "check", "-i", file_argument(job.output)]
         words += ["-locator", file_argument(job.image)] if located else []
-        print(
-            f"The check found {len(report.warnings)} warning(s) and "
-            f"{len(report.flags) - len(report.warnings)} note(s). "
-            f"To list them, type:\n{shlex.join(words)}"
-        )
+        print(f"{report.summary} To list them, type:\n{shlex.join(words)}")
     for path in filter(None, (job.output, job.preview, *job.luts)):
         print(f"Created file: {path}")
     print("Done! To view results, type:")

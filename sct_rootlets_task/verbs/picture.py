@@ -31,8 +31,8 @@ def run(arguments: argparse.Namespace) -> int:
 
     require_pillow()
     check_outputs(arguments, ["o"])
+    path = draw(Path(arguments.i), Path(arguments.s), Path(arguments.o))
     labels = load_labels(Path(arguments.s)).data
     tell_if_empty(arguments.s, labels, "the picture shows the image alone.")
-    path = draw(Path(arguments.i), Path(arguments.s), Path(arguments.o))
     print(f"Created file: {path}")
     return 0

@@ -70,6 +70,7 @@ def run(arguments: argparse.Namespace) -> int:
         dataset=arguments.dataset,
         subject=arguments.subject,
         command=_command(arguments),
+        expected=levels,
         around=Path(arguments.qc_seg) if arguments.qc_seg else None,
         flags=[asdict(flag) for flag in found.flags],
         levels=[asdict(level) for level in found.levels],
