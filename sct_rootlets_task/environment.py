@@ -19,8 +19,9 @@ SCT_DIR = "SCT_DIR"
 TERMINAL = "TERM"
 COLUMNS = "COLUMNS"
 
+_OPENMP = "OMP_NUM_THREADS"
 CORES: Mapping[str, str] = {
-    "OMP_NUM_THREADS": "Read by most numerical programs.",
+    _OPENMP: "Read by most numerical programs.",
     "SLURM_CPUS_PER_TASK": "Set by Slurm.",
     "SLURM_CPUS_ON_NODE": "Set by Slurm.",
     "NSLOTS": "Set by Grid Engine.",
@@ -107,6 +108,8 @@ def read(name: str, environ: Mapping[str, str] | None = None) -> str:
 def read_count(name: str, environ: Mapping[str, str] | None = None) -> int | None:
     """Return the value of a variable as a whole number of at least 1; None if it is no such number.
 
+    Of a list of OpenMP, a number for each depth of nested threads, it is the first.
+
     Parameters are those of :func:`read`.
 
     Examples
@@ -115,5 +118,7 @@ def read_count(name: str, environ: Mapping[str, str] | None = None) -> int | Non
     4
     """
     word = read(name, environ)
+    if name == _OPENMP:
+        word = word.partition(",")[0].rstrip()
     is_count = word.isascii() and word.isdecimal() and len(word) <= _MOST_DIGITS
     return int(word) or None if is_count else None

@@ -36,7 +36,8 @@ def test_what_a_scheduler_gave_is_not_exceeded(name: str, value: str, cores: int
 
 @pytest.mark.usefixtures("machine")
 @pytest.mark.parametrize(
-    "value", ["²", "٣", "0", "-1", "+4", "4,2", "4(x3)", "2.5", "x", "1e1", "", " ", "9" * 5000]
+    "value",
+    ["²", "٣", "0", "-1", "+4", ",4", "4;2", "4(x3)", "2.5", "x", "1e1", "", " ", "9" * 5000],
 )
 @pytest.mark.parametrize("name", CORES)
 def test_a_variable_that_holds_no_count_is_not_followed(
@@ -47,6 +48,13 @@ def test_a_variable_that_holds_no_count_is_not_followed(
     assert [name in line and len(line) < 120 for line in caplog.messages] == [True] * bool(
         value.strip()
     )
+
+
+@pytest.mark.usefixtures("machine")
+@pytest.mark.parametrize("value", ["4,2", "4, 2", "4 ,2,1", "4,"])
+def test_the_first_of_openmp_s_numbers_counts_and_no_other_variable_is_a_list(value: str) -> None:
+    assert runtime.available_cores({"OMP_NUM_THREADS": value}) == 4
+    assert runtime.available_cores({"NSLOTS": value}) == 64
 
 
 @pytest.mark.usefixtures("machine")
