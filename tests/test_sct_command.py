@@ -186,6 +186,43 @@ def test_a_folder_for_several_images_holds_one_result_each(
     ]
 
 
+@pytest.mark.parametrize("form", ["7", "6"])
+@pytest.mark.parametrize(
+    ("wanted", "first", "second"),
+    [
+        ("out.nii.gz", "out_rootlets.nii.gz", "out_rootlets_b_T2w.nii.gz"),
+        (
+            "d.nii.gz.x/o.nii.gz",
+            "d.nii.gz.x/o_rootlets.nii.gz",
+            "d.nii.gz.x/o_rootlets_b_T2w.nii.gz",
+        ),
+        ("d.nii.gz.x/o.nii", "d.nii.gz.x/o_rootlets.nii", "d.nii.gz.x/o_rootlets_b_T2w.nii"),
+        ("d.nii/o.nii.gz", "d.nii/o_rootlets.nii.gz", "d.nii/o_rootlets_b_T2w.nii.gz"),
+        ("o.nii.v2.nii", "o.nii.v2_rootlets.nii", "o.nii.v2_rootlets_b_T2w.nii"),
+    ],
+)
+def test_a_name_for_several_images_stays_in_its_folder_whatever_that_is_called(
+    start: Start,  # noqa: F811
+    zipped: Path,  # noqa: F811
+    tmp_path: Path,
+    form: str,
+    wanted: str,
+    first: str,
+    second: str,
+) -> None:
+    paths = [write_image(tmp_path / f"{n}_T2w.nii.gz", levels_as_intensities()) for n in "ab"]
+    fake, folder = start(form), tmp_path / "results"
+    fake.install(TASK[form], "-custom-url", zipped)
+    fake.run(TASK[form], "-i", *paths, "-o", folder / wanted)
+    fake.plugin.results.complete_sidecars()
+    found = {
+        str(path.relative_to(folder))
+        for path in folder.rglob("*")
+        if path.suffix in (".gz", ".nii") and path.is_file()
+    }
+    assert found == {first, second}
+
+
 def prepare(folder: Path) -> None:
     """Make what the commands of the next test stumble over."""
     (folder / "file").write_text("")
@@ -200,9 +237,12 @@ def prepare(folder: Path) -> None:
     [
         ("-i sub-01_T2w.nii.gz -o file/out.nii.gz", "no folder", 2),
         ("-i sub-01_T2w.nii.gz -o file/", "no folder", 2),
-        ("-i sub-01_T2w.nii.gz -o sub-01_T2w.nii.gz", "replace an input", 1),
-        ("-i sub-01_T2w.nii.gz -o sub-01_T2w", "replace an input", 1),
+        ("-i sub-01_T2w.nii.gz -o sub-01_T2w.nii.gz", "replace an input", 2),
+        ("-i sub-01_T2w.nii.gz -o sub-01_T2w", "replace an input", 2),
         (f"-i sub-01_T2w.nii.gz -o {'x' * 300}", "longer than", 2),
+        (f"-i sub-01_T2w.nii.gz -o {'x' * 300}.nii.gz", "longer than", 2),
+        (f"-i sub-01_T2w.nii.gz -o {'x' * 300}/o.nii", "longer than", 2),
+        (f"-i sub-01_T2w.nii.gz -o {'x/' * 2500}o.nii", "longer than", 2),
         ("-i sub-01_T2w.nii.gz -o closed/out.nii.gz", "closed", 1),
         ("-i sub-01_T2w.nii.gz -o closed/new/", "closed", 1),
         ("-i sub-01_T2w.nii.gz -qc file", "-qc", 1),
@@ -235,16 +275,32 @@ def test_what_cannot_be_saved_is_one_sentence_before_the_model_is_even_looked_fo
     assert fake.load.networks == []
 
 
-def test_a_mask_for_the_page_that_is_missing_is_found_out_first(
+@pytest.mark.parametrize(
+    ("mask", "said", "code"),
+    [
+        ("no.nii.gz", "-qc-seg", 2),
+        (f"{'x' * 300}.nii.gz", "-qc-seg", 2),
+        ("other", "-qc-seg", 2),
+        ("file", "cannot be read", 1),
+    ],
+)
+def test_a_mask_for_the_page_that_cannot_be_read_is_found_out_first(
     start: Start,  # noqa: F811
     image: Path,  # noqa: F811
-    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
+    mask: str,
+    said: str,
+    code: int,
 ) -> None:
+    monkeypatch.chdir(image.parent)
+    prepare(image.parent)
     fake = start("7")
-    words = ("rootlets", "-i", image, "-qc", tmp_path / "qc", "-qc-seg", tmp_path / "no.nii.gz")
-    assert code_of(fake, *words) == 2
-    assert "-qc-seg" in capsys.readouterr().err
+    assert code_of(fake, "rootlets", "-i", image, "-qc", "qc", "-qc-seg", mask) == code
+    error = capsys.readouterr().err
+    assert error.startswith("sct_deepseg: error: ")
+    assert said in error
+    assert fake.load.networks == []
 
 
 def test_outputs_of_sct_s_own_tasks_are_sct_s_own_matter(

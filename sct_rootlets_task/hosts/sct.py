@@ -185,8 +185,8 @@ class Plugin:
         )
         names = Names(images, task.suffix, folder=self.results.folder)
         found = [self._one(segmenter, resolved, image, names) for image in images]
-        # In a folder of -o the name that SCT has for the first image is complete.
-        suffix = "" if self.results.folder else task.suffix
+        # What -o became is complete.
+        suffix = "" if self.results.is_named else task.suffix
         return found, [suffix] * len(found)
 
     def _one(self, segmenter: Segmenter, resolved: Resolved, path: Path, names: Names) -> Any:

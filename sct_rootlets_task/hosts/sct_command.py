@@ -19,6 +19,7 @@ from sct_rootlets_task.hosts.sct_advice import as_in_sct
 from sct_rootlets_task.hosts.sct_entries import Entry
 from sct_rootlets_task.hosts.sct_results import Names, Results, absolute
 from sct_rootlets_task.images import EXTENSIONS, stem
+from sct_rootlets_task.nifti import open_nifti
 from sct_rootlets_task.outputs import Output, check_outputs, place
 from sct_rootlets_task.ownership import sidecar_of
 from sct_rootlets_task.paths import expand_user
@@ -168,7 +169,7 @@ def _settle(parsed: Any, entries: Sequence[Entry], results: Results) -> None:
         parsed.c = ["t2"] * len(parsed.i)
     try:
         images = absolute(parsed.i)
-        results.folder = None
+        results.folder, results.is_named = None, parsed.o is not None
         if parsed.o is not None:
             parsed.o, results.folder = _output(parsed.o, images, entry.task.suffix)
         names = Names(images, entry.task.suffix, folder=results.folder)
@@ -179,16 +180,20 @@ def _settle(parsed: Any, entries: Sequence[Entry], results: Results) -> None:
 
 
 def _output(wanted: str, images: Sequence[Path], suffix: str) -> tuple[str, Path | None]:
-    """Return the file that ``-o`` stands for, and the folder if it is one for several images."""
+    """Return the file that ``-o`` stands for, and the folder if it is one for several images.
+
+    Of several results the first gets the task's suffix, as by SCT, which would put it behind
+    whatever looks like an ending, also in the name of a folder.
+    """
     given = str(expand_user(wanted))
     given += "/" if wanted.endswith(("/", "\\")) and not given.endswith("/") else ""
-    is_file = given.lower().endswith(EXTENSIONS) and not Path(given).is_dir()
+    is_file = given.lower().endswith(EXTENSIONS) and not os.path.isdir(given)  # noqa: PTH112 – long names
     alone = is_file or len(images) == 1
     name = f"{stem(images[0])}{suffix}"
     path = str(place("-o", given, name=name, endings=EXTENSIONS, alone=alone))
     ending = next(ending for ending in EXTENSIONS if path.lower().endswith(ending))
     # SCT knows endings by small letters alone.
-    path = path[: -len(ending)] + ending
+    path = path[: -len(ending)] + (suffix if is_file and len(images) > 1 else "") + ending
     return path, None if alone else absolute([path])[0].parent
 
 
@@ -197,9 +202,6 @@ def _require_places(output: str | None, images: Sequence[Path], suffix: str, nam
     wanted = images[0].parent / f"{stem(images[0])}{suffix}{EXTENSIONS[0]}"
     if output is not None:
         [wanted] = absolute([output])
-        if len(images) > 1:
-            ending = EXTENSIONS[0] if wanted.name.endswith(EXTENSIONS[0]) else EXTENSIONS[1]
-            wanted = wanted.with_name(f"{wanted.name.removesuffix(ending)}{suffix}{ending}")
     places = [names.place(wanted, image) for image in dict.fromkeys(images)]
     outputs = [Output(path) for label in places for path in (label, sidecar_of(label))]
     check_outputs(outputs, images, overwrite=1)
@@ -211,8 +213,12 @@ def _require_report(folder: str | None, mask: str | None) -> None:
             f"Cannot write into the folder {folder}. Choose another place with -qc, or ask for "
             "the right to write there."
         )
-    if folder is not None and mask is not None and not Path(mask).is_file():
+    if folder is None or mask is None:
+        return
+    if not os.path.isfile(mask):  # noqa: PTH113 – Path.is_file raises on a name too long
         raise UsageError(f"This file does not exist: {mask}. Check the argument of -qc-seg.")
+    with open_nifti(Path(mask)):
+        pass
 
 
 def _stop(error: RootletsError) -> Any:

@@ -20,7 +20,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from sct_rootlets_task.errors import OutputError
+from sct_rootlets_task.errors import UsageError
 from sct_rootlets_task.files import hash_file, write_json
 from sct_rootlets_task.images import EXTENSIONS, stem
 from sct_rootlets_task.outputs import would_replace
@@ -66,16 +66,16 @@ class Names:
 
         Raises
         ------
-        OutputError
+        UsageError
             If it, or its sidecar, would replace an image of the command or its sidecar.
         """
         if self._folder is not None:
             return self._folder / f"{stem(image)}{self._suffix}{EXTENSIONS[0]}"
         path = wanted
         if any(_would_replace(wanted, image) for image in self._images):
-            raise OutputError(
-                f"The output {wanted} would replace an input image or its sidecar. Nothing was "
-                "saved; choose another name with -o."
+            raise UsageError(
+                f"The output {wanted} would replace an input image or its sidecar. Choose another "
+                "name with -o."
             )
         if self._owners.get(path, image) != image and wanted.name == self._default:
             path = image.parent / f"{stem(image)}{self._suffix}.nii.gz"
@@ -122,6 +122,8 @@ class Results:
         self.saved: list[Saved] = []
         self.folder: Path | None = None
         """Folder that ``-o`` of the command named for several images."""
+        self.is_named = False
+        """Whether the command has ``-o``."""
 
     def keep(self, sct_image: Any, image: Path, names: Names, details: Mapping[str, Any]) -> Any:
         """Let an SCT ``Image`` be saved under its own name, and remember it then."""
