@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import importlib
 import os
 import sys
 from dataclasses import replace
@@ -219,3 +220,15 @@ def test_too_little_memory_is_said_in_one_sentence_by_both_commands(error: Excep
 )
 def test_other_errors_are_not_taken_for_too_little_memory(error: Exception) -> None:
     assert "not enough memory" not in explain(error, "x")
+
+
+@pytest.mark.parametrize("found", ["missing", "old"])
+def test_without_a_pydantic_that_will_do_one_sentence_says_how_to_get_it(
+    monkeypatch: pytest.MonkeyPatch, found: str
+) -> None:
+    """What an upgrade with ``pip install --no-deps`` leaves."""
+    name = "sct_rootlets_task.network.plans"
+    monkeypatch.setitem(sys.modules, "pydantic", None if found == "missing" else ModuleType("old"))
+    monkeypatch.delitem(sys.modules, name, raising=False)
+    with pytest.raises(MissingDependencyError, match=r"pip install 'pydantic>=2\.6'$"):
+        importlib.import_module(name)

@@ -241,6 +241,23 @@ def test_a_changed_sct_is_said_in_one_line_once_a_day(
     assert (second.returncode, second.stderr) == (0, "")
 
 
+@pytest.mark.parametrize(
+    ("reason", "shown"),
+    [
+        ("short", "short. See"),
+        ("a sentence.", "a sentence. See"),
+        ("x" * 160, f"{'x' * 160}. See"),
+        ("x" * 161, f"{'x' * 160}... See"),
+        ("word\n" * 100, "word ... See"),
+    ],
+)
+def test_a_reason_that_is_cut_shows_it(
+    capsys: pytest.CaptureFixture[str], reason: str, shown: str
+) -> None:
+    sct_hook.Watcher().warn(reason)
+    assert shown in capsys.readouterr().err
+
+
 def test_a_long_reason_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     sct_hook.Watcher().warn("a\nb " * 500)
     error = capsys.readouterr().err
@@ -261,6 +278,20 @@ def test_advice_inside_sct_names_variables_that_exist_there(option: str) -> None
         said = sct_advice.as_in_sct(phrase.format(f"{option} {value}".strip()))
         assert not re.search(rf"(?<!\w){option}\b", said)
         assert set(re.findall(r"SCT_ROOTLETS_[A-Z]+", said)) <= set(VARIABLES)
+
+
+def test_another_folder_of_models_is_not_advised_where_sct_has_its_own(tmp_path: Path) -> None:
+    from sct_rootlets_task.store import closed_model
+
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "plans.json").write_text("{}")
+    error = PermissionError(13, "Permission denied", str(tmp_path / "model" / "plans.json"))
+    said = str(closed_model(tmp_path / "model", error))
+    assert "-model-dir" in said
+    inside = sct_advice.as_in_sct(said)
+    assert "-model-dir" not in inside
+    assert "SCT_ROOTLETS_MODELS" not in inside
+    assert re.search(r"with 'chmod .+'\.$", inside), inside
 
 
 def messages() -> list[str]:

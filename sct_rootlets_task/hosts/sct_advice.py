@@ -23,7 +23,10 @@ _NAMES = "|".join(_VARIABLES)
 _OPTION = re.compile(rf"(?<![\w-])-({_NAMES})(?: ({_VALUES})(?!\w))?(?![\w-])")
 _TWICE = re.compile(r"(SCT_ROOTLETS_\w+) or \1\b")
 _RAW = re.compile(r"(?<![\w-])-raw(?: \(SCT_ROOTLETS_RAW=1\))?(?![\w-])")
-_ELSEWHERE = re.compile(r" with -model-dir FOLDER or the variable SCT_ROOTLETS_MODELS")
+_ELSEWHERE = re.compile(
+    r"(?:, or name another folder of models)? with -model-dir(?: FOLDER)? or (?:the variable )?"
+    "SCT_ROOTLETS_MODELS"
+)
 _STOCK_NNUNET = "'sct-rootlets-task[torch]'"
 
 

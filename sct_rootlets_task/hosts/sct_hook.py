@@ -75,14 +75,16 @@ class Watcher:
         if self.warned or sys.stderr is None:
             return
         self.warned = True
-        text = " ".join(str(error).split())[:_LONGEST]
+        text = " ".join(str(error).split())
+        if len(text) > _LONGEST:
+            text = f"{text[:_LONGEST]}..."
         try:
             from sct_rootlets_task.hosts.sct_advice import command_line
             from sct_rootlets_task.hosts.sct_notice import is_due
 
             if not is_due(text):
                 return
-            text = f"{text.rstrip('.')}. See: {command_line('sct_rootlets')} sct status"
+            text = f"{text.removesuffix('.')}. See: {command_line('sct_rootlets')} sct status"
         except Exception:
             pass  # what is said matters more than how often
         sys.stderr.write(

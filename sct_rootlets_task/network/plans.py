@@ -12,21 +12,29 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
-from pydantic import (
-    AfterValidator,
-    AliasChoices,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    Strict,
-    ValidationInfo,
-)
-from pydantic_core import PydanticCustomError
-
+from sct_rootlets_task.errors import MissingDependencyError
 from sct_rootlets_task.network import architecture as tables
 from sct_rootlets_task.network.architecture import BACKGROUND, IGNORED, Architecture
+from sct_rootlets_task.network.failures import short_reason
 from sct_rootlets_task.network.fields import Place, parse
+
+try:
+    from pydantic import (
+        AfterValidator,
+        AliasChoices,
+        BaseModel,
+        BeforeValidator,
+        ConfigDict,
+        Field,
+        Strict,
+        ValidationInfo,
+    )
+    from pydantic_core import PydanticCustomError
+except ImportError as error:  # one that is too old lacks names
+    raise MissingDependencyError(
+        f"A model's plans are read with pydantic 2.6 or newer ({short_reason(error)}). Install it "
+        "with: pip install 'pydantic>=2.6'"
+    ) from error
 
 MOST_CLASSES = 256
 """Labels are bytes."""
