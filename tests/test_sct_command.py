@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import json
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -354,3 +356,29 @@ def test_the_help_of_our_tasks_names_the_variables(start: Start) -> None:  # noq
     for task in ("rootlets", "rootlets_starter", LEGACY_TASK):
         assert "SCT_ROOTLETS_RAW=1" in models.TASKS[task]["long_description"]
         assert "SCT_ROOTLETS_TILES=all" in models.TASKS[task]["long_description"]
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+@pytest.mark.parametrize("words", ["rootlets_starter -h", "rootlets -h", "rootlets –"])
+def test_help_and_messages_need_no_letter_that_the_locale_lacks(
+    start: Start,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+    encoding: str,
+    words: str,
+) -> None:
+    fake = start("7")
+    fake.models.TASKS["rootlets"]["description"] += " – C2–T1 …"
+    for name in ("stdout", "stderr"):
+        stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding, errors="strict")
+        monkeypatch.setattr(sys, name, stream)
+    assert code_of(fake, *words.split()) == (0 if "-h" in words else 2)
+
+
+def test_streams_of_sct_s_own_tasks_stay_as_they_are(
+    start: Start,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fake = start("7")
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding="ascii"))
+    assert code_of(fake, "other", "-h") == 0
+    assert sys.stdout.errors == "strict"

@@ -7,6 +7,7 @@ are settled where SCT parses the words.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import sys
@@ -51,7 +52,10 @@ def take_arguments(shell: Any, entries: Sequence[Entry], results: Results) -> No
             return by_sct(self, args, namespace)
         given = list(sys.argv[1:] if args is None else args)
         words = as_modern(given, names) if form == "7" else as_legacy(given, names)
-        parsed = _parsed(functools.partial(by_sct, self, words, namespace), bool(names & {*words}))
+        is_ours = bool(names & {*words})
+        if is_ours:
+            _forgive_streams()
+        parsed = _parsed(functools.partial(by_sct, self, words, namespace), is_ours)
         _settle(parsed, entries, results)
         return parsed
 
@@ -140,6 +144,14 @@ def _options(words: Iterable[str]) -> list[tuple[str, list[str]]]:
 
 def _flat(options: Iterable[tuple[str, list[str]]]) -> list[str]:
     return [word for option, values in options for word in (option, *values)]
+
+
+def _forgive_streams() -> None:
+    """Keep help and messages of ours from ending a command where the locale lacks a letter."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(AttributeError, ValueError):  # not a text stream, closed
+            if stream.errors == "strict":
+                stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
 
 
 def _parsed(parse: Any, is_ours: bool) -> Any:
