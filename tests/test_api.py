@@ -179,6 +179,8 @@ def plain(result: Any) -> Any:
         return (values.dtype.str, values.tobytes(), result.affine.tolist())
     if isinstance(result, Report):
         return result.to_dict()
+    if isinstance(result, api.Evaluation):
+        return result.rows
     if isinstance(result, dict):
         return {name: plain(value) for name, value in result.items()}
     if isinstance(result, api.ColoredCord):
