@@ -75,7 +75,7 @@ def level_from_class_name(name: str) -> int:
             return _FIRST[region] + number - 1
     raise LevelSourceError(
         f"Expected a class named after a spinal level ('lvl3', 'C3', 'T1'), found {name!r}. "
-        "Give the task a class → level map (ByMap) instead."
+        "Use a model of this task, or write a task with a class → level map (docs/add_task.md)."
     )
 
 

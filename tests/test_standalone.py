@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
+import tempfile
 import types
 from collections.abc import Sequence
 from dataclasses import replace
@@ -15,6 +17,7 @@ import pytest
 
 from fake_network import FakeNetwork, Loader
 from model_zips import write_model as write_model_folder
+from rights import unprivileged
 from sct_rootlets_task.hosts import grammar, standalone
 from sct_rootlets_task.luts import level_colour
 from sct_rootlets_task.network.loading import Options
@@ -172,6 +175,29 @@ def test_one_bad_image_does_not_stop_the_others(
     error = capsys.readouterr().err
     assert "Failed: 1 of 2 images" in error
     assert str(flat) in error
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="folders have no closed mode")
+def test_an_image_in_a_folder_that_may_not_be_read_does_not_stop_the_others(
+    image: Path, model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("rootlets", "-i", image, "-model", model) == 0  # loads what others may not read
+    with tempfile.TemporaryDirectory() as name:
+        study = Path(name)
+        study.chmod(0o777)
+        shutil.copytree(model, study / model.name)
+        closed = study / "closed"
+        closed.mkdir()
+        for path in (closed / "a.nii.gz", study / "b.nii.gz"):
+            shutil.copy(image, path)
+        closed.chmod(0)
+        capsys.readouterr()
+        with unprivileged():
+            words = ("-i", closed / "a.nii.gz", study / "b.nii.gz", "-model", study / model.name)
+            assert run("rootlets", *words, "-o", f"{study}/out/") == 1
+        closed.chmod(0o755)
+        assert (study / "out" / "b_rootlets.nii.gz").is_file()
+        assert "a.nii.gz" in capsys.readouterr().err.partition("Failed: 1 of 2 images")[2]
 
 
 def test_a_crash_on_one_image_names_it_and_does_not_stop_the_others(

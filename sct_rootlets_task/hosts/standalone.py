@@ -267,17 +267,12 @@ def _is_there(path: Path) -> bool:
 def _is_file(path: Path) -> bool:
     """Tell whether there is such a file; a name that no disk takes is none.
 
-    Raises
-    ------
-    PermissionError
-        If its folder may not be read.
+    One in a folder that may not be read counts as there: it fails alone when it is read.
     """
     try:
         return path.is_file()
-    except PermissionError:
-        raise
-    except OSError:
-        return False
+    except OSError as error:
+        return isinstance(error, PermissionError)
 
 
 def _require_report(parsed: argparse.Namespace, images: Sequence[Path]) -> None:
