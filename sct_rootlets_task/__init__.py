@@ -10,6 +10,8 @@ import sys
 # typing would take most of that time.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from types import ModuleType
+
     from sct_rootlets_task.api import (
         check,
         evaluate,
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
     from sct_rootlets_task.errors import RootletsError
     from sct_rootlets_task.network.loading import Options
     from sct_rootlets_task.pipeline import Settings
+else:
+    ModuleType = type(sys)
 
 __version__ = "0.1.0"
 
@@ -65,12 +69,12 @@ def __dir__() -> list[str]:
     return sorted([*__all__, *(name for name in globals() if name.startswith("__"))])
 
 
-class _Package(type(sys)):  # type: ignore[misc]
+class _Package(ModuleType):
     """The package, where a function keeps its name though a module inside has the same one."""
 
     def __setattr__(self, name: str, value: object) -> None:
         # An import of the module sets it as an attribute of the package.
-        if name not in __all__ or not isinstance(value, type(sys)):
+        if name not in __all__ or not isinstance(value, ModuleType):
             super().__setattr__(name, value)
 
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from sct_rootlets_task.console import harmless
 from sct_rootlets_task.errors import UsageError
 from sct_rootlets_task.images import EXTENSIONS
 from sct_rootlets_task.paths import expand_user
+from sct_rootlets_task.untrusted import is_folder
 
 _OTHER_ENDINGS = (".csv", ".tsv", ".json", ".png", ".jpg", ".txt", ".lut", ".gz", ".mgz", ".nrrd")
 VERBOSITIES = (logging.WARNING, logging.INFO, logging.DEBUG)
@@ -51,7 +52,7 @@ def label_map_argument(text: str) -> str:
     path = path_argument(text)
     if path.lower().endswith(EXTENSIONS):
         return path
-    if os.path.isdir(path):  # noqa: PTH112 – unlike pathlib's, it takes names that no disk takes
+    if is_folder(Path(path)):
         raise argparse.ArgumentTypeError(
             f"expected the name of a file to write, found a folder: {path}"
         )

@@ -227,7 +227,7 @@ class _ForgivingStream(io.TextIOWrapper):
     def over(cls, stream: TextIO | None, number: int) -> _ForgivingStream:
         """Return a stream in the place of another one, or of a descriptor if there is none."""
         if not isinstance(stream, io.TextIOWrapper):
-            raw = open(number, "wb", closefd=False)  # noqa: SIM115
+            raw = open(number, "wb", closefd=False)  # noqa: SIM115 – the stream owns it
             return cls(raw, encoding="utf-8", errors="backslashreplace")
         encoding, by_line = stream.encoding, stream.line_buffering
         unbuffered = stream.write_through  # PYTHONUNBUFFERED

@@ -14,7 +14,6 @@ from sct_rootlets_task.label_values import step_of, tolerance
 from sct_rootlets_task.nifti import (
     NiftiFile,
     folder_for_image,
-    is_folder,
     is_missing,
     mend_qform,
     mend_shape,
@@ -23,6 +22,7 @@ from sct_rootlets_task.nifti import (
 )
 from sct_rootlets_task.physical_size import mm_per_unit, to_mm, unit_of
 from sct_rootlets_task.short_repr import short_repr
+from sct_rootlets_task.untrusted import is_folder
 
 EXTENSIONS = (".nii.gz", ".nii")
 _WHOLE_DIFFERENCE_MM = 0.5

@@ -28,7 +28,6 @@ from sct_rootlets_task.download import (
     fetch,
     refuse_if_offline,
 )
-from sct_rootlets_task.dry_build import dry_build
 from sct_rootlets_task.errors import (
     ArchiveError,
     ClosedModelError,
@@ -55,6 +54,7 @@ from sct_rootlets_task.store import (
     read_source,
     slot_name,
 )
+from sct_rootlets_task.task_model import dry_build
 from sct_rootlets_task.tasks import Release, Task
 from sct_rootlets_task.untrusted import printable
 

@@ -13,7 +13,6 @@ from pathlib import Path
 
 from sct_rootlets_task.archive import not_a_zip
 from sct_rootlets_task.download import is_offline
-from sct_rootlets_task.dry_build import dry_build
 from sct_rootlets_task.errors import (
     DownloadError,
     InstallError,
@@ -42,6 +41,7 @@ from sct_rootlets_task.store import (
     warn_of_open_folder,
     why_incomplete,
 )
+from sct_rootlets_task.task_model import dry_build
 from sct_rootlets_task.tasks import Release, Task
 from sct_rootlets_task.unreachable import recall, remember
 from sct_rootlets_task.untrusted import missing_content, printable

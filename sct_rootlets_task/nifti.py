@@ -403,14 +403,6 @@ def mend_shape(header: Any) -> list[str]:
     return warnings
 
 
-def is_folder(path: Path) -> bool:
-    """Tell whether there is a folder of this name."""
-    try:
-        return path.is_dir()
-    except (OSError, ValueError):
-        return False
-
-
 def is_missing(path: Path) -> bool:
     """Tell whether nothing has this name, a link without its target neither."""
     try:

@@ -12,7 +12,7 @@ from sct_rootlets_task.errors import OutputError, UsageError
 from sct_rootlets_task.images import EXTENSIONS, stem
 from sct_rootlets_task.luts import lut_path
 from sct_rootlets_task.ownership import is_ours, sidecar_of
-from sct_rootlets_task.untrusted import is_annexed, missing_content, printable
+from sct_rootlets_task.untrusted import is_annexed, is_folder, missing_content, printable
 
 FILES: Mapping[str, str] = {
     "<image>_rootlets.nii.gz": (
@@ -366,7 +366,7 @@ def place(option: str, wanted: str, *, name: str, endings: tuple[str, ...], alon
             f"With several images {option} names a folder for the results, but {wanted} is the "
             "name of one file. Give a folder."
         )
-    if not alone or wanted.endswith(("/", "\\")) or os.path.isdir(wanted):  # noqa: PTH112
+    if not alone or wanted.endswith(("/", "\\")) or is_folder(Path(wanted)):
         return Path(wanted) / f"{name}{endings[0]}"
     return Path(wanted if has_ending else f"{wanted}{endings[0]}")
 

@@ -44,6 +44,7 @@ def expand_user(text: str | os.PathLike[str]) -> Path:
         raise UsageError(f"Expected a path, found {name!r}. Give the name of a file or a folder.")
     if not name.startswith("~"):
         return Path(name)
+    # Unlike pathlib's, it leaves the name of a user that there is not as it is.
     expanded = os.path.expanduser(name)  # noqa: PTH111
     return Path(name).absolute() if expanded == name or os.path.lexists(name) else Path(expanded)
 

@@ -26,7 +26,6 @@ from sct_rootlets_task.analysis.consistency import (
     keep_largest,
     undecided,
 )
-from sct_rootlets_task.dry_build import read_task_model
 from sct_rootlets_task.errors import ModelError, UsageError
 from sct_rootlets_task.images import InputImage
 from sct_rootlets_task.locator import (
@@ -52,6 +51,7 @@ from sct_rootlets_task.postprocess import (
 )
 from sct_rootlets_task.runtime import chosen_threads, limited_threads
 from sct_rootlets_task.short_repr import short_repr
+from sct_rootlets_task.task_model import read_task_model
 from sct_rootlets_task.tasks import BUNDLED, Task
 from sct_rootlets_task.view import OBLIQUE_DEGREES, View, view_of
 
@@ -66,7 +66,7 @@ _REACH_MM = 20.0
 _MARGIN_MM = 25.0
 _SURE_LEVELS = 3
 _SURE_MM3 = 500.0
-MOST_RELABELLED = 0.5
+MOST_RELABELED = 0.5
 """Largest share of a level map to which a hook may give other levels. Hooks correct exceptions by
 what the rest of the map says; where most of it would change there is no such rest. The starter's
 results on five real images change by 0 %, those of models of random weights by 40 to 64 %."""
@@ -435,10 +435,10 @@ class Segmenter:
         for hook in () if self.settings.raw else self.task.hooks:
             name = getattr(hook, "__name__", repr(hook))
             after = hook(labels, context)
-            relabelled = np.count_nonzero((after != labels) & (after > 0))
-            if relabelled > MOST_RELABELLED * np.count_nonzero(labels):
+            relabeled = np.count_nonzero((after != labels) & (after > 0))
+            if relabeled > MOST_RELABELED * np.count_nonzero(labels):
                 doubts.append(
-                    f"{name} would give {relabelled} of {np.count_nonzero(labels)} voxels another "
+                    f"{name} would give {relabeled} of {np.count_nonzero(labels)} voxels another "
                     "level, too many to be sure of, and was left out. Look at the levels, or use "
                     f"-raw ({environment.RAW}=1) for the network's own labels."
                 )

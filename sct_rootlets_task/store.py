@@ -28,6 +28,7 @@ from sct_rootlets_task.paths import CHECKPOINTS, FOLD
 from sct_rootlets_task.tasks import Release, Task
 from sct_rootlets_task.untrusted import (
     closed_part,
+    is_file,
     is_mine,
     is_world_writable,
     missing_content,
@@ -139,6 +140,7 @@ def find_trainer_folder(folder: Path, pattern: str = "nnUNetTrainer*") -> Path:
 
 
 def _find_trainer_folder(folder: Path, pattern: str) -> Path:
+    # A link to a content that was not fetched is no file yet. A closed folder is an error here.
     if os.path.lexists(folder / "plans.json") or _is_there(folder / "plans.json"):
         found = [folder]
     else:
@@ -283,19 +285,11 @@ def record_folder(trainer: Path) -> Path:
     Our own records lie in the parent. SCT's lies beside the folds where the archive has no trainer
     folder.
     """
-    if not _is_file(trainer / SOURCE):
+    if not is_file(trainer / SOURCE):
         return trainer.parent
     above = read_source(trainer.parent)
     ours = above is not None and any(n.startswith(f"{trainer.name}/") for n in above.files)
     return trainer.parent if ours else trainer
-
-
-def _is_file(path: Path) -> bool:
-    """Tell whether there is a file; there is none where one cannot look, or a name is too long."""
-    try:
-        return path.is_file()
-    except (OSError, ValueError):
-        return False
 
 
 def load(folder: Path, release: Release | None = None) -> InstalledModel | None:

@@ -74,6 +74,7 @@ def reason_of(error: BaseException, otherwise: str = "") -> str:
 
 def is_annexed(path: Path) -> bool:
     """Tell whether a path is a link into git-annex's store, whose files are never changed."""
+    # Unlike pathlib's, islink takes names that no disk takes.
     return os.path.islink(path) and _STORE in Path(os.path.realpath(path)).as_posix()  # noqa: PTH114
 
 
@@ -95,6 +96,22 @@ def missing_content(path: Path) -> str | None:
     except (OSError, ValueError):
         pass
     return None
+
+
+def is_folder(path: Path) -> bool:
+    """Tell whether there is a folder of this name; where one may not look, there is none."""
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):
+        return False
+
+
+def is_file(path: Path) -> bool:
+    """Tell whether there is a file of this name; where one may not look, there is none."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
 
 
 def file_argument(path: str | os.PathLike[str]) -> str:
@@ -210,8 +227,7 @@ def closed_part(path: Path) -> Path | None:
         None where nothing is closed.
     """
     wanted = dict.fromkeys(reversed(path.parents), os.X_OK)
-    # Unlike pathlib's, it says no, and does not fail, where one may not look.
-    wanted[path] = os.R_OK | os.X_OK if os.path.isdir(path) else os.R_OK  # noqa: PTH112
+    wanted[path] = os.R_OK | os.X_OK if is_folder(path) else os.R_OK
     effective = os.access in os.supports_effective_ids
     for part, mode in wanted.items():
         if not os.path.lexists(part):

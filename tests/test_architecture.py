@@ -55,7 +55,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("network.tiled", "network.nnunet"),
     ("network.loading",),
     ("oriented",),
-    ("archive", "card", "dry_build", "sample", "qc.scene", "qc.stored"),
+    ("archive", "card", "sample", "task_model", "qc.scene", "qc.stored"),
     ("store", "unreachable", "qc.measures", "qc.render", "qc.volumes"),
     ("install", "picture", "qc.entry", "qc.naming", "qc.pages"),
     ("models", "qc.folder"),

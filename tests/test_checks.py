@@ -17,10 +17,12 @@ EXTRAS = SETUP["options.extras_require"]
 ASKED = [
     Requirement(line) for extra in ("test", "docs") for line in EXTRAS[extra].split("\n") if line
 ]
-# numpy brings the types that mypy reads, docutils the warnings of the documentation.
+# These bring the types that mypy reads, docutils the warnings of the documentation.
 CHECKS = {
     "docutils",
     "numpy",
+    "platformdirs",
+    "pydantic",
     *(r.name for r in ASKED if r.name in {"mypy", "ruff"} or r.name.startswith("types-")),
     *(Requirement(line).name for line in EXTRAS["docs"].split("\n") if line),
 } - {"jsonschema"}

@@ -24,7 +24,7 @@ from sct_rootlets_task.analysis.consistency import (
 from sct_rootlets_task.hosts import standalone
 from sct_rootlets_task.images import load_image
 from sct_rootlets_task.models import InstalledModel
-from sct_rootlets_task.pipeline import MOST_RELABELLED, Segmenter, Settings
+from sct_rootlets_task.pipeline import MOST_RELABELED, Segmenter, Settings
 from sct_rootlets_task.postprocess import HookContext
 from sct_rootlets_task.tasks import TASKS
 from volumes import write_image
@@ -142,7 +142,7 @@ def test_a_hook_that_would_relabel_most_of_the_map_stands_back(
     )
     result = segmenter.segment(image)
     changed = np.count_nonzero(result.labels == 9) / np.count_nonzero(result.labels)
-    is_left_out = share > MOST_RELABELLED
+    is_left_out = share > MOST_RELABELED
     assert changed == pytest.approx(0.0 if is_left_out else share, abs=0.01)
     assert any("too many to be sure of" in warning for warning in result.warnings) is is_left_out
     assert result.steps[-1].voxels_changed == np.count_nonzero(result.labels == 9)

@@ -24,6 +24,7 @@ from sct_rootlets_task.nifti import open_nifti
 from sct_rootlets_task.outputs import Output, check_outputs, place
 from sct_rootlets_task.ownership import sidecar_of
 from sct_rootlets_task.paths import expand_user
+from sct_rootlets_task.untrusted import is_file, is_folder
 
 _TASK, _INSTALLS, _LIST = "-task", ("-install-task", "-install"), "-list-tasks"
 _TOP_LEVEL = {"-h", "--help", "-task-details"}
@@ -199,7 +200,7 @@ def _output(wanted: str, images: Sequence[Path], suffix: str) -> tuple[str, Path
     """
     given = str(expand_user(wanted))
     given += "/" if wanted.endswith(("/", "\\")) and not given.endswith("/") else ""
-    is_file = given.lower().endswith(EXTENSIONS) and not os.path.isdir(given)  # noqa: PTH112 – long names
+    is_file = given.lower().endswith(EXTENSIONS) and not is_folder(Path(given))
     alone = is_file or len(images) == 1
     name = f"{stem(images[0])}{suffix}"
     path = str(place("-o", given, name=name, endings=EXTENSIONS, alone=alone))
@@ -227,7 +228,7 @@ def _require_report(folder: str | None, mask: str | None) -> None:
         )
     if folder is None or mask is None:
         return
-    if not os.path.isfile(mask):  # noqa: PTH113 – Path.is_file raises on a name too long
+    if not is_file(Path(mask)):
         raise UsageError(f"This file does not exist: {mask}. Check the argument of -qc-seg.")
     with open_nifti(Path(mask)):
         pass

@@ -24,7 +24,7 @@ from sct_rootlets_task.errors import FAILED, OutputError, UsageError
 from sct_rootlets_task.hosts import grammar
 from sct_rootlets_task.progress import remaining
 from sct_rootlets_task.tasks import TASKS, Task
-from sct_rootlets_task.untrusted import missing_content
+from sct_rootlets_task.untrusted import is_file, is_folder, missing_content
 
 if TYPE_CHECKING:
     from sct_rootlets_task.analysis.plausibility import Report
@@ -205,7 +205,7 @@ def _segment_images(
     load: NetworkLoader | None,
 ) -> int:
     """Check everything that can be checked before the model is loaded, then run."""
-    from sct_rootlets_task.nifti import folder_for_image, is_folder
+    from sct_rootlets_task.nifti import folder_for_image
     from sct_rootlets_task.outputs import each_once, plan_outputs
 
     settings = _settings(task, parsed)
@@ -216,7 +216,7 @@ def _segment_images(
     for image in [*images, *masks]:
         if is_folder(image):
             raise UsageError(folder_for_image(image))
-        if not (_is_file(image) or missing_content(image)):
+        if not (_may_be_file(image) or missing_content(image)):
             raise UsageError(f"This file does not exist: {image}. Check the path.")
     jobs = plan_outputs(
         images,
@@ -248,27 +248,15 @@ def _files_of_model(model: str | None) -> list[Path]:
     from sct_rootlets_task.paths import expand_user
 
     path = expand_user(model) if model else None
-    if path is None or not _is_there(path):
-        return []
-    if not path.is_dir():
-        return [path]
+    if path is None or not is_folder(path):
+        return [path] if path is not None and is_file(path) else []
     folders = [path, *path.glob("nnUNetTrainer*")]
     found = (one for folder in folders for name in _OF_MODELS for one in folder.glob(name))
-    return [one for one in found if _is_there(one) and one.is_file()]
+    return [one for one in found if is_file(one)]
 
 
-def _is_there(path: Path) -> bool:
-    try:
-        return path.exists()
-    except OSError:
-        return False
-
-
-def _is_file(path: Path) -> bool:
-    """Tell whether there is such a file; a name that no disk takes is none.
-
-    One in a folder that may not be read counts as there: it fails alone when it is read.
-    """
+def _may_be_file(path: Path) -> bool:
+    """Tell whether a name may be that of a file: one in a closed folder fails when it is read."""
     try:
         return path.is_file()
     except OSError as error:

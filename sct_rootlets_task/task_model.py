@@ -1,4 +1,4 @@
-"""Whether a model can be run by a task, found out by building it and running nothing."""
+"""How a task reads a model, and whether it can run it: found out by building, running nothing."""
 
 from __future__ import annotations
 

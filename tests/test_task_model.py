@@ -27,7 +27,6 @@ from model_zips import (
     write_zip,
 )
 from sct_rootlets_task.cli import main as sct_rootlets
-from sct_rootlets_task.dry_build import dry_build, read_task_model
 from sct_rootlets_task.errors import ArchiveError, MissingDependencyError
 from sct_rootlets_task.hosts import sct_install
 from sct_rootlets_task.hosts.sct_entries import Entry
@@ -36,6 +35,7 @@ from sct_rootlets_task.models import verify, verify_model
 from sct_rootlets_task.network import nnunet
 from sct_rootlets_task.network.loading import Options, load_network
 from sct_rootlets_task.store import InstalledModel, find_installed
+from sct_rootlets_task.task_model import dry_build, read_task_model
 from sct_rootlets_task.tasks import TASKS
 
 TASK = make_task(make_release("r1"))
