@@ -28,8 +28,9 @@ EXTENSIONS = (".nii.gz", ".nii")
 _WHOLE_DIFFERENCE_MM = 0.5
 _LARGEST_VALUE = 1e12
 _FEW = 1e-3
+"""Share of voxels that may be left out as far beyond all others."""
 _FAR_BEYOND = 10
-_RARELY_BEYOND = 100
+"""So many times the range of the others. In real images the last voxel is less than once as far."""
 _MOST_OF_IT = 0.5
 _SMALLEST_RANGE = 1e-6
 _ALIKE = 0.01
@@ -427,17 +428,19 @@ def _with_contrast(values: np.ndarray) -> tuple[np.ndarray, list[str]]:
             f"all intensities lie within {most - least:.2g} of each other, which a network may not "
             "see. Multiply them by a constant."
         ]
-    flat = values.ravel(order="K")
-    # Most images end here: no voxel of theirs lies so far beyond the others.
-    if max(-least, most) ** 2 * flat.size < _RARELY_BEYOND * float(flat @ flat):
+    mean = float(values.mean(dtype=np.float64))
+    apart = values.ravel(order="K") - np.float32(mean)
+    most_of_it = _MOST_OF_IT * float(apart @ apart)
+    # Nearly all images end here: even the few farthest voxels could not make that much.
+    if _FEW * values.size * max(most - mean, mean - least) ** 2 < most_of_it:
         return values, []
-    low = float(np.quantile(flat, _FEW, method="higher"))
-    high = float(np.quantile(flat, 1 - _FEW, method="lower"))
-    reach, middle = _FAR_BEYOND * (high - low), (high + low) / 2
+    low = float(np.quantile(values, _FEW, method="higher"))
+    high = float(np.quantile(values, 1 - _FEW, method="lower"))
+    reach = _FAR_BEYOND * (high - low)
     far = (values < low - reach) | (values > high + reach)
-    count, apart = np.count_nonzero(far), (flat - middle).astype(np.float32)
-    beyond = float(np.square(values[far] - middle, dtype=np.float64).sum())
-    if high == low or count > _FEW * flat.size or beyond < _MOST_OF_IT * float(apart @ apart):
+    count = np.count_nonzero(far)
+    beyond = float(np.square(values[far] - mean, dtype=np.float64).sum())
+    if high == low or count > _FEW * values.size or beyond < most_of_it:
         return values, []
     return np.where(far, np.clip(values, low, high), values), [
         f"{count} voxels lie far beyond all others, up to {values[far].max():.3g}, and would hide "

@@ -62,7 +62,7 @@ class _Ground:
         draw.rounded_rectangle(box, radius=5, fill=level_colour(value))
         middle = (x + _CHIP[0] / 2, y + _CHIP[1] / 2)
         words = {"font": _font(_TEXT_PX), "anchor": "mm", "fill": _PAPER}
-        draw.text(middle, label_name(value), **words, stroke_width=0.3)
+        draw.text(middle, label_name(value), **words)
 
     def sides(self, letters: str, size: Point, top: float) -> None:
         """Write the two sides into the upper corners of an image that begins at `top`."""

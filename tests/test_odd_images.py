@@ -131,6 +131,23 @@ def test_few_huge_voxels_do_not_hide_the_others(
     assert image.data.std() == pytest.approx(plain.std(), rel=0.05)
 
 
+def test_a_huge_voxel_on_a_high_offset_is_found_as_well(tmp_path: Path) -> None:
+    data = smooth_noise((30, 26, 34)) % 7 + 1000
+    data[3, 4, 5] = 3000
+    [warning] = load_image(write_image(tmp_path / "a.nii.gz", data)).warnings
+    assert warning.startswith("1 voxels lie far beyond all others, up to 3e+03")
+
+
+@pytest.mark.data
+def test_real_images_stay_as_they_are(shared_data: Path) -> None:
+    files = [*shared_data.glob("t2w/*_T2w.nii.gz"), *shared_data.glob("other/*.nii.gz")]
+    assert len(files) >= 8
+    for file in files:
+        image = load_image(file)
+        assert not [text for text in image.warnings if "far beyond" in text]
+        assert np.array_equal(image.data, np.asarray(nib.load(file).dataobj, np.float32)), file
+
+
 ORDINARY = {
     "noise": lambda noise: noise,
     "bright spots": lambda noise: np.where(noise > np.quantile(noise, 0.999), noise * 5, noise),

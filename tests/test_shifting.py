@@ -51,6 +51,11 @@ def test_a_table_renames_what_it_names_all_at_once(
     assert map_levels(ROW, mapping).ravel().tolist() == wanted
 
 
+def test_a_table_that_leaves_no_level_is_refused_also_where_it_removes_some_on_purpose() -> None:
+    with pytest.raises(ImageError, match="T1 → T2"):
+        map_levels(np.array([[[0, 3, 9]]]), {3: 0, 9: 10})
+
+
 @pytest.mark.parametrize(
     ("shift", "wanted"),
     [

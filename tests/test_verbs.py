@@ -268,6 +268,16 @@ def test_doubts_about_landmarks_are_seen_on_the_terminal_in_the_table_and_in_the
     assert {"landmark", "not_covered"} <= {flag["code"] for flag in flags}
 
 
+def test_what_was_odd_about_a_file_is_no_doubt_about_what_was_made_of_it(folder: Path) -> None:
+    labels = labels_of("seg.nii.gz").astype(np.float32)
+    labels[0, 0, 0] = np.nan
+    nib.save(nib.Nifti1Image(labels, nib.load("seg.nii.gz").affine), "odd.nii.gz")
+    assert run("relabel -i odd.nii.gz -o new.nii.gz -shift 0") == 0
+    assert run("check -i new.nii.gz -o report.json") == 0
+    flags = json.loads((folder / "report.json").read_text())["Flags"]
+    assert "doubt" not in {flag["code"] for flag in flags}
+
+
 def test_right_landmarks_make_no_noise(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("levels -i seg.nii.gz -s cord.nii.gz -csv new.csv") == 0
     assert run("check -i seg.nii.gz -s cord.nii.gz -discs discs.nii.gz") == 0

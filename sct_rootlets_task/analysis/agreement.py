@@ -1,7 +1,7 @@
 """How far a level map agrees with a reference: overlap, volumes, surfaces, places.
 
-A surface are the voxels of a mask of which one of the six neighbours is outside, and distances run
-from the middle of one voxel to that of the nearest in the other surface, as in MedPy 0.5.
+The surface of a mask is its voxels with one of the six neighbors outside. Distances run from the
+middle of a voxel to that of the nearest one in the other surface, as in MedPy 0.5.
 """
 
 from __future__ import annotations
@@ -160,7 +160,7 @@ def _agreement(name: str, found: np.ndarray, wanted: np.ndarray, affine: np.ndar
     if reference:
         change = 100 * (volume - reference) / reference
     if volume and reference:
-        both = np.concatenate(surface_distances(found, wanted, spacing))
+        both = _surface_distances(found, wanted, spacing)
         hd95, surface = float(np.percentile(both, _HD_PERCENT)), float(both.mean())
     detection = {
         (True, True): "both",
@@ -171,30 +171,15 @@ def _agreement(name: str, found: np.ndarray, wanted: np.ndarray, affine: np.ndar
     return Agreement(name, dice, volume, reference, change, hd95, surface, math.nan, detection)
 
 
-def surface_distances(
+def _surface_distances(
     first: np.ndarray, second: np.ndarray, spacing: Sequence[float] | np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return how far the surface of each of two masks lies from that of the other, in mm.
-
-    Parameters
-    ----------
-    first, second : ndarray of bool, shape (i, j, k)
-        Masks, neither of them empty.
-    spacing : sequence of float
-        Voxel size along each axis in mm.
-
-    Returns
-    -------
-    ndarray of float, shape (n,)
-        For each voxel of the surface of the first mask, the distance to the second one's.
-    ndarray of float, shape (m,)
-        The other way round.
-    """
+) -> np.ndarray:
+    """Return how far each surface voxel of two masks lies from the other's surface, in mm."""
     from scipy.ndimage import binary_erosion, distance_transform_edt
 
     one, other = (mask & ~binary_erosion(mask) for mask in (first, second))
     to_one, to_other = (distance_transform_edt(~edge, sampling=spacing) for edge in (one, other))
-    return to_other[one], to_one[other]
+    return np.concatenate((to_other[one], to_one[other]))
 
 
 def _with_midpoint(

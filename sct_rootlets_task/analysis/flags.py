@@ -114,8 +114,8 @@ class Kind:
     severity: str = WARNING
 
 
-_PIECE = "A piece of {value:.1f} mm³ labeled {bundle} {finding}."
-_LIES = "{bundle}, {midpoint:.0f} mm along the cord, lies {finding}."
+_PIECE = "A piece of {value:.1f} mm³ labeled {bundle} "
+_LIES = "{bundle}, {midpoint:.0f} mm along the cord, lies "
 
 KINDS: Mapping[str, Kind] = {
     "empty": Kind(
@@ -135,18 +135,18 @@ KINDS: Mapping[str, Kind] = {
     ),
     "speck": Kind(
         "a piece of less than the volume of a speck",
-        _PIECE.replace("{finding}", "is a speck"),
+        _PIECE + "is a speck.",
         "mm³",
         severity=NOTE,
     ),
     "stray": Kind(
         "a small piece where no rootlets run",
-        _PIECE.replace("{finding}", "lies where no roots run"),
+        _PIECE + "lies where no roots run.",
         "mm³",
     ),
     "fragment": Kind(
         "a small piece beside a larger one of the same root",
-        _PIECE.replace("{finding}", "lies beside a larger one"),
+        _PIECE + "lies beside a larger one.",
         "mm³",
         severity=NOTE,
     ),
@@ -159,19 +159,19 @@ KINDS: Mapping[str, Kind] = {
     ),
     "level_order": Kind(
         "a bundle whose level does not fit where it lies",
-        _LIES.replace("{finding}", "where {fitting} is expected"),
+        _LIES + "where {fitting} is expected.",
         "level",
         _FIT,
     ),
     "ambiguous_level": Kind(
         "a bundle for which two levels fit about equally well",
-        _LIES.replace("{finding}", "where a neighboring level would do as well"),
+        _LIES + "where a neighboring level would do as well.",
         "nats",
         _FIT,
     ),
     "beyond_last_level": Kind(
         "a bundle beyond the levels of the task",
-        _LIES.replace("{finding}", "beyond the levels {levels}"),
+        _LIES + "beyond the levels {levels}.",
         "nats",
         _FIT,
     ),

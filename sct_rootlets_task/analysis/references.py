@@ -55,6 +55,7 @@ _NEAR_CANAL_MM, _BEYOND_CANAL_MM = 15.0, 5.0
 _PMJ_APART_MM, _DISC_APART_MM = 6.0, 10.0
 _NOT_PMJ = (*range(2, LAST_DISC + 2), GROOVE, 60, 99)
 _HIGHEST_LEVEL = 30
+# The longest spinal level of PAM50, T6, is 26 mm high; nobody's is nearly twice that.
 _LONGEST_LEVEL_MM = 45.0
 _TOUCHING_VOXELS = 1.1
 _NO_LOCATOR = "The locator cannot read this image; go on without it."

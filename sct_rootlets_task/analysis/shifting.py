@@ -151,7 +151,7 @@ def map_levels(
     lost = {old: new for old, new in table.items() if new not in levels and old in mapping and new}
     if lost:
         names = ", ".join(f"{describe(old)} → {describe(new)}" for old, new in lost.items())
-        if len(lost) == len(present):
+        if all(new == 0 or old in lost for old, new in table.items()):
             raise ImageError(
                 f"Expected levels within {level_range(levels)} after renumbering, found none of "
                 f"them: {names}. Give another shift or table."

@@ -55,7 +55,7 @@ from sct_rootlets_task.analysis.geometry import (
     to_world,
     voxel_volume,
 )
-from sct_rootlets_task.analysis.plausibility import Report, check
+from sct_rootlets_task.analysis.plausibility import Report, check, summarise
 from sct_rootlets_task.analysis.references import References, pmj_arc, references_from_images
 from sct_rootlets_task.errors import ImageError, UsageError
 from sct_rootlets_task.label_values import inside_mask
@@ -117,7 +117,8 @@ COLUMNS: Mapping[str, str] = {
     "flags": (
         "Codes of the check's flags on the level, and of its own: interpolated (a level without "
         "rootlets), out_of_order, not_near_cord, not_covered, area_unknown (the cord mask "
-        "covers less than nine tenths of the level); landmark and shift stand at every level."
+        "covers less than nine tenths of the level, or it has no length); "
+        "landmark and shift stand at every level."
     ),
 }
 """Columns of the table of levels, in order and always all of them, so that tables can be joined."""
@@ -203,7 +204,7 @@ class SpinalLevels:
         """
         from sct_rootlets_task.files import write_csv
 
-        write_csv(Path(path), self.rows, list(self.rows[0]))
+        write_csv(Path(path), self.rows, list(COLUMNS))
 
 
 def spinal_levels(
@@ -279,7 +280,7 @@ def _measured(
     coloured = None if cord is None else _colour(cord, bundles, drawn)
     spans = _with_area(spans, mask)
     origin, zero = _origin(bundles, cord, references.pmj, rootlets[0])
-    heights = _heights(report, sound)
+    heights = {s.level: round(s.height, 3) for s in (*summarise(sound), *report.levels)}
     rows = []
     for span in spans:
         row = {
@@ -297,17 +298,6 @@ def _measured(
         *_remarks(spans),
     )
     return SpinalLevels(tuple(rows), coloured, tuple(spans), origin, method, warnings)
-
-
-def _heights(report: Report, bundles: Sequence[Bundle]) -> dict[int, float]:
-    """Return the length of each level's rootlets along the cord in mm, as the check has it."""
-    own = {
-        level: max(b.end for b in bundles if b.level == level)
-        - min(b.start for b in bundles if b.level == level)
-        for level in {bundle.level for bundle in bundles}
-    }
-    known = {summary.level: summary.height for summary in report.levels}
-    return {level: round(known.get(level, height), 3) for level, height in own.items()}
 
 
 def spinal_levels_image(
@@ -494,7 +484,10 @@ def _remarks(spans: Sequence[Span]) -> Iterator[str]:
     texts = {
         INTERPOLATED: "no rootlets; where they lie is interpolated.",
         FAR: "no rootlets near the cord mask; where they lie is told by those farther away.",
-        AREA_UNKNOWN: "the cord mask covers only a part; the area of the cord stays empty.",
+        AREA_UNKNOWN: (
+            "the cord mask covers too little of them, or they have no length; the area of the cord "
+            "stays empty."
+        ),
     }
     for flag, text in texts.items():
         names = ", ".join(describe(span.level) for span in spans if flag in span.flags)

@@ -262,7 +262,7 @@ def _cut(
 
 
 def scale_mm(width_mm: float) -> int:
-    """Return the length of a scale bar: the longest round one within a third of a width, or 0.
+    """Return the length of a scale bar: the longest round one of at most 35 % of a width, or 0.
 
     Examples
     --------

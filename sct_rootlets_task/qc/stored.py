@@ -18,7 +18,7 @@ from urllib.parse import quote, unquote_to_bytes
 
 import numpy as np
 
-from sct_rootlets_task.images import stem
+from sct_rootlets_task.ownership import sidecar_of
 from sct_rootlets_task.untrusted import printable
 
 DATA = "entry.json"
@@ -118,7 +118,7 @@ def read_record(path: Path) -> Any:
 def read_sidecar(segmentation: Path) -> dict[str, Any]:
     """Return what is written beside a segmentation about how it was made, if anything is."""
     try:
-        content = read_record(segmentation.with_name(f"{stem(segmentation)}.json"))
+        content = read_record(sidecar_of(segmentation))
     except UnreadableEntry:
         return {}
     return content if isinstance(content, dict) else {}

@@ -26,16 +26,12 @@ def read_labels(path: str) -> Any:
     ImageError
         If it cannot be read or is no label map.
     """
-    import nibabel as nib
-
     from sct_rootlets_task.images import load_labels
+    from sct_rootlets_task.inputs import in_mm
 
     image = load_labels(Path(path))
     _warn(image)
-    loaded = nib.Nifti1Image(image.data.astype(np.uint8), image.affine)
-    # Messages and advised commands name the file.
-    loaded.file_map["image"].filename = path
-    return loaded
+    return in_mm(image, Path(path), np.uint8)
 
 
 def read_image(path: str | None) -> Any:
@@ -48,13 +44,14 @@ def read_image(path: str | None) -> Any:
     ImageError
         If it cannot be read.
     """
-    from sct_rootlets_task.images import in_memory, load_image
+    from sct_rootlets_task.images import load_image
+    from sct_rootlets_task.inputs import in_mm
 
     if path is None:
         return None
     image = load_image(Path(path), constant=True)
     _warn(image)
-    return in_memory(image.data, image.affine, file=path, step=image.step)
+    return in_mm(image, Path(path))
 
 
 def read_located(path: str, *, onto: Any = None) -> Any:
@@ -162,7 +159,7 @@ def write_labels(
     record = {
         "GeneratedBy": made_by(arguments),
         "Sources": [image.path.name],
-        "Warnings": [*image.warnings, *warnings],
+        "Warnings": list(warnings),
     }
     if steps is not None:
         record["PostProcessing"] = [

@@ -205,7 +205,7 @@ const QC = (() => {
     else load(`entries/${id}/entry.js`, () => missing(id));
   }
 
-  /* A round length that fills about a quarter of a picture, as a share of its width. */
+  /* A round length of at most 35 % of a picture, as a share of its width; as in qc/render.py. */
   function setScale(bar, widthMm) {
     const lengths = [1, 2, 5, 10, 20, 50, 100, 200].filter((mm) => mm <= widthMm * 0.35);
     bar.hidden = !lengths.length;
