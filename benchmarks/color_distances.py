@@ -14,8 +14,7 @@ from itertools import combinations, pairwise
 
 import numpy as np
 
-from sct_rootlets_task.levels import level_name
-from sct_rootlets_task.luts import level_colour
+from sct_rootlets_task.level_names import level_color, level_name
 
 LEVELS = range(2, 10)
 """Levels of the task ``rootlets``, C2 to T1."""
@@ -154,12 +153,12 @@ def smallest(levels: Iterable[int], vision: str, *, window: int | None = None) -
     listed = list(levels)
     reach = len(listed) if window is None else window
     pairs = (pair for pair in combinations(listed, 2) if pair[1] - pair[0] < reach)
-    return min(distance(level_colour(a), level_colour(b), vision) for a, b in pairs)
+    return min(distance(level_color(a), level_color(b), vision) for a, b in pairs)
 
 
 def from_gray(levels: Iterable[int], vision: str) -> float:
     """Return the smallest distance of a level's color from any gray."""
-    return min(distance(level_colour(v), gray, vision) for v in levels for gray in _GRAYS)
+    return min(distance(level_color(v), gray, vision) for v in levels for gray in _GRAYS)
 
 
 def report(levels: Sequence[int] = LEVELS) -> str:
@@ -170,7 +169,7 @@ def report(levels: Sequence[int] = LEVELS) -> str:
         rest = from_gray(levels, vision), smallest(LONGEST, vision, window=8)
         lines.append(f"{vision:24}{row[0]:8.1f}{row[1]:12.1f}{rest[0]:10.1f}{rest[1]:8.1f}")
     for a, b in pairwise(levels):
-        apart = min(distance(level_colour(a), level_colour(b), vision) for vision in VISIONS)
+        apart = min(distance(level_color(a), level_color(b), vision) for vision in VISIONS)
         lines.append(f"{level_name(a)}/{level_name(b)}, worst vision {apart:6.1f}")
     return "\n".join(lines)
 

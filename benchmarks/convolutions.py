@@ -1,4 +1,4 @@
-"""Time one tile of a model as its convolutions and normalisations are built in several ways.
+"""Time one tile of a model as its convolutions and normalizations are built in several ways.
 
     python -m benchmarks.convolutions MODEL_FOLDER [--image IMAGE] [--repeats 5] [--threads N]
 
@@ -19,19 +19,19 @@ from typing import Any
 import numpy as np
 from nibabel import as_closest_canonical, load
 
-from sct_rootlets_task.network.engines import read_weights
-from sct_rootlets_task.network.model_folder import ModelFolder, read_model_folder
-from sct_rootlets_task.network.nnunet import TorchEngine
-from sct_rootlets_task.network.openvino_import import import_openvino
-from sct_rootlets_task.network.preprocessing import prepare, read_recipe
-from sct_rootlets_task.network.tiled import _margins, _padded, _slices
-from sct_rootlets_task.network.unet import build_graph, multiply_adds, read_unet
+from sct_rootlets_task.inference.model_folder import ModelFolder, read_model_folder
+from sct_rootlets_task.inference.openvino_engine import read_weights
+from sct_rootlets_task.inference.openvino_import import import_openvino
+from sct_rootlets_task.inference.openvino_unet import build_graph, multiply_adds, read_unet
+from sct_rootlets_task.inference.preprocessing import prepare, read_recipe
+from sct_rootlets_task.inference.sliding_window import _margins, _padded, _slices
+from sct_rootlets_task.inference.torch_engine import TorchEngine
 from sct_rootlets_task.runtime import default_threads
 
 WAYS = {
     "all multiplications": {"fast": False},
     "fewer multiplications": {"fast": True},
-    "fewer multiplications, OpenVINO's normalisation": {"fast": True, "precise": False},
+    "fewer multiplications, OpenVINO's normalization": {"fast": True, "precise": False},
 }
 
 
@@ -76,7 +76,7 @@ def main() -> None:
             if repeat:  # the first run of each allocates
                 wall.append(time.perf_counter() - start)
     reference = TorchEngine(folder, weights, "cpu").predict(tile)
-    print("| convolutions and normalisation | billions a tile | s a tile | × "
+    print("| convolutions and normalization | billions a tile | s a tile | × "
           "| s to build and compile | off at most | off in the mean, in doubt |")  # fmt: skip
     print("|---|---|---|---|---|---|---|")
     times = [statistics.median(wall) for wall in walls]

@@ -33,11 +33,11 @@ from unittest import mock
 import numpy as np
 
 from sct_rootlets_task.errors import RootletsError
-from sct_rootlets_task.images import load_image
-from sct_rootlets_task.models import InstalledModel
-from sct_rootlets_task.network.loading import ENGINES, Options
-from sct_rootlets_task.pipeline import Segmenter, Settings
-from sct_rootlets_task.tasks import TASKS
+from sct_rootlets_task.inference.loading import ENGINES, Options
+from sct_rootlets_task.io.images import load_image
+from sct_rootlets_task.models.resolve import InstalledModel
+from sct_rootlets_task.registry import TASKS
+from sct_rootlets_task.segmentation.segmenter import Segmenter, Settings
 
 ALLOWED_OF_500_000 = 10
 FEWEST_LABELS = 3

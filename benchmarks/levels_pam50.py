@@ -17,12 +17,13 @@ from pathlib import Path
 
 import numpy as np
 
-from sct_rootlets_task.analysis.anatomy import HEIGHT_PAM50_MM, MIDPOINT_BELOW_PMJ_MM, describe
-from sct_rootlets_task.analysis.centreline import fit_centreline
-from sct_rootlets_task.analysis.geometry import to_world
-from sct_rootlets_task.analysis.plausibility import check
-from sct_rootlets_task.analysis.references import References, disc_points, pmj_arc, pmj_point
+from sct_rootlets_task.analysis.check import check
 from sct_rootlets_task.analysis.spinal_levels import METHODS, SpinalLevels, spinal_levels
+from sct_rootlets_task.level_names import value_name
+from sct_rootlets_task.levels.anatomical_priors import HEIGHT_PAM50_MM, MIDPOINT_BELOW_PMJ_MM
+from sct_rootlets_task.levels.landmarks import Landmarks, disc_points, pmj_arc, pmj_point
+from sct_rootlets_task.rootlets.centerline import fit_centerline
+from sct_rootlets_task.rootlets.geometry import to_world
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -54,11 +55,11 @@ def _middle(mask: np.ndarray, affine: np.ndarray) -> np.ndarray:
     return to_world(np.argwhere(mask > 0.5), affine).mean(axis=0)
 
 
-def rootlet_table(labels: np.ndarray, affine: np.ndarray, references: References) -> None:
+def rootlet_table(labels: np.ndarray, affine: np.ndarray, references: Landmarks) -> None:
     assert references.pmj is not None
     report = check(labels, affine, references=references)
     # Arc length 0 is the top of the cord mask; spinal_levels counts from the PMJ.
-    zero = pmj_arc(fit_centreline(labels, affine, cord=references.cord), references.pmj)
+    zero = pmj_arc(fit_centerline(labels, affine, cord=references.cord), references.pmj)
     print("level  height  published  gap to next   below PMJ  Cadotte")
     for level in report.levels:
         gap = "" if level.gap is None else f"{level.gap:.1f}"
@@ -81,7 +82,7 @@ def overlap_table(found: SpinalLevels, frostell: np.ndarray, cord: np.ndarray, s
         a, b = (np.flatnonzero(mask.any(axis=(0, 1))) for mask in (mine, _core(other)))
         upper, lower = (b.max() - a.max()) * size, (b.min() - a.min()) * size
         print(
-            f"{describe(row['spinal_level']):5}{row['height']:9.1f}{row['cord_area']:11}"
+            f"{value_name(row['spinal_level']):5}{row['height']:9.1f}{row['cord_area']:11}"
             f"{dice:21.2f}{upper:15.1f}{lower:15.1f}"
         )
     inside = np.asarray(found.labels.any(axis=(0, 1)))
@@ -124,7 +125,7 @@ def main(arguments: list[str] | None = None) -> None:
     frostell, _ = read("pam50/PAM50_spinal_levels.nii.gz")
     discs = disc_points(*read("pam50/PAM50_label_disc.nii.gz"))
     pmj = template_pmj()
-    rootlet_table(labels, affine, References(cord=cord, pmj=pmj, discs=discs))
+    rootlet_table(labels, affine, Landmarks(cord=cord, pmj=pmj, discs=discs))
     found = [spinal_levels(labels, affine, cord=cord, pmj=pmj, method=m) for m in METHODS]
     for levels in found:
         overlap_table(levels, frostell, cord > 0, abs(float(affine[2, 2])))

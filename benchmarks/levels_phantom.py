@@ -15,9 +15,9 @@ import argparse
 
 import numpy as np
 
-from sct_rootlets_task.analysis.bundles import find_bundles
-from sct_rootlets_task.analysis.phantom import make_phantom, typical_bundles
-from sct_rootlets_task.analysis.plausibility import summarise
+from sct_rootlets_task.analysis.check import summarize
+from sct_rootlets_task.rootlets.bundles import find_bundles
+from tools.phantom import make_phantom, typical_bundles
 
 LEVELS = (5, 6, 7)
 VOXELS = ((1.0, 0.5, 0.5), (0.5, 1.0, 0.5), (0.8, 0.8, 0.8), (0.6, 0.6, 1.2))
@@ -44,7 +44,7 @@ def errors(
         )
         bundles = find_bundles(phantom.labels, phantom.affine, cord=phantom.cord)
         top = bundles.line.project(phantom.curve[:1])[0, 0]
-        for found in summarise(bundles.items):
+        for found in summarize(bundles.items):
             start, end = phantom.extent(found.level)
             ends.append((found.end - top - start, found.start - top - end))
     return np.array(ends), np.diff(ends, axis=1).ravel()

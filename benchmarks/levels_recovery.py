@@ -1,4 +1,4 @@
-"""How well levels are recovered: seeded corruptions of the PAM50 rootlets, relabelled and checked.
+"""How well levels are recovered: seeded corruptions of the PAM50 rootlets, relabeled and checked.
 
 Each case corrupts the 32 bundles of the template in one way. The hooks of the task then see the
 labels and nothing else; the check sees the result, the template's cord, and for the cases where
@@ -26,12 +26,12 @@ from pathlib import Path
 
 import numpy as np
 
-from sct_rootlets_task.analysis.consistency import order_levels, remove_strays, unify_bundles
-from sct_rootlets_task.analysis.plausibility import Report, check
-from sct_rootlets_task.analysis.references import References, disc_points
-from sct_rootlets_task.analysis.shifting import levels_from_discs
-from sct_rootlets_task.postprocess import HookContext, remove_specks
-from sct_rootlets_task.voxels import connected
+from sct_rootlets_task.analysis.check import Report, check
+from sct_rootlets_task.analysis.relabel import levels_from_discs
+from sct_rootlets_task.levels.corrections import order_levels, remove_strays, unify_bundles
+from sct_rootlets_task.levels.landmarks import Landmarks, disc_points
+from sct_rootlets_task.rootlets.components import connected
+from sct_rootlets_task.rootlets.postprocess import HookContext, remove_specks
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data" / "pam50"
 LEVELS = tuple(range(2, 10))
@@ -97,7 +97,7 @@ def _other(generator: np.random.Generator, level: int) -> int:
     return int(generator.choice([other for other in LEVELS if other != level]))
 
 
-def _neighbour(generator: np.random.Generator, level: int) -> int:
+def _neighbor(generator: np.random.Generator, level: int) -> int:
     return int(generator.choice([n for n in (level - 1, level + 1) if n in LEVELS]))
 
 
@@ -116,10 +116,10 @@ def wrong_bundles(template: Template, generator: np.random.Generator) -> Case:
 
 
 def wrong_level(template: Template, generator: np.random.Generator) -> Case:
-    """All bundles of a level get the number of a neighbour."""
+    """All bundles of a level get the number of a neighbor."""
     level = int(generator.choice(LEVELS))
     labels = template.labels.copy()
-    labels[template.labels == level] = _neighbour(generator, level)
+    labels[template.labels == level] = _neighbor(generator, level)
     pieces = [v for v in template.bundles if _at(template.labels, v)[0] == level]
     return Case(labels, template.labels, tuple(pieces))
 
@@ -130,7 +130,7 @@ def mixed_bundles(template: Template, generator: np.random.Generator) -> Case:
     pieces = _some(template, generator)
     for voxels in pieces:
         level = int(_at(template.labels, voxels)[0])
-        other = (_neighbour if generator.random() < 0.5 else _other)(generator, level)
+        other = (_neighbor if generator.random() < 0.5 else _other)(generator, level)
         count = int(np.ceil(generator.uniform(0.1, 0.6) * len(voxels)))
         along = voxels[:, 2] * generator.choice([-1, 1])
         key = along if generator.random() < 0.5 else generator.random(len(voxels))
@@ -139,7 +139,7 @@ def mixed_bundles(template: Template, generator: np.random.Generator) -> Case:
 
 
 def swapped_levels(template: Template, generator: np.random.Generator) -> Case:
-    """Two neighbouring levels are swapped."""
+    """Two neighboring levels are swapped."""
     upper = int(generator.choice(LEVELS[:-1]))
     labels = template.labels.copy()
     labels[template.labels == upper] = upper + 1
@@ -203,7 +203,7 @@ def shifted_levels(template: Template, generator: np.random.Generator) -> Case:
 
 
 def extra_bundles(template: Template, generator: np.random.Generator) -> Case:
-    """One to four bundles of T2 are there, labelled T1, 12–18 mm below those of T1."""
+    """One to four bundles of T2 are there, labeled T1, 12–18 mm below those of T1."""
     labels = template.labels.copy()
     last = [v for v in template.bundles if _at(template.labels, v)[0] == LEVELS[-1]]
     chosen = generator.choice(len(last), generator.integers(1, 5), replace=False)
@@ -239,7 +239,7 @@ class Tally:
     flagged: int = 0
 
 
-def relabelled(labels: np.ndarray, affine: np.ndarray) -> np.ndarray:
+def relabeled(labels: np.ndarray, affine: np.ndarray) -> np.ndarray:
     """Apply the hooks in the task's order."""
     context = HookContext(affine, LEVELS)
     for hook in HOOKS:
@@ -266,7 +266,7 @@ def is_flagged(case: Case, result: np.ndarray, report: Report) -> bool:
 
 def run_case(template: Template, case: Case, tally: Tally) -> None:
     """Relabel and check one case, and count."""
-    result = relabelled(case.labels, template.affine)
+    result = relabeled(case.labels, template.affine)
     restored = restored_pieces(case, result)
     tally.cases += 1
     tally.pieces += len(restored)
@@ -280,7 +280,7 @@ def run_case(template: Template, case: Case, tally: Tally) -> None:
         again = levels_from_discs(result, template.affine, discs=template.discs, cord=template.cord)
         tally.by_discs += sum(restored_pieces(case, again))
     if missing or not all(restored):
-        references = References(cord=template.cord, discs=template.discs if case.shifted else None)
+        references = Landmarks(cord=template.cord, discs=template.discs if case.shifted else None)
         report = check(result, template.affine, references=references)
         tally.unrepaired += 1
         if missing:
@@ -297,11 +297,11 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=2025)
     options = parser.parse_args(arguments)
     template = load_template()
-    intact = relabelled(template.labels, template.affine)
+    intact = relabeled(template.labels, template.affine)
     warnings = check(
         template.labels,
         template.affine,
-        references=References(cord=template.cord, discs=template.discs),
+        references=Landmarks(cord=template.cord, discs=template.discs),
     ).warnings
     print(
         f"intact labels: {np.count_nonzero(intact != template.labels)} voxels changed, "

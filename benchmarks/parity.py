@@ -20,10 +20,10 @@ import nibabel as nib
 import numpy as np
 
 from benchmarks.reference import reference_classes, stock_predictor
-from sct_rootlets_task.images import load_image
-from sct_rootlets_task.network.loading import ENGINES, Options, load_network
-from sct_rootlets_task.network.model_folder import read_model_folder
-from sct_rootlets_task.orientation import Reorientation
+from sct_rootlets_task.inference.loading import ENGINES, Options, load_network
+from sct_rootlets_task.inference.model_folder import read_model_folder
+from sct_rootlets_task.io.images import load_image
+from sct_rootlets_task.io.orientation import Reorientation
 from sct_rootlets_task.tasks import BUNDLED
 
 

@@ -43,15 +43,15 @@ import numpy as np
 
 from benchmarks.parity import lowest_dice
 from sct_rootlets_task.environment import CACHE
-from sct_rootlets_task.models import resolve
-from sct_rootlets_task.network.checkpoint import read_checkpoint
-from sct_rootlets_task.network.engines import has_native_bf16, saves_products
-from sct_rootlets_task.network.model_folder import read_model_folder
-from sct_rootlets_task.network.openvino_import import import_openvino
-from sct_rootlets_task.network.unet import build_graph, multiply_adds, read_unet
-from sct_rootlets_task.paths import model_root
+from sct_rootlets_task.inference.checkpoint import read_checkpoint
+from sct_rootlets_task.inference.model_folder import read_model_folder
+from sct_rootlets_task.inference.openvino_engine import has_native_bf16, saves_products
+from sct_rootlets_task.inference.openvino_import import import_openvino
+from sct_rootlets_task.inference.openvino_unet import build_graph, multiply_adds, read_unet
+from sct_rootlets_task.io.paths import model_root
+from sct_rootlets_task.models.resolve import resolve
+from sct_rootlets_task.registry import TASKS
 from sct_rootlets_task.runtime import default_threads
-from sct_rootlets_task.tasks import find_task
 
 COMMANDS = {
     "nnunet": ("-engine", "nnunet", "-tiles", "all"),
@@ -63,7 +63,7 @@ COMMANDS = {
 }
 CONFINED = {"nnunet-avx2": {"ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_ENABLE_INSTRUCTIONS": "AVX2"}}
 """Environment of the commands that leave out some of the processor's instructions."""
-MAIN = "import sys; from sct_rootlets_task.hosts.standalone import main; sys.exit(main())"
+MAIN = "import sys; from sct_rootlets_task.cli.sct_deepseg import main; sys.exit(main())"
 CROP = 96
 
 
@@ -161,7 +161,7 @@ def matrix_rate(precision: str, threads: int, size: int = 4096) -> float:
 
 def tile_cost(model: str) -> dict[str, int]:
     """Return the multiply-adds of one tile of a model in each precision."""
-    folder = read_model_folder(resolve(find_task("rootlets"), model, model_root(None)).model.path)
+    folder = read_model_folder(resolve(TASKS.find("rootlets"), model, model_root(None)).model.path)
     weights = read_checkpoint(folder.checkpoints[0])["network_weights"]
     unet, patch = read_unet(folder.configuration), folder.configuration["patch_size"]
     return {

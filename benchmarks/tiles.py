@@ -23,16 +23,16 @@ from unittest import mock
 import numpy as np
 
 from benchmarks.parity import lowest_dice
-from sct_rootlets_task.images import load_image
-from sct_rootlets_task.models import resolve
-from sct_rootlets_task.network import tiles
-from sct_rootlets_task.network.engines import Engine, OpenVINOEngine, read_weights
-from sct_rootlets_task.network.loading import Options
-from sct_rootlets_task.network.model_folder import ModelFolder
-from sct_rootlets_task.network.tiled import TiledNetwork, _margins, _slices
-from sct_rootlets_task.paths import model_root
-from sct_rootlets_task.pipeline import Segmenter, Settings
-from sct_rootlets_task.tasks import find_task
+from sct_rootlets_task.inference import tile_schedule
+from sct_rootlets_task.inference.loading import Options
+from sct_rootlets_task.inference.model_folder import ModelFolder
+from sct_rootlets_task.inference.openvino_engine import Engine, OpenVINOEngine, read_weights
+from sct_rootlets_task.inference.sliding_window import TiledNetwork, _margins, _slices
+from sct_rootlets_task.io.images import load_image
+from sct_rootlets_task.io.paths import model_root
+from sct_rootlets_task.models.resolve import resolve
+from sct_rootlets_task.registry import TASKS
+from sct_rootlets_task.segmentation.segmenter import Segmenter, Settings
 
 
 class Remembered:
@@ -66,7 +66,7 @@ class Measured(TiledNetwork):
 
     rounding = 0.0
 
-    def _average(self, data: np.ndarray, grid: tiles.TileGrid) -> np.ndarray:
+    def _average(self, data: np.ndarray, grid: tile_schedule.TileGrid) -> np.ndarray:
         half = super()._average(data, grid)
         patch = self._recipe.patch
         total, weight = np.zeros(half.shape, np.float32), np.zeros(data.shape, np.float32)
@@ -92,7 +92,7 @@ def load(known: dict[bytes, np.ndarray], folder: ModelFolder, options: Options) 
 
 def compare(model: str, path: Path, numbers: list[float]) -> Iterator[tuple[Any, ...]]:
     """Yield number, tiles run, differing voxels, lowest Dice and rounding; all tiles first."""
-    task = find_task("rootlets")
+    task = TASKS.find("rootlets")
     resolved = resolve(task, model, model_root(None))
     image, known = load_image(path), dict[bytes, np.ndarray]()
     loader = partial(load, known)
@@ -102,7 +102,7 @@ def compare(model: str, path: Path, numbers: list[float]) -> Iterator[tuple[Any,
     assert isinstance(measured, Measured)
     yield "all tiles", whole.tiles[0], 0, 1.0, f"{measured.rounding:.4f}"
     for number in numbers:
-        with mock.patch.object(tiles, "CONTRADICTION", number):
+        with mock.patch.object(tile_schedule, "CONTRADICTION", number):
             fewer = Segmenter(task, resolved.model, load=loader).segment(image)
         differing = int(np.count_nonzero(fewer.labels != whole.labels))
         yield f"{number:g}", fewer.tiles[0], differing, lowest_dice(fewer.labels, whole.labels), ""

@@ -22,8 +22,8 @@ from typing import Any
 
 import numpy as np
 
-from sct_rootlets_task.network.checkpoint import read_checkpoint
-from sct_rootlets_task.network.model_folder import read_model_folder
+from sct_rootlets_task.inference.checkpoint import read_checkpoint
+from sct_rootlets_task.inference.model_folder import read_model_folder
 from sct_rootlets_task.tasks import BUNDLED
 from training.widen import widened
 
@@ -77,7 +77,7 @@ def write_wide(model: Path, out: Path, features: list[int], patch: list[int]) ->
 
 def main() -> None:
     """Write the folder and print its cost."""
-    from sct_rootlets_task.network.unet import build_graph, multiply_adds, read_unet
+    from sct_rootlets_task.inference.openvino_unet import build_graph, multiply_adds, read_unet
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("out", type=Path)

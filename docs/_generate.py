@@ -7,9 +7,12 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from sct_rootlets_task.card import bullets, escape, hook_name, link, load_card, render_card, table
-from sct_rootlets_task.levels import ByLocator, ByMap, LevelSource, level_name
-from sct_rootlets_task.tasks import TASKS, Release, Task
+from sct_rootlets_task.level_names import level_name
+from sct_rootlets_task.levels.sources import ByLocator, ByMap, LevelSource
+from sct_rootlets_task.registry import TASKS
+from sct_rootlets_task.tasks import Release, Task
+from tools.architecture import to_markdown as rooms_to_markdown
+from tools.model_card import bullets, escape, hook_name, link, load_card, render_card, table
 
 
 def write_pages(folder: Path) -> None:
@@ -27,6 +30,7 @@ def write_pages(folder: Path) -> None:
         "files.md": files_to_markdown(),
         "flags.md": flags_to_markdown(),
         "environment.md": environment_to_markdown(),
+        "rooms.md": rooms_to_markdown(),
     }
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in pages.items():
@@ -213,8 +217,8 @@ def command_line_to_markdown(tasks: Mapping[str, Task]) -> str:
     tasks : mapping of str to Task
         Registry the parsers are made for.
     """
-    from sct_rootlets_task.cli import build_parser
-    from sct_rootlets_task.hosts.grammar import legacy_parser, modern_parser
+    from sct_rootlets_task.cli.grammar import legacy_parser, modern_parser
+    from sct_rootlets_task.cli.sct_rootlets import build_parser
 
     parts = [
         "# Command line",
@@ -231,10 +235,10 @@ def command_line_to_markdown(tasks: Mapping[str, Task]) -> str:
 
 def files_to_markdown() -> str:
     """Return the page of everything that is written: files, sidecar keys, columns of tables."""
-    from sct_rootlets_task import locator
-    from sct_rootlets_task.analysis import agreement
+    from sct_rootlets_task.analysis import evaluate
     from sct_rootlets_task.analysis.spinal_levels import COLUMNS
-    from sct_rootlets_task.outputs import FILES, SIDECAR
+    from sct_rootlets_task.io.outputs import FILES, SIDECAR
+    from sct_rootlets_task.levels import assignment
     from sct_rootlets_task.qc.pages import RATINGS
 
     parts = [
@@ -254,13 +258,13 @@ def files_to_markdown() -> str:
         _described("Column", COLUMNS),
         "## Columns of the located levels",
         "The CSV file of `sct_rootlets locate -csv`: one row for each level of the canal.",
-        _described("Column", locator.COLUMNS),
-        "## Columns of the centre line",
+        _described("Column", assignment.COLUMNS),
+        "## Columns of the centerline",
         "The CSV file of `sct_rootlets locate -line`: one row for each mm of the canal.",
-        _described("Column", locator.LINE_COLUMNS),
+        _described("Column", assignment.LINE_COLUMNS),
         "## Columns of the agreement",
         "The CSV file of `sct_rootlets evaluate -csv`: one row for each level.",
-        _described("Column", agreement.COLUMNS),
+        _described("Column", evaluate.COLUMNS),
         "## Columns of the ratings",
         "The CSV file that the QC report saves: one row for each image.",
         _described("Column", RATINGS),
@@ -270,7 +274,7 @@ def files_to_markdown() -> str:
 
 def flags_to_markdown() -> str:
     """Return the page of the codes of the plausibility check."""
-    from sct_rootlets_task.analysis.plausibility import CODES
+    from sct_rootlets_task.analysis.check import CODES
 
     parts = [
         "# Flags of the check",

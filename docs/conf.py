@@ -20,7 +20,7 @@ version = release = __version__
 language = "en"
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "numpydoc"]
-exclude_patterns = ["_build"]
+exclude_patterns = ["generated/rooms.md", "_build"]
 html_theme = "furo"
 html_title = f"sct_rootlets_task {__version__}"
 myst_enable_extensions = ["deflist"]

@@ -66,7 +66,7 @@ class Studio:
 
     def segment(self, image: Path) -> Path:
         """Return the rootlets of an image; those of a real one are put into the report, too."""
-        from sct_rootlets_task.images import stem
+        from sct_rootlets_task.io.images import stem
 
         output = self.folder / f"{stem(image)}_rootlets.nii.gz"
         report = ("-qc", self.report, "-qc-dataset", "errsm") if "sub-" in image.name else ()
@@ -80,7 +80,7 @@ class Studio:
         return self.folder / "qc"
 
     def filled_report(self) -> Path:
-        """Return the page of the report, with all images and a labelled template in it."""
+        """Return the page of the report, with all images and a labeled template in it."""
         for subject in SUBJECTS:
             self.real(subject)
         template = self.data / "pam50_small"
@@ -92,14 +92,14 @@ class Studio:
 
 def tool(*words: object) -> None:
     """Run ``sct_rootlets``."""
-    from sct_rootlets_task.cli import main
+    from sct_rootlets_task.cli.sct_rootlets import main
 
     _expect_success(main([str(word) for word in words]), words)
 
 
 def segmenter(*words: object) -> None:
     """Run ``sct_deepseg rootlets``."""
-    from sct_rootlets_task.hosts.standalone import main
+    from sct_rootlets_task.cli.sct_deepseg import main
 
     _expect_success(main(["rootlets", *(str(word) for word in words)]), words)
 
@@ -180,20 +180,19 @@ def write(pen: Any, where: tuple[float, float], words: str, anchor: str = "mm", 
 
 def draw_cord(pen: Any, middle: int, rootlets: Sequence[Any], spans: Sequence[Any]) -> None:
     """Draw a cord colored by level, with the rootlets on its two sides."""
-    from sct_rootlets_task.levels import level_name
-    from sct_rootlets_task.luts import level_colour
+    from sct_rootlets_task.level_names import level_color, level_name
 
     left, right = middle - _WIDE / 2, middle + _WIDE / 2
     pen.rectangle((left, row_of(0), right, row_of(64)), fill=_CORD)
     for span in spans:
         box = (left, row_of(span.start), right, row_of(span.end))
-        pen.rectangle(box, fill=level_colour(span.level), outline=_INK, width=3)
+        pen.rectangle(box, fill=level_color(span.level), outline=_INK, width=3)
         write(pen, (middle, row_of((span.start + span.end) / 2)), level_name(span.level), size=40)
     for root in rootlets:
         for arc in (root.start + (root.end - root.start) * (n + 0.5) / 5 for n in range(5)):
             for edge, way in ((left, -1), (right, 1)):
                 ends = (edge, row_of(arc), edge + way * 66, row_of(arc) + 24)
-                pen.line(ends, fill=level_colour(root.level), width=11)
+                pen.line(ends, fill=level_color(root.level), width=11)
 
 
 def draw_lengths(pen: Any, root: Any, level: Any) -> None:
@@ -316,13 +315,13 @@ PICTURES: Mapping[str, Callable[[Studio, Path], None]] = {
 
 
 def reduce(source: Path, target: Path) -> None:
-    """Write a picture smaller and with rounder colours, moved into place when complete.
+    """Write a picture smaller and with rounder colors, moved into place when complete.
 
-    Not with a palette: one made for all the grey loses the few voxels of a level's colour.
+    Not with a palette: one made for all the gray loses the few voxels of a level's color.
     """
     from PIL import Image, ImageOps
 
-    from sct_rootlets_task.files import atomic_output
+    from sct_rootlets_task.io.atomic import atomic_output
 
     with Image.open(source) as picture, atomic_output(target) as temporary:
         size = (min(_WIDTH, picture.width), 10 * picture.height)

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
         split,
     )
     from sct_rootlets_task.errors import RootletsError
-    from sct_rootlets_task.network.loading import Options
-    from sct_rootlets_task.pipeline import Settings
+    from sct_rootlets_task.inference.loading import Options
+    from sct_rootlets_task.segmentation.segmenter import Settings
 else:
     ModuleType = type(sys)
 

@@ -25,20 +25,20 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from sct_rootlets_task.errors import InputTypeError, UsageError
-from sct_rootlets_task.inputs import ImageLike, as_file, file_of, in_mm, read_image, read_labels
-from sct_rootlets_task.paths import expand_user
-from sct_rootlets_task.short_repr import short_repr
+from sct_rootlets_task.io.inputs import ImageLike, as_file, file_of, in_mm, read_image, read_labels
+from sct_rootlets_task.io.paths import expand_user
+from sct_rootlets_task.io.short_repr import short_repr
 
 if TYPE_CHECKING:
     import nibabel as nib
 
-    from sct_rootlets_task.analysis.agreement import Agreement
-    from sct_rootlets_task.analysis.plausibility import Report
-    from sct_rootlets_task.analysis.references import References
+    from sct_rootlets_task.analysis.check import Report
+    from sct_rootlets_task.analysis.evaluate import Agreement
     from sct_rootlets_task.analysis.spinal_levels import SpinalLevels
-    from sct_rootlets_task.images import InputImage
-    from sct_rootlets_task.locator import LocatedLevels
-    from sct_rootlets_task.pipeline import Segmentation, Settings
+    from sct_rootlets_task.io.images import InputImage
+    from sct_rootlets_task.levels.assignment import LocatedLevels
+    from sct_rootlets_task.levels.landmarks import Landmarks
+    from sct_rootlets_task.segmentation.segmenter import Segmentation, Settings
 
 logger = logging.getLogger(__name__)
 
@@ -110,7 +110,7 @@ class LocatedCanal(NamedTuple):
     labels : nibabel.Nifti1Image
         Spinal level of each voxel of the canal (uint8), 0 elsewhere.
     details : LocatedLevels
-        The levels along the canal, its centre line, and ``warnings``.
+        The levels along the canal, its centerline, and ``warnings``.
     """
 
     labels: nib.Nifti1Image
@@ -177,7 +177,7 @@ class Evaluation(tuple["Agreement", ...]):
         MissingDependencyError
             If pandas is not installed.
         """
-        from sct_rootlets_task.analysis.bundles import table
+        from sct_rootlets_task.rootlets.bundles import table
 
         return table(self.rows)
 
@@ -219,12 +219,12 @@ def segment(
     RootletsError
         If the image, the model or a setting cannot be used.
     """
-    from sct_rootlets_task.models import resolve
-    from sct_rootlets_task.paths import model_root
-    from sct_rootlets_task.pipeline import Segmenter, Settings
-    from sct_rootlets_task.tasks import find_task
+    from sct_rootlets_task.io.paths import model_root
+    from sct_rootlets_task.models.resolve import resolve
+    from sct_rootlets_task.registry import TASKS
+    from sct_rootlets_task.segmentation.segmenter import Segmenter, Settings
 
-    entry = find_task(task)
+    entry = TASKS.find(task)
     _require_kind(settings, Settings, "settings")
     loaded = read_image(image, "image")
     resolved = resolve(entry, model, model_root(model_dir))
@@ -271,10 +271,10 @@ def check(
     ImageError
         If an image lies on another grid, or a landmark cannot be what it is called.
     """
-    from sct_rootlets_task.sidecar import check_map
-    from sct_rootlets_task.tasks import find_task
+    from sct_rootlets_task.registry import TASKS
+    from sct_rootlets_task.segmentation.sidecar import check_map
 
-    levels = find_task(task).levels
+    levels = TASKS.find(task).levels
     labels = _level_map(segmentation)[1]
     known = _references(labels, cord=cord, pmj=pmj, discs=discs, locator=locator)
     return check_map(file_of(segmentation), labels, levels=levels, references=known)
@@ -322,26 +322,26 @@ def relabel(
         If an image lies on another grid, holds no label, or discs cannot be what they are called
         or reach too few levels.
     """
-    from sct_rootlets_task.analysis import shifting
+    from sct_rootlets_task.analysis import relabel
 
     way = _one_way(mapping=mapping, shift=shift, anchor=anchor, discs=discs, locator=locator)
     source, image = _level_map(segmentation)
     labels, grid = np.asarray(image.dataobj), image.affine
     known = _references(image, cord=cord, discs=discs, locator=locator)
     if way == "mapping":
-        renumbered = shifting.map_levels(labels, _table(mapping))
+        renumbered = relabel.map_levels(labels, _table(mapping))
     elif way == "shift":
-        renumbered = shifting.shift_levels(labels, _whole(shift, way))
+        renumbered = relabel.shift_levels(labels, _whole(shift, way))
     elif way == "anchor":
         level, number = _pair(anchor)
-        renumbered = shifting.anchor_levels(labels, grid, level=level, slice_number=number)
+        renumbered = relabel.anchor_levels(labels, grid, level=level, slice_number=number)
     elif way == "discs":
-        renumbered = shifting.levels_from_discs(
+        renumbered = relabel.levels_from_discs(
             labels, grid, discs=known.discs or {}, cord=known.cord, files=known.files
         )
     else:
         located = np.asarray(known.located)
-        renumbered = shifting.levels_from_located(labels, grid, located=located)
+        renumbered = relabel.levels_from_located(labels, grid, located=located)
     return _labels(renumbered, source, "relabeled by sct_rootlets")
 
 
@@ -439,7 +439,7 @@ def locate(image: ImageLike) -> LocatedCanal:
     ImageError
         If the image cannot be read or used.
     """
-    from sct_rootlets_task.pipeline import locate as locate_levels
+    from sct_rootlets_task.segmentation.segmenter import locate as locate_levels
 
     loaded = read_image(image, "image")
     found = locate_levels(loaded)
@@ -457,7 +457,7 @@ def evaluate(segmentation: ImageLike, reference: ImageLike) -> Evaluation:
     Returns
     -------
     Evaluation
-        One :class:`~sct_rootlets_task.analysis.agreement.Agreement` a level, then ``all`` and
+        One :class:`~sct_rootlets_task.analysis.evaluate.Agreement` a level, then ``all`` and
         ``mean``.
 
     Raises
@@ -465,7 +465,7 @@ def evaluate(segmentation: ImageLike, reference: ImageLike) -> Evaluation:
     ImageError
         If the grids differ, or the reference is empty.
     """
-    from sct_rootlets_task.analysis.agreement import compare_images
+    from sct_rootlets_task.analysis.evaluate import compare_images
 
     labels = _level_map(segmentation)[1]
     other = in_mm(read_labels(reference, "reference"), file_of(reference), np.uint8)
@@ -508,8 +508,8 @@ def picture(
     MissingDependencyError
         If Pillow is not installed.
     """
-    from sct_rootlets_task.outputs import Output, check_outputs
-    from sct_rootlets_task.picture import draw
+    from sct_rootlets_task.io.outputs import Output, check_outputs
+    from sct_rootlets_task.qc.preview import draw
 
     target = _place(output)
     inputs = [path for one in (image, segmentation) if (path := file_of(one))]
@@ -565,7 +565,7 @@ def qc(
     from sct_rootlets_task.qc.entry import Details, names_of
     from sct_rootlets_task.qc.folder import require_report_folder
     from sct_rootlets_task.qc.report import add_entry
-    from sct_rootlets_task.tasks import find_task
+    from sct_rootlets_task.registry import TASKS
 
     report = _place(output)
     for name, text in (("dataset", dataset), ("subject", subject)):
@@ -584,7 +584,7 @@ def qc(
         details = Details(
             dataset,
             subject,
-            expected=find_task(task).levels,
+            expected=TASKS.find(task).levels,
             around=files.get("qc_seg"),
             flags=[asdict(flag) for flag in found.flags],
             levels=[asdict(level) for level in found.levels],
@@ -629,9 +629,9 @@ def list_models(model_dir: str | os.PathLike[str] | None = None) -> list[Install
     model_dir : path, optional
         Folder of the models.
     """
-    from sct_rootlets_task.models import list_models as listed
-    from sct_rootlets_task.paths import model_root
-    from sct_rootlets_task.tasks import TASKS
+    from sct_rootlets_task.io.paths import model_root
+    from sct_rootlets_task.models.resolve import list_models as listed
+    from sct_rootlets_task.registry import TASKS
 
     return [
         InstalledRelease(
@@ -673,11 +673,11 @@ def install_model(
     InstallError
         If it cannot be fetched or installed; a model that was there is untouched.
     """
-    from sct_rootlets_task.models import install
-    from sct_rootlets_task.paths import model_root
-    from sct_rootlets_task.tasks import find_task
+    from sct_rootlets_task.io.paths import model_root
+    from sct_rootlets_task.models.install import install
+    from sct_rootlets_task.registry import TASKS
 
-    entry = find_task(task)
+    entry = TASKS.find(task)
     return install(entry, entry.release(model), model_root(model_dir)).path
 
 
@@ -703,8 +703,8 @@ def _references(
     pmj: ImageLike | None = None,
     discs: ImageLike | None = None,
     locator: ImageLike | LocatedCanal | None = None,
-) -> References:
-    from sct_rootlets_task.analysis.references import references_from_images
+) -> Landmarks:
+    from sct_rootlets_task.levels.landmarks import references_from_images
 
     return references_from_images(
         labels,
@@ -721,7 +721,7 @@ def _located(locator: ImageLike | LocatedCanal | None) -> nib.Nifti1Image | None
         return None
     if isinstance(locator, LocatedCanal):
         return _landmark(locator.labels, "locator")
-    from sct_rootlets_task.pipeline import locate as locate_levels
+    from sct_rootlets_task.segmentation.segmenter import locate as locate_levels
 
     loaded = read_image(locator, "locator")
     found = locate_levels(loaded)
@@ -730,7 +730,7 @@ def _located(locator: ImageLike | LocatedCanal | None) -> nib.Nifti1Image | None
 
 
 def _labels(labels: np.ndarray, image: InputImage, description: str) -> nib.Nifti1Image:
-    from sct_rootlets_task.images import labels_image
+    from sct_rootlets_task.io.images import labels_image
 
     return labels_image(labels, image, description)
 

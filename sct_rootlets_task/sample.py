@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from sct_rootlets_task.files import atomic_output
-from sct_rootlets_task.ownership import SAMPLE_MARK
+from sct_rootlets_task.io.atomic import atomic_output
+from sct_rootlets_task.io.ownership import SAMPLE_MARK
 
 SHAPE = (56, 256, 224)
 Table = tuple[tuple[float, ...], ...]
@@ -269,7 +269,7 @@ SIGNAL = {
     "fat": 270.0,
     "disc": 250.0,
     "white matter": 275.0,
-    "grey matter": 315.0,
+    "gray matter": 315.0,
     "rootlet": 380.0,
     "nerve": 240.0,
     "csf": 1150.0,
@@ -526,7 +526,7 @@ def paint_head(image: np.ndarray, space: Space, rng: np.random.Generator) -> Non
     wander = _texture(rng, (4, 4, 4))
     folia = 1 + 0.3 * np.clip(np.sin(np.hypot(s + 12, v + 20) * 1.5 + 2 * wander), 0, 1)
     cerebellum = _outline_distance(CEREBELLUM, s, v) + 0.6 * wander + w**2 / 500
-    _paint(image, cerebellum, SIGNAL["grey matter"] * folia)
+    _paint(image, cerebellum, SIGNAL["gray matter"] * folia)
     brainstem = np.maximum(_ellipse(v, w, 9.0, 15.0), s + 2)
     pons = np.hypot(_ellipse(s + 14, v - 7, 13.5, 14.0).clip(-9) + 9, 0.5 * w) - 9
     _paint(image, np.minimum(brainstem, pons), SIGNAL["white matter"])
@@ -658,7 +658,7 @@ def paint_rootlets(image: np.ndarray, space: Space, rng: np.random.Generator) ->
 def make_filaments(level: SpinalLevel, rng: np.random.Generator) -> list[tuple[int, np.ndarray]]:
     """Return the filaments of a level's four bundles.
 
-    The filaments leave the cord along the upper part of the level's height and fan in towards its
+    The filaments leave the cord along the upper part of the level's height and fan in toward its
     lower end, where they reach the dura: steeply at T1, nearly level at C2 (rootlets make 45° to
     89° with the cord at C5, 23° to 41° at T1; Clin Orthop Relat Res 2003;409:131).
 
@@ -694,7 +694,7 @@ def _filament(ends: tuple[float, float], angles: np.ndarray, side: int) -> np.nd
 
 
 def paint_cord(image: np.ndarray, space: Space) -> np.ndarray:
-    """Paint medulla and cord with the butterfly of grey matter.
+    """Paint medulla and cord with the butterfly of gray matter.
 
     Returns
     -------
@@ -708,14 +708,14 @@ def paint_cord(image: np.ndarray, space: Space) -> np.ndarray:
     dorsal = np.hypot((v + 0.16) / 0.2, (w - 0.13 + 0.25 * (v + 0.16)) / 0.06)
     bridge = np.maximum(np.abs(v) / 0.06, w / 0.14)
     butterfly = np.minimum(np.minimum(ventral, dorsal), bridge) * 1.5 - 1.5
-    _paint(image, np.maximum(butterfly, 24 - space.s), SIGNAL["grey matter"])
+    _paint(image, np.maximum(butterfly, 24 - space.s), SIGNAL["gray matter"])
     return (distance < 0) & (space.s > 27)
 
 
 def acquire(image: np.ndarray, space: Space, rng: np.random.Generator) -> np.ndarray:
     """Return what a scanner with a spine coil would make of the tissue.
 
-    The coil lies behind the neck, so the signal falls off towards the face and at both ends; the
+    The coil lies behind the neck, so the signal falls off toward the face and at both ends; the
     noise is Rician (Gudbjartsson and Patz 1995, doi:10.1002/mrm.1910340618).
     """
     depth = np.maximum(space.y + 70, 0) / 110
@@ -752,11 +752,11 @@ def _column(table: Table, at: np.ndarray, column: int = 1) -> np.ndarray:
     return np.interp(at, values[:, 0], values[:, column]).astype(np.float32)
 
 
-def _distance_to(values: np.ndarray, centres: Sequence[float] | np.ndarray) -> np.ndarray:
-    """Return the distance of each value to the nearest of some centres in ascending order."""
-    centres = np.asarray(centres, dtype=np.float32)
-    bounds = (centres[1:] + centres[:-1]) / 2
-    return np.abs(values - centres[np.searchsorted(bounds, values)])
+def _distance_to(values: np.ndarray, centers: Sequence[float] | np.ndarray) -> np.ndarray:
+    """Return the distance of each value to the nearest of some centers in ascending order."""
+    centers = np.asarray(centers, dtype=np.float32)
+    bounds = (centers[1:] + centers[:-1]) / 2
+    return np.abs(values - centers[np.searchsorted(bounds, values)])
 
 
 def _common(*distances: np.ndarray | float) -> np.ndarray:
@@ -767,7 +767,7 @@ def _common(*distances: np.ndarray | float) -> np.ndarray:
 def _ellipse(
     a: np.ndarray, b: np.ndarray, half_a: np.ndarray | float, half_b: np.ndarray | float
 ) -> np.ndarray:
-    """Return about the distance to an ellipse, measured towards its centre; negative inside."""
+    """Return about the distance to an ellipse, measured toward its center; negative inside."""
     q = np.hypot(a / half_a, b / half_b) + 1e-6
     return np.hypot(a, b) * (1 - 1 / q)
 

@@ -1,24 +1,20 @@
-"""The task registry: everything a task is, declared in one place.
-
-The command line, the help, the installer, the model card's test and the documentation are made
-from these entries. To add a task, add one :class:`Task` to :data:`TASKS`.
-"""
+"""What a task and a release are, and what has to hold of an entry of the registry."""
 
 from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
 
-from sct_rootlets_task.analysis.consistency import order_levels, remove_strays, unify_bundles
 from sct_rootlets_task.errors import TaskDefinitionError, UsageError
-from sct_rootlets_task.levels import ByLocator, ByMap, ByName, LevelSource, level_range
-from sct_rootlets_task.postprocess import Hook, remove_specks
+from sct_rootlets_task.level_names import level_range
+from sct_rootlets_task.levels.corrections import order_levels, remove_strays, unify_bundles
+from sct_rootlets_task.levels.sources import ByLocator, ByMap, ByName, LevelSource
+from sct_rootlets_task.rootlets.postprocess import Hook, remove_specks
 
-BUNDLED = Path(__file__).parent / "bundled"
+BUNDLED = Path(__file__).parent / "data"
 """Folder of the networks that ship inside the package."""
 
 QC_STYLES = ("rootlets",)
@@ -245,122 +241,47 @@ def _check_hook(hook: object, where: str) -> None:
     _expect(ok, where, expected, f"{name}{found}")
 
 
-def build_registry(tasks: Iterable[Task]) -> Mapping[str, Task]:
-    """Return the tasks by name, read-only.
+class TaskRegistry(Mapping[str, Task]):
+    """Tasks by name, read-only, in the order in which they were given.
+
+    Parameters
+    ----------
+    tasks : iterable of Task
+        All tasks.
 
     Raises
     ------
     TaskDefinitionError
         If two tasks share a name or a legacy name points nowhere.
     """
-    registry: dict[str, Task] = {}
-    for task in tasks:
-        _expect(task.name not in registry, "registry", "distinct task names", task.name)
-        registry[task.name] = task
-    for task in registry.values():
-        ok = task.legacy_of is None or task.legacy_of in registry
-        _expect(ok, f"task {task.name!r}", f"legacy_of among {sorted(registry)}", task.legacy_of)
-    return MappingProxyType(registry)
 
+    def __init__(self, tasks: Iterable[Task]) -> None:
+        self._tasks: dict[str, Task] = {}
+        for task in tasks:
+            _expect(task.name not in self._tasks, "registry", "distinct task names", task.name)
+            self._tasks[task.name] = task
+        for task in self._tasks.values():
+            ok = task.legacy_of is None or task.legacy_of in self._tasks
+            names = sorted(self._tasks)
+            _expect(ok, f"task {task.name!r}", f"legacy_of among {names}", task.legacy_of)
 
-def find_task(name: str, tasks: Mapping[str, Task] | None = None) -> Task:
-    """Return a task by its name.
+    def __getitem__(self, name: str) -> Task:
+        return self._tasks[name]
 
-    Raises
-    ------
-    UsageError
-        If there is no such task.
-    """
-    registry = TASKS if tasks is None else tasks
-    if name not in registry:
-        raise UsageError(f"-task expects one of {', '.join(registry)}, found {name!r}.")
-    return registry[name]
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._tasks)
 
+    def __len__(self) -> int:
+        return len(self._tasks)
 
-_RELEASES_URL = "https://github.com/ivadomed/model-spinal-rootlets/releases/download"
+    def find(self, name: str) -> Task:
+        """Return a task by its name.
 
-STARTER = Release(
-    tag="starter",
-    description=(
-        "Built-in pair of small networks of this package (a locator and a starter), trained on "
-        "synthetic images around template labels; works offline, finds fewer rootlets than the "
-        "published models."
-    ),
-    bundled="starter",
-    level_source=ByLocator(),
-    citation="The sct-rootlets-task developers, built-in starter model (see model_card.json).",
-)
-
-ROOTLETS = Task(
-    name="rootlets",
-    description="Segmentation of spinal nerve rootlets for T2w and MP2RAGE contrasts",
-    long_description=(
-        "Segments the dorsal and ventral spinal nerve rootlets C2 to T1 into one label map; the "
-        "value of a voxel is its spinal level (2=C2, 3=C3, … 8=C8, 9=T1). The published model "
-        "RootletSeg is a 3D nnU-Net trained on 76 scans of healthy adults: T2w at 3 T and MP2RAGE "
-        "(UNIT1, INV1, INV2) at 7 T. A small built-in starter model works without a network and "
-        "is always named as such."
-    ),
-    url="https://github.com/ivadomed/model-spinal-rootlets",
-    model_name="model_seg_spinal_rootlets_nnunet",
-    releases=(
-        Release(
-            tag="r20250318",
-            description="RootletSeg: C2–T1, dorsal and ventral, T2w and MP2RAGE.",
-            urls=(f"{_RELEASES_URL}/r20250318/model-spinal-rootlets-multicon-r20250318.zip",),
-            citation=(
-                "Krejčí K. et al. RootletSeg: deep learning method for spinal rootlets "
-                "segmentation across MRI contrasts. arXiv:2509.16255 (2025)."
-            ),
-        ),
-        STARTER,
-    ),
-    default="r20250318",
-    fallback="starter",
-    contrasts=("t2", "UNIT1", "T1w-INV1", "T1w-INV2"),
-    level_source=ByName(),
-    levels=tuple(range(2, 10)),
-)
-
-SEG_SPINAL_ROOTLETS_T2W = Task(
-    name="seg_spinal_rootlets_t2w",
-    description="Segmentation of dorsal spinal nerve rootlets for T2w contrast (SCT 6 name)",
-    long_description=(
-        "Segments the dorsal spinal nerve rootlets C2 to C8 on T2w images into one label map; the "
-        "value of a voxel is its spinal level (2=C2, … 8=C8). This is the first published model "
-        "(M5), a 3D nnU-Net trained on 31 T2w scans. Kept for scripts written for SCT 6; new "
-        "studies should use the task 'rootlets'."
-    ),
-    url="https://github.com/ivadomed/model-spinal-rootlets",
-    model_name="model_seg_spinal_rootlets_nnunet",
-    releases=(
-        Release(
-            tag="r20240730",
-            description="M5: C2–C8, dorsal, T2w (the weights of r20240129, repackaged).",
-            urls=(f"{_RELEASES_URL}/r20240730/model-spinal-rootlets_M5_r20240129-2.zip",),
-            citation=(
-                "Valošek J. et al. Automatic segmentation of the spinal cord nerve rootlets. "
-                "Imaging Neuroscience (2024). doi:10.1162/imag_a_00218."
-            ),
-        ),
-        Release(
-            tag="r20240129",
-            description="M5 as first packaged, for SCT 6.2 and 6.3 (no trainer folder).",
-            urls=(f"{_RELEASES_URL}/r20240129/model-spinal-rootlets_M5_r20240129.zip",),
-            citation=(
-                "Valošek J. et al. Automatic segmentation of the spinal cord nerve rootlets. "
-                "Imaging Neuroscience (2024). doi:10.1162/imag_a_00218."
-            ),
-        ),
-        STARTER,
-    ),
-    default="r20240730",
-    fallback="starter",
-    contrasts=("t2",),
-    level_source=ByName(),
-    levels=tuple(range(2, 9)),
-    legacy_of="rootlets",
-)
-
-TASKS: Mapping[str, Task] = build_registry((ROOTLETS, SEG_SPINAL_ROOTLETS_T2W))
-"""All tasks of the package, by name."""
+        Raises
+        ------
+        UsageError
+            If there is no such task.
+        """
+        if name not in self._tasks:
+            raise UsageError(f"-task expects one of {', '.join(self._tasks)}, found {name!r}.")
+        return self._tasks[name]

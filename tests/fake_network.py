@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from sct_rootlets_task.network.loading import Options
-from sct_rootlets_task.network.model_folder import ModelFolder
+from sct_rootlets_task.inference.loading import Options
+from sct_rootlets_task.inference.model_folder import ModelFolder
 
 
 class FakeNetwork:

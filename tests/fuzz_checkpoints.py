@@ -185,9 +185,9 @@ def cases(seed: int, count: int) -> Iterator[tuple[str, bytes]]:
 def load(content: bytes, folder: Path) -> None:
     """Load a checkpoint alone and as the first fold of a model."""
     from sct_rootlets_task.errors import ModelError
-    from sct_rootlets_task.network.checkpoint import read_checkpoint
-    from sct_rootlets_task.network.engines import read_weights
-    from sct_rootlets_task.network.model_folder import read_model_folder
+    from sct_rootlets_task.inference.checkpoint import read_checkpoint
+    from sct_rootlets_task.inference.model_folder import read_model_folder
+    from sct_rootlets_task.inference.openvino_engine import read_weights
 
     path = folder / "fold_0" / "checkpoint_final.pth"
     path.write_bytes(content)

@@ -6,8 +6,8 @@ import argparse
 import random
 from collections.abc import Iterator
 
-from sct_rootlets_task.cli import build_parser
-from sct_rootlets_task.hosts.grammar import LEGACY, legacy_parser, modern_parser
+from sct_rootlets_task.cli.grammar import LEGACY, legacy_parser, modern_parser
+from sct_rootlets_task.cli.sct_rootlets import build_parser
 
 FILES = ("image.nii.gz", "seg.nii.gz", "cord.nii.gz", "pmj.nii.gz", "discs.nii.gz")
 ODD_FILES = (

@@ -122,9 +122,9 @@ def cases(seed: int, count: int) -> Iterator[tuple[str, Files]]:
 
 def load(files: Files, folder: Path) -> None:
     """Load a model as far as that goes without torch."""
-    from sct_rootlets_task.network.engines import read_weights
-    from sct_rootlets_task.network.loading import choose_engine
-    from sct_rootlets_task.network.model_folder import read_model_folder
+    from sct_rootlets_task.inference.loading import choose_engine
+    from sct_rootlets_task.inference.model_folder import read_model_folder
+    from sct_rootlets_task.inference.openvino_engine import read_weights
 
     for name, content in files.items():
         (folder / name).write_bytes(content)

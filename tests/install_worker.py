@@ -121,9 +121,9 @@ def _watch(job: dict[str, Any], slot: str) -> None:
 
 def _child(job: dict[str, Any]) -> None:
     from model_zips import make_release, make_task
-    from sct_rootlets_task.download import Patience
-    from sct_rootlets_task.install import install
-    from sct_rootlets_task.store import slot_name
+    from sct_rootlets_task.models.download import RetryPolicy
+    from sct_rootlets_task.models.install import install
+    from sct_rootlets_task.models.installed import slot_name
 
     release = make_release("r1", job["official"])
     task = make_task(release)
@@ -135,7 +135,7 @@ def _child(job: dict[str, Any]) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (job["largest_file"],) * 2)
     if job.get("watch"):
         _watch(job, slot_name(task, release))
-    patience = Patience(attempts=2, pause=0.01, connect=5, stall=5, lock=job.get("lock", 60))
+    patience = RetryPolicy(attempts=2, pause=0.01, connect=5, stall=5, lock=job.get("lock", 60))
     try:
         model = install(task, release, Path(job["root"]), urls=job.get("urls"), patience=patience)
     except Exception as error:
@@ -151,8 +151,8 @@ def _serve_jobs() -> None:
     import tqdm  # noqa: F401
 
     import model_zips  # noqa: F401
-    import sct_rootlets_task.install  # noqa: F401
-    from sct_rootlets_task.network.openvino_import import import_openvino
+    import sct_rootlets_task.models.install  # noqa: F401
+    from sct_rootlets_task.inference.openvino_import import import_openvino
 
     import_openvino()
 

@@ -18,7 +18,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from unittest import mock
 
-Behaviour = Callable[[BaseHTTPRequestHandler], None]
+Behavior = Callable[[BaseHTTPRequestHandler], None]
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Loopback:
     requests: list[Request] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self._behaviours: dict[str, tuple[Behaviour, ...]] = {}
+        self._behaviors: dict[str, tuple[Behavior, ...]] = {}
         self._lock = threading.Lock()
         self._stack = ExitStack()
         self.released = threading.Event()
@@ -66,9 +66,9 @@ class Loopback:
     def url(self, path: str) -> str:
         return f"http://127.0.0.1:{self._server.server_address[1]}/{path}"
 
-    def serve(self, path: str, *behaviours: Behaviour) -> str:
-        """Answer requests for a path by each behaviour in turn, the last one for ever."""
-        self._behaviours[f"/{path}"] = behaviours
+    def serve(self, path: str, *behaviors: Behavior) -> str:
+        """Answer requests for a path by each behavior in turn, the last one for ever."""
+        self._behaviors[f"/{path}"] = behaviors
         return self.url(path)
 
     def count(self, path: str) -> int:
@@ -84,8 +84,8 @@ class Loopback:
         with self._lock:
             turn = sum(request.path == handler.path for request in self.requests)
             self.requests.append(Request(handler.path, dict(handler.headers.items())))
-        behaviours = self._behaviours.get(handler.path, (status(404),))
-        behaviours[min(turn, len(behaviours) - 1)](handler)
+        behaviors = self._behaviors.get(handler.path, (status(404),))
+        behaviors[min(turn, len(behaviors) - 1)](handler)
 
 
 class _Server(ThreadingHTTPServer):
@@ -119,7 +119,7 @@ def _start(handler: BaseHTTPRequestHandler, length: int | None) -> None:
     handler.end_headers()
 
 
-def whole(data: bytes, *, length: bool = True) -> Behaviour:
+def whole(data: bytes, *, length: bool = True) -> Behavior:
     """Send everything; without a length, the end of the connection is the end of the file."""
 
     def behave(handler: BaseHTTPRequestHandler) -> None:
@@ -129,7 +129,7 @@ def whole(data: bytes, *, length: bool = True) -> Behaviour:
     return behave
 
 
-def status(code: int) -> Behaviour:
+def status(code: int) -> Behavior:
     """Answer with an error page."""
 
     def behave(handler: BaseHTTPRequestHandler) -> None:
@@ -138,7 +138,7 @@ def status(code: int) -> Behaviour:
     return behave
 
 
-def truncated(data: bytes, keep: int, *, length: bool = True) -> Behaviour:
+def truncated(data: bytes, keep: int, *, length: bool = True) -> Behavior:
     """Close the connection after `keep` bytes."""
 
     def behave(handler: BaseHTTPRequestHandler) -> None:
@@ -148,7 +148,7 @@ def truncated(data: bytes, keep: int, *, length: bool = True) -> Behaviour:
     return behave
 
 
-def stalled(data: bytes, keep: int) -> Behaviour:
+def stalled(data: bytes, keep: int) -> Behavior:
     """Send `keep` bytes, then nothing, with the connection left open."""
 
     def behave(handler: BaseHTTPRequestHandler) -> None:
@@ -160,7 +160,7 @@ def stalled(data: bytes, keep: int) -> Behaviour:
     return behave
 
 
-def vanishing(data: bytes, keep: int) -> Behaviour:
+def vanishing(data: bytes, keep: int) -> Behavior:
     """Send `keep` bytes, then take the whole server away."""
 
     def behave(handler: BaseHTTPRequestHandler) -> None:
@@ -177,7 +177,7 @@ def dropped(handler: BaseHTTPRequestHandler) -> None:
     handler.close_connection = True
 
 
-def redirected(url: str, code: int = 302) -> Behaviour:
+def redirected(url: str, code: int = 302) -> Behavior:
     """Send the client elsewhere."""
 
     def behave(handler: BaseHTTPRequestHandler) -> None:
@@ -194,7 +194,7 @@ def trickled(
     pieces: int,
     pause_s: float,
     reached: Callable[[int], None] = lambda piece: None,
-) -> Behaviour:
+) -> Behavior:
     """Send the data in pieces with pauses; `reached` is called after each piece (0, 1, …)."""
 
     def behave(handler: BaseHTTPRequestHandler) -> None:
@@ -209,7 +209,7 @@ def trickled(
     return behave
 
 
-def endless(start: bytes, piece: bytes, pause_s: float = 0.0) -> Behaviour:
+def endless(start: bytes, piece: bytes, pause_s: float = 0.0) -> Behavior:
     """Send `start` instead of an answer, then one piece after the other until nobody listens."""
 
     def behave(handler: BaseHTTPRequestHandler) -> None:

@@ -18,8 +18,8 @@ from typing import Any
 import saved
 import small_model
 import tiny_model
-from sct_rootlets_task.levels import ByName
-from sct_rootlets_task.network.checkpoint import read_checkpoint
+from sct_rootlets_task.inference.checkpoint import read_checkpoint
+from sct_rootlets_task.levels.sources import ByName
 from sct_rootlets_task.tasks import Release, Task
 
 TRAINER = "nnUNetTrainer_2000epochs__nnUNetPlans__3d_fullres"

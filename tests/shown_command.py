@@ -16,11 +16,11 @@ from pathlib import Path
 import numpy as np
 from filelock import FileLock
 
-from sct_rootlets_task import cli, pipeline
-from sct_rootlets_task.hosts import standalone
-from sct_rootlets_task.network import loading
-from sct_rootlets_task.network.loading import Network, Options
-from sct_rootlets_task.network.model_folder import ModelFolder
+from sct_rootlets_task.cli import sct_deepseg, sct_rootlets
+from sct_rootlets_task.inference import loading
+from sct_rootlets_task.inference.loading import Network, Options
+from sct_rootlets_task.inference.model_folder import ModelFolder
+from sct_rootlets_task.segmentation import segmenter
 
 load_network = loading.load_network
 
@@ -51,6 +51,6 @@ class Remembered:
 
 if __name__ == "__main__":
     loading.load_network = Remembered  # type: ignore[assignment]
-    pipeline.load_network = Remembered  # type: ignore[assignment,attr-defined]
-    main = {"sct_deepseg": standalone.main, "sct_rootlets": cli.main}[sys.argv[1]]
+    segmenter.load_network = Remembered  # type: ignore[assignment,attr-defined]
+    main = {"sct_deepseg": sct_deepseg.main, "sct_rootlets": sct_rootlets.main}[sys.argv[1]]
     sys.exit(main(sys.argv[2:]))

@@ -13,8 +13,8 @@ import numpy as np
 
 import saved
 import tiny_model
-from sct_rootlets_task.network.architecture import slots, with_trainer
-from sct_rootlets_task.network.plans import read_architecture
+from sct_rootlets_task.inference.architecture import slots, with_trainer
+from sct_rootlets_task.inference.plans import read_architecture
 
 TRAINER = "nnUNetTrainer"
 LABELS = {"background": 0, "C2": 1, "C3": 2, "C4": 3}

@@ -11,8 +11,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from sct_rootlets_task.analysis.agreement import ALL, COLUMNS, MEAN, Agreement, compare
-from sct_rootlets_task.cli import main
+from sct_rootlets_task.analysis.evaluate import ALL, COLUMNS, MEAN, Agreement, compare
+from sct_rootlets_task.cli.sct_rootlets import main
 from sct_rootlets_task.errors import ImageError
 
 AFFINE = np.diag([1.0, 1.0, 2.0, 1.0])

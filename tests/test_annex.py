@@ -15,17 +15,17 @@ import pytest
 import small_model
 from fake_network import Loader
 from model_zips import make_release, make_task, write_model
-from sct_rootlets_task.cli import main as sct_rootlets
+from sct_rootlets_task.cli import sct_deepseg
+from sct_rootlets_task.cli.sct_rootlets import main as sct_rootlets
 from sct_rootlets_task.errors import ModelError, RootletsError
-from sct_rootlets_task.hosts import standalone
-from sct_rootlets_task.images import load_image, load_labels
-from sct_rootlets_task.models import find_trainer_folder, resolve
-from sct_rootlets_task.network.checkpoint import read_checkpoint
-from sct_rootlets_task.network.engines import read_weights
-from sct_rootlets_task.network.fields import read_json
-from sct_rootlets_task.network.model_folder import read_model_folder
+from sct_rootlets_task.inference.checkpoint import read_checkpoint
+from sct_rootlets_task.inference.fields import read_json
+from sct_rootlets_task.inference.model_folder import read_model_folder
+from sct_rootlets_task.inference.openvino_engine import read_weights
+from sct_rootlets_task.io.images import load_image, load_labels
+from sct_rootlets_task.io.untrusted import is_annexed, missing_content
+from sct_rootlets_task.models.resolve import find_trainer_folder, resolve
 from sct_rootlets_task.qc.scene import require_mask
-from sct_rootlets_task.untrusted import is_annexed, missing_content
 from test_standalone import PLAIN, levels_as_intensities
 from volumes import write_image
 
@@ -163,7 +163,7 @@ def store() -> dict[str, bytes]:
 
 def segment(model: Path, *words: object) -> int:
     command = ["rootlets", "-model", model, "-v", "0", *words]
-    return standalone.main([str(word) for word in command], tasks=PLAIN, load=Loader())
+    return sct_deepseg.main([str(word) for word in command], tasks=PLAIN, load=Loader())
 
 
 def images() -> list[str]:
@@ -262,7 +262,7 @@ def test_an_image_given_twice_is_segmented_once_and_said_so(
     ]
     loader = Loader()
     words = ["rootlets", "-model", str(model), "-i", images()[0], again]
-    assert standalone.main(words, tasks=PLAIN, load=loader) == 0
+    assert sct_deepseg.main(words, tasks=PLAIN, load=loader) == 0
     assert len(loader.networks[0].seen) == 1
 
 

@@ -19,28 +19,19 @@ import numpy as np
 import pytest
 
 import sct_rootlets_task as srt
-from sct_rootlets_task import (
-    Options,
-    Settings,
-    api,
-    check,
-    pipeline,
-    relabel,
-    segment,
-    spinal_levels,
-    split,
-)
-from sct_rootlets_task.analysis.anatomy import disc_coordinate
-from sct_rootlets_task.analysis.geometry import to_world
-from sct_rootlets_task.analysis.phantom import make_phantom, typical_bundles
-from sct_rootlets_task.analysis.plausibility import Report
+from sct_rootlets_task import Options, Settings, api, check, relabel, segment, spinal_levels, split
+from sct_rootlets_task.analysis.check import Report
 from sct_rootlets_task.errors import ImageError, InputTypeError, RootletsError, UsageError
-from sct_rootlets_task.locator import LocatedLevels
-from sct_rootlets_task.pipeline import Segmentation
+from sct_rootlets_task.levels.anatomical_priors import disc_coordinate
+from sct_rootlets_task.levels.assignment import LocatedLevels
 from sct_rootlets_task.qc.stored import DATA
+from sct_rootlets_task.rootlets.geometry import to_world
+from sct_rootlets_task.segmentation import segmenter
+from sct_rootlets_task.segmentation.segmenter import Segmentation
 from test_shifting import located, phantom
 from test_verbs import disc_labels, point_image
 from tiny_model import write_model
+from tools.phantom import make_phantom, typical_bundles
 from volumes import write_image
 
 FUNCTIONS = sorted(set(srt.__all__) - {"Options", "RootletsError", "Settings"})
@@ -161,8 +152,8 @@ def here(study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = Path(shutil.copytree(study, tmp_path / "here"))
     monkeypatch.chdir(folder)
     monkeypatch.setenv("HOME", str(folder))
-    monkeypatch.setattr(pipeline, "locate", lambda image: LocatedLevels(located()))
-    monkeypatch.setattr(pipeline, "Segmenter", NoNetwork)
+    monkeypatch.setattr(segmenter, "locate", lambda image: LocatedLevels(located()))
+    monkeypatch.setattr(segmenter, "Segmenter", NoNetwork)
     return folder
 
 
@@ -499,7 +490,7 @@ def test_a_missing_level_is_warned_of_and_a_present_one_is_not(
     assert any(flag.level == 5 for flag in check(without_c5, cord=cord).warnings)
 
 
-def test_relabelling_swaps_levels(images: tuple[nib.Nifti1Image, nib.Nifti1Image]) -> None:
+def test_relabeling_swaps_levels(images: tuple[nib.Nifti1Image, nib.Nifti1Image]) -> None:
     labels, _ = images
     swapped = np.asarray(relabel(labels, {3: 4, 4: 3}).dataobj)
     before = np.asarray(labels.dataobj)
@@ -507,11 +498,11 @@ def test_relabelling_swaps_levels(images: tuple[nib.Nifti1Image, nib.Nifti1Image
     assert np.array_equal(swapped == 4, before == 3)
 
 
-def test_spinal_levels_colour_the_cord(images: tuple[nib.Nifti1Image, nib.Nifti1Image]) -> None:
+def test_spinal_levels_color_the_cord(images: tuple[nib.Nifti1Image, nib.Nifti1Image]) -> None:
     labels, cord = images
-    found, coloured = spinal_levels(labels, cord=cord)
+    found, colored = spinal_levels(labels, cord=cord)
     assert [row["spinal_level"] for row in found.rows] == list(range(2, 10))
-    values = np.asarray(coloured.dataobj)
+    values = np.asarray(colored.dataobj)
     assert not values[np.asarray(cord.dataobj) == 0].any()
 
 

@@ -17,10 +17,10 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from model_zips import LAYOUTS, TRAINER, model_files, model_zip, pack, write_zip
-from sct_rootlets_task.archive import Limits, not_a_zip, trainer_name, unpack_model
 from sct_rootlets_task.errors import ArchiveError, ModelError
-from sct_rootlets_task.network.model_folder import read_model_folder
-from sct_rootlets_task.store import find_trainer_folder
+from sct_rootlets_task.inference.model_folder import read_model_folder
+from sct_rootlets_task.models.archive import Limits, not_a_zip, trainer_name, unpack_model
+from sct_rootlets_task.models.installed import find_trainer_folder
 
 MADE = "nnUNetTrainer__nnUNetPlans__3d_fullres"
 
@@ -406,7 +406,8 @@ def test_nothing_is_unpickled_or_imported(tmp_path: Path) -> None:
     data = _members(**{"trainer_class.py": shout, "fold_all/checkpoint_final.pth": pickle})
     zip_path = write_zip(tmp_path / "m.zip", data)
     code = (
-        "import sys; from pathlib import Path; from sct_rootlets_task.archive import unpack_model;"
+        "import sys; from pathlib import Path; "
+        "from sct_rootlets_task.models.archive import unpack_model; "
         "unpack_model(Path(sys.argv[1]), Path(sys.argv[2]));"
         "assert not {'pickle', 'torch', 'trainer_class'} & set(sys.modules)"
     )

@@ -12,8 +12,8 @@ import pytest
 
 from fuzz_archives import Draft, Member, build
 from model_zips import TRAINER, model_files, pack, write_model, write_zip
-from sct_rootlets_task.archive import not_a_zip, unpack_model
 from sct_rootlets_task.errors import ArchiveError
+from sct_rootlets_task.models.archive import not_a_zip, unpack_model
 
 MODEL = {f"{TRAINER}/{name}": data for name, data in model_files().items()}
 PLACES = ("", f"{TRAINER}/", f"{TRAINER}/fold_all/", "__MACOSX/", "study/")

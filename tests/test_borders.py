@@ -7,23 +7,23 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from sct_rootlets_task.analysis import borders
-from sct_rootlets_task.analysis.borders import between_rootlets
-from sct_rootlets_task.analysis.canal import LevelField, Run
-from sct_rootlets_task.analysis.centreline import line_through_cord
+from sct_rootlets_task.levels import boundary_refinement
+from sct_rootlets_task.levels.boundary_refinement import between_rootlets
+from sct_rootlets_task.levels.canal import LevelIntervals, Run
+from sct_rootlets_task.rootlets.centerline import line_through_cord
 
 LINE = line_through_cord(np.stack([*np.zeros((2, 121)), np.arange(121.0)], axis=1))
 LAST = 2
 """Rank of the last level: of four stretches, the first and the fourth lie above and below."""
 
 
-def four_stretches() -> LevelField:
+def four_stretches() -> LevelIntervals:
     """Return four stretches of 30 mm."""
     runs = tuple(Run(rank, 30.0 * rank, 30.0 * (rank + 1), 1.0) for rank in range(4))
-    return LevelField(LINE, runs)
+    return LevelIntervals(LINE, runs)
 
 
-def moved_by(field: LevelField, arcs: np.ndarray, shift_mm: float = 10.0) -> LevelField:
+def moved_by(field: LevelIntervals, arcs: np.ndarray, shift_mm: float = 10.0) -> LevelIntervals:
     return between_rootlets(field, arcs, shift_mm=shift_mm, last=LAST).field
 
 
@@ -72,12 +72,12 @@ SPACING, EIGHT = 15.0, 8
 """Length of each of eight levels in mm; the first begins at 30 mm."""
 
 
-def neck(off: float | np.ndarray) -> LevelField:
+def neck(off: float | np.ndarray) -> LevelIntervals:
     """Return eight levels with canal above and below, located so far (mm) below their place."""
-    borders = 30 + SPACING * np.arange(EIGHT + 1) + off
-    edges = [0.0, *borders, 200.0]
+    boundary_refinement = 30 + SPACING * np.arange(EIGHT + 1) + off
+    edges = [0.0, *boundary_refinement, 200.0]
     runs = tuple(Run(rank, edges[rank], edges[rank + 1], 1.0) for rank in range(EIGHT + 2))
-    return LevelField(LINE, runs)
+    return LevelIntervals(LINE, runs)
 
 
 def bundles(sizes: list[int]) -> np.ndarray:
@@ -86,7 +86,7 @@ def bundles(sizes: list[int]) -> np.ndarray:
     return np.concatenate([m + np.linspace(-5, 5, n) for m, n in zip(middles, sizes, strict=True)])
 
 
-def told(field: LevelField, sizes: list[int]) -> list[int]:
+def told(field: LevelIntervals, sizes: list[int]) -> list[int]:
     """Return the rank of each bundle after the borders have moved."""
     arcs = bundles(sizes)
     ranks = between_rootlets(field, arcs, shift_mm=20.0, last=EIGHT).field.rank_at(arcs)
@@ -110,7 +110,7 @@ def test_levels_located_off_are_mended_where_every_level_shows_rootlets(
         [100, 200, 0, 110, 130, 0, 140, 60],
     ],
 )
-def test_a_level_without_rootlets_does_not_take_those_of_its_neighbour(sizes: list[int]) -> None:
+def test_a_level_without_rootlets_does_not_take_those_of_its_neighbor(sizes: list[int]) -> None:
     expected = [rank for rank, size in enumerate(sizes, 1) if size]
     for off in (-4.0, 0.0, 4.0):
         assert told(neck(off), sizes) == expected
@@ -137,7 +137,7 @@ def test_the_rootlets_of_two_levels_are_not_those_of_one(monkeypatch: pytest.Mon
         return set(placed.field.rank_at(arcs[-200:]))
 
     assert levels_of_t1() == {EIGHT - 1, EIGHT}
-    monkeypatch.setattr(borders, "_LONG_COST", 0.0)
+    monkeypatch.setattr(boundary_refinement, "_LONG_COST", 0.0)
     assert levels_of_t1() == {EIGHT}, "what it is for"
 
 
@@ -150,11 +150,11 @@ def test_a_first_level_without_an_end_in_view_has_no_rootlets_of_two(
     middles = np.mean(arcs.reshape(5, -1), axis=1)
 
     def ranks() -> list[int]:
-        placed = between_rootlets(LevelField(LINE, runs), arcs, shift_mm=20.0, last=EIGHT)
+        placed = between_rootlets(LevelIntervals(LINE, runs), arcs, shift_mm=20.0, last=EIGHT)
         return [int(rank) for rank in placed.field.rank_at(middles)]
 
     assert ranks() == [3, 4, 5, 6, 7]
-    monkeypatch.setattr(borders, "_LONG_COST", 0.0)
+    monkeypatch.setattr(boundary_refinement, "_LONG_COST", 0.0)
     assert ranks() == [3, 3, 4, 5, 6], "what it is for"
 
 

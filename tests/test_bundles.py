@@ -10,16 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sct_rootlets_task.analysis.bundles import (
-    extent,
-    find_bundles,
-    root_height,
-    to_dataframe,
-)
-from sct_rootlets_task.analysis.centreline import fit_centreline
-from sct_rootlets_task.analysis.phantom import PhantomBundle, make_phantom, typical_bundles
-from sct_rootlets_task.analysis.plausibility import summarise
+from sct_rootlets_task.analysis.check import summarize
 from sct_rootlets_task.errors import ImageError, MissingDependencyError
+from sct_rootlets_task.rootlets.bundles import anterior_offset, extent, find_bundles, to_dataframe
+from sct_rootlets_task.rootlets.centerline import fit_centerline
+from tools.phantom import PhantomBundle, make_phantom, typical_bundles
 
 ORIENTATIONS = [
     "".join(letters)
@@ -43,7 +38,7 @@ def test_ends_midpoints_and_heights_are_the_true_ones_in_all_48_orientations(
         turned = phantom.oriented(orientation)
         bundles = find_bundles(turned.labels, turned.affine, cord=turned.cord)
         truth = bundles.line.project(phantom.curve)[:, 0]
-        for found in summarise(bundles.items):
+        for found in summarize(bundles.items):
             ends = np.array(phantom.extent(found.level))
             start, end = np.interp(ends, np.arange(len(truth)) * 0.1, truth)
             assert found.end == pytest.approx(start, abs=voxel)
@@ -92,7 +87,7 @@ def height_errors(
         bundles = find_bundles(phantom.labels, phantom.affine, cord=phantom.cord)
         errors += [
             found.height - float(np.ptp(phantom.extent(found.level)))
-            for found in summarise(bundles.items)
+            for found in summarize(bundles.items)
         ]
     return np.array(errors)
 
@@ -127,7 +122,7 @@ def test_heights_almost_two_slices_apart_can_give_one_label_map() -> None:
 
 def test_a_block_on_a_grid_along_the_cord_reaches_to_its_voxels_outer_faces() -> None:
     phantom = make_phantom(typical_bundles(LEVELS), voxel_mm=(0.8, 0.8, 0.8))
-    line = fit_centreline(phantom.labels, phantom.affine, cord=phantom.cord)
+    line = fit_centerline(phantom.labels, phantom.affine, cord=phantom.cord)
     voxels = np.array([[18, 18, k] for k in range(40, 50)])
     arcs = np.arange(10) * 0.8
     assert extent(voxels, arcs, affine=phantom.affine, line=line) == pytest.approx(
@@ -180,7 +175,7 @@ def touching() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return phantom.labels, phantom.affine, phantom.cord
 
 
-def test_touching_bundles_of_neighbouring_levels_stay_two() -> None:
+def test_touching_bundles_of_neighboring_levels_stay_two() -> None:
     labels, affine, cord = touching()
     bundles = find_bundles(labels, affine, cord=cord)
     five, six = (b for b in bundles.items if b.level in (5, 6))
@@ -230,7 +225,7 @@ def test_painting_pure_bundles_gives_the_labels_back(seed: int) -> None:
 
 
 def test_root_height_is_the_same_on_both_sides() -> None:
-    heights = root_height(np.array([7.0, -7.0]), np.array([1.0, 1.0]))
+    heights = anterior_offset(np.array([7.0, -7.0]), np.array([1.0, 1.0]))
     assert heights[0] == heights[1]
 
 

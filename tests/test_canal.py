@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sct_rootlets_task.analysis.canal import fit_level_field
 from sct_rootlets_task.errors import ImageError
+from sct_rootlets_task.levels.canal import fit_level_intervals
 from volumes import affine_of
 
 SHAPE = (16, 16, 120)
@@ -24,9 +24,9 @@ def ranks() -> np.ndarray:
 @pytest.mark.parametrize("axcodes", ["RAS", "LPS"])
 def test_borders_are_found_where_the_classes_change(axcodes: str) -> None:
     field = (
-        fit_level_field(ranks(), affine_of(axcodes))
+        fit_level_intervals(ranks(), affine_of(axcodes))
         if axcodes == "RAS"
-        else fit_level_field(ranks()[::-1, ::-1], affine_of(axcodes))
+        else fit_level_intervals(ranks()[::-1, ::-1], affine_of(axcodes))
     )
     assert [run.rank for run in field.runs] == [0, 1, 2, 3]
     assert np.allclose(field.borders, [29.5, 59.5, 89.5], atol=0.1)  # of voxels' middles
@@ -35,7 +35,7 @@ def test_borders_are_found_where_the_classes_change(axcodes: str) -> None:
 def test_a_level_that_is_not_there_is_left_out() -> None:
     values = ranks()
     values[values == 2] = 1
-    assert [run.rank for run in fit_level_field(values, affine_of("RAS")).runs] == [0, 1, 3]
+    assert [run.rank for run in fit_level_intervals(values, affine_of("RAS")).runs] == [0, 1, 3]
 
 
 @pytest.mark.parametrize("share", [0.1, 0.3])
@@ -43,7 +43,7 @@ def test_wrong_voxels_move_no_border_and_lower_the_agreement(share: float) -> No
     values, rng = ranks(), np.random.default_rng(0)
     wrong = (values >= 0) & (rng.random(SHAPE) < share)
     values[wrong] = rng.integers(0, 4, wrong.sum())
-    field = fit_level_field(values, affine_of("RAS"))
+    field = fit_level_intervals(values, affine_of("RAS"))
     assert np.allclose(field.borders, [30, 60, 90], atol=2)
     assert all(run.agreement == pytest.approx(1 - 0.75 * share, abs=0.08) for run in field.runs)
 
@@ -55,10 +55,10 @@ def test_a_few_voxels_fewer_hardly_move_a_border(count: int) -> None:
     place = (220 - z) / 24 + np.random.default_rng(0).normal(0, 0.4, inside.shape)
     values = np.where(inside, np.clip(place.astype(int), 0, 8), -1)
     affine = affine_of("RAS", (0.6, 0.6, 0.6))
-    before = fit_level_field(values, affine)
+    before = fit_level_intervals(values, affine)
     top = np.argwhere(inside & (z == z.max()))
     values[tuple(top[np.argsort(top[:, 1])][:count].T)] = -1
-    after = fit_level_field(values, affine)
+    after = fit_level_intervals(values, affine)
     for old, new in zip(before.runs[1:], after.runs[1:], strict=True):
         moved = before.line.at(old.start) - after.line.at(new.start)
         assert np.linalg.norm(moved) < 0.04
@@ -66,7 +66,7 @@ def test_a_few_voxels_fewer_hardly_move_a_border(count: int) -> None:
 
 @pytest.mark.parametrize(("share", "border"), [(1.0, 29.5), (0.8, 35.5), (0.5, 44.5)])
 def test_the_first_level_keeps_the_lower_share_of_its_length(share: float, border: float) -> None:
-    field = fit_level_field(ranks(), affine_of("RAS"))
+    field = fit_level_intervals(ranks(), affine_of("RAS"))
     cut = field.first_cut_to(share)
     assert cut.borders == pytest.approx([border, 59.5, 89.5], abs=0.1)
     assert cut.runs[0].end == cut.runs[1].start
@@ -77,15 +77,15 @@ def test_the_first_level_keeps_the_lower_share_of_its_length(share: float, borde
 def test_a_first_level_that_may_be_cut_off_keeps_its_length(missing: int) -> None:
     values = ranks()
     values[values == missing] = -1 if missing == 0 else 0
-    field = fit_level_field(values, affine_of("RAS"))
+    field = fit_level_intervals(values, affine_of("RAS"))
     assert field.first_cut_to(0.5) == field
 
 
 def test_ranks_beyond_the_ends_are_those_of_the_ends() -> None:
-    field = fit_level_field(ranks(), affine_of("RAS"))
+    field = fit_level_intervals(ranks(), affine_of("RAS"))
     assert field.rank_at(np.array([-50.0, 15.0, 300.0])).tolist() == [0, 0, 3]
 
 
 def test_an_empty_canal_is_refused() -> None:
     with pytest.raises(ImageError):
-        fit_level_field(np.full(SHAPE, -1), affine_of("RAS"))
+        fit_level_intervals(np.full(SHAPE, -1), affine_of("RAS"))

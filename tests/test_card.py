@@ -14,7 +14,10 @@ from typing import Any
 import pytest
 
 from sct_rootlets_task import __version__
-from sct_rootlets_task.card import (
+from sct_rootlets_task.errors import MissingDependencyError, RootletsError
+from sct_rootlets_task.registry import ROOTLETS, TASKS
+from sct_rootlets_task.tasks import Release, TaskRegistry
+from tools.model_card import (
     CardError,
     CardNotFoundError,
     check_card,
@@ -24,8 +27,6 @@ from sct_rootlets_task.card import (
     render_card,
     schema_errors,
 )
-from sct_rootlets_task.errors import MissingDependencyError, RootletsError
-from sct_rootlets_task.tasks import ROOTLETS, TASKS, Release, build_registry
 
 CARD = load_card()
 DELETE = object()
@@ -78,11 +79,11 @@ def test_the_card_and_the_registry_agree() -> None:
 MUTATIONS = [
     ("name", DELETE, r"'name' is a required property"),
     ("name", "", r"^name: .*(too short|non-empty)"),
-    ("colour", "blue", r"'colour' was unexpected"),
+    ("color", "blue", r"'color' was unexpected"),
     ("version", "1", r"^version: '1' does not match"),
     ("version", "9.9.9", r"card: version is '9\.9\.9' in the card, expected"),
     ("changelog", {"0.0.1": "x"}, rf"changelog has no entry for version {__version__}"),
-    ("licence", {"value": None}, r"^licence: 'note' is a required property"),
+    ("license", {"value": None}, r"^license: 'note' is a required property"),
     ("intended_use", [], r"^intended_use: \[\].*(too short|non-empty)"),
     ("out_of_scope_use", DELETE, r"'out_of_scope_use' is a required property"),
     ("ethical_considerations", DELETE, r"'ethical_considerations' is a required property"),
@@ -122,7 +123,7 @@ MUTATIONS = [
     (f"{model('starter')}.networks.1.spacing_mm.value", [1, 1, 1], r"'starter': spacing_mm is"),
     (f"{model('starter')}.networks.1.classes.value.rootlets", 2, r"'starter': classes is"),
     (f"{model('starter')}.networks.1.patch_size_voxels.value.0", 32, r"patch_size_voxels is"),
-    (f"{model('starter')}.networks.1.normalisation.value", ["CT"], r"normalisation is"),
+    (f"{model('starter')}.networks.1.normalization.value", ["CT"], r"normalization is"),
     (f"{model('starter')}.networks.1.weights_sha256.value", "0" * 64, r"weights_sha256 is '000"),
     (f"{model('starter')}.networks.1.folds.value", "fold_0", r"fold_0/.*, which does not exist"),
     (f"{model('starter')}.evaluation.0.source", "rumour", r"names the source 'rumour'"),
@@ -196,7 +197,7 @@ def test_a_further_task_is_checked_with_no_change_to_the_code() -> None:
         default="fake",
         fallback=None,
     )
-    registry = build_registry([*TASKS.values(), fake])
+    registry = TaskRegistry([*TASKS.values(), fake])
     assert check_card(CARD, registry) == [
         "task 'fake_task': the registry has an entry, the card has not. Add it.",
         "model 'fake': the registry has an entry, the card has not. Add it.",
@@ -250,7 +251,7 @@ def test_the_schema_check_says_what_to_install(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_importing_the_card_module_loads_no_jsonschema() -> None:
-    code = "import sys, sct_rootlets_task.card; sys.exit('jsonschema' in sys.modules)"
+    code = "import sys, tools.model_card; sys.exit('jsonschema' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

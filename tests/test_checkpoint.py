@@ -22,8 +22,8 @@ import saved
 import small_model
 from saved import EMPTY_ORDERED, call, dtype, from_steps, integer, name, scalar, storage, text
 from sct_rootlets_task.errors import ModelError
-from sct_rootlets_task.network import pickled, torch_zip
-from sct_rootlets_task.network.checkpoint import read_checkpoint
+from sct_rootlets_task.inference import pickled, torch_zip
+from sct_rootlets_task.inference.checkpoint import read_checkpoint
 
 torch = pytest.importorskip("torch")
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from model_zips import model_zip
-from sct_rootlets_task.cli import main
-from sct_rootlets_task.hosts import standalone
+from sct_rootlets_task.cli import sct_deepseg
+from sct_rootlets_task.cli.sct_rootlets import main
 from volumes import smooth_noise, write_image
 
 
@@ -19,7 +19,7 @@ def installed(tmp_path: Path) -> Path:
     """Install a custom model in the default release's place and return the archive."""
     archive = tmp_path / "model.zip"
     archive.write_bytes(model_zip())
-    assert standalone.main(["rootlets", "-install", "-custom-url", str(archive)]) == 0
+    assert sct_deepseg.main(["rootlets", "-install", "-custom-url", str(archive)]) == 0
     return archive
 
 
@@ -90,8 +90,8 @@ def test_a_picture_is_drawn_of_any_level_map(tmp_path: Path, empty: bool) -> Non
     words = ["picture", "-i", str(image), "-s", str(segmentation), "-o", str(tmp_path / "p.png")]
     assert main(words) == 0
     with Image.open(tmp_path / "p.png") as picture:
-        colours = {colour[:3] for _, colour in picture.convert("RGB").getcolors(1 << 24)}
-    is_blue = any(b > r + 40 and b > 120 for r, g, b in colours)
+        colors = {color[:3] for _, color in picture.convert("RGB").getcolors(1 << 24)}
+    is_blue = any(b > r + 40 and b > 120 for r, g, b in colors)
     assert is_blue != empty, "the blue of C2 shows where there is C2"
 
 

@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 from filelock import FileLock
 
-from sct_rootlets_task.cli import build_parser
-from sct_rootlets_task.hosts.grammar import modern_parser
-from sct_rootlets_task.outputs import FILES
+from sct_rootlets_task.cli.grammar import modern_parser
+from sct_rootlets_task.cli.sct_rootlets import build_parser
+from sct_rootlets_task.io.outputs import FILES
 from sct_rootlets_task.sample import DISCS, cord_axis, make_sample
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -143,9 +143,9 @@ def write_study(shared: Path) -> None:
         nib.save(nib.Nifti1Image(array, sample.affine), made / f"sub-01_{name}.nii.gz")
     pmj = np.zeros((3, 3, 3), np.uint8)
     pmj[1, 1, 1] = 50
-    centred = np.eye(4)
-    centred[:3, 3] = -1
-    nib.save(nib.Nifti1Image(pmj, centred), made / "sub-01_pmj.nii.gz")
+    centered = np.eye(4)
+    centered[:3, 3] = -1
+    nib.save(nib.Nifti1Image(pmj, centered), made / "sub-01_pmj.nii.gz")
     run("sct_deepseg rootlets -i sub-01_T2w.nii.gz -v 0", made, shared)
     made.rename(shared / "study")
 

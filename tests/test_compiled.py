@@ -14,14 +14,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sct_rootlets_task import untrusted
-from sct_rootlets_task.network import compiled
-from sct_rootlets_task.network.compiled import path_of
-from sct_rootlets_task.network.engines import OpenVINOEngine, Weights, read_weights
-from sct_rootlets_task.network.loading import Options, load_network
-from sct_rootlets_task.network.model_folder import ModelFolder, read_model_folder
-from sct_rootlets_task.network.openvino_import import import_openvino
-from sct_rootlets_task.network.winograd import Volume
+from sct_rootlets_task.inference import openvino_cache
+from sct_rootlets_task.inference.loading import Options, load_network
+from sct_rootlets_task.inference.model_folder import ModelFolder, read_model_folder
+from sct_rootlets_task.inference.openvino_cache import path_of
+from sct_rootlets_task.inference.openvino_engine import OpenVINOEngine, Weights, read_weights
+from sct_rootlets_task.inference.openvino_import import import_openvino
+from sct_rootlets_task.inference.openvino_winograd import Volume
+from sct_rootlets_task.io import untrusted
 from sct_rootlets_task.tasks import BUNDLED
 
 
@@ -33,23 +33,23 @@ def folder() -> ModelFolder:
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return a cache folder into which small networks go too."""
-    monkeypatch.setattr(compiled, "WORTHWHILE_S", 0.0)
+    monkeypatch.setattr(openvino_cache, "WORTHWHILE_S", 0.0)
     return tmp_path / "cache"
 
 
 @pytest.fixture
 def builds(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Return a list that grows whenever a graph is built."""
-    from sct_rootlets_task.network import engines
+    from sct_rootlets_task.inference import openvino_engine
 
     built: list[str] = []
-    build = engines.build_graph
+    build = openvino_engine.build_graph
 
     def recorded(*arguments: object, **options: object) -> object:
         built.append("built")
         return build(*arguments, **options)
 
-    monkeypatch.setattr(engines, "build_graph", recorded)
+    monkeypatch.setattr(openvino_engine, "build_graph", recorded)
     return built
 
 
@@ -88,7 +88,7 @@ def test_a_damaged_file_is_replaced(
         "empty": b"",
         "a bit": whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :],
         "checksum": whole[:-32] + bytes(32),
-        "not OpenVINO's": b"other" + compiled.hashlib.sha256(b"other").digest(),
+        "not OpenVINO's": b"other" + openvino_cache.hashlib.sha256(b"other").digest(),
     }[damage])  # fmt: skip
     np.testing.assert_array_equal(logits(folder, cache), wanted)
     assert len(builds) == 2
@@ -102,7 +102,7 @@ def test_a_damaged_file_is_gone_even_where_the_network_is_ready_soon(
     logits(folder, cache)
     (path,) = cache.iterdir()
     path.write_bytes(path.read_bytes()[1:])
-    monkeypatch.setattr(compiled, "WORTHWHILE_S", math.inf)
+    monkeypatch.setattr(openvino_cache, "WORTHWHILE_S", math.inf)
     logits(folder, cache)
     assert not path.exists()
 
@@ -161,16 +161,16 @@ def test_a_folder_that_cannot_be_written_is_no_error(
 def test_a_network_that_is_ready_soon_is_not_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(compiled, "WORTHWHILE_S", math.inf)
+    monkeypatch.setattr(openvino_cache, "WORTHWHILE_S", math.inf)
     path = tmp_path / "x.compiled"
-    result = compiled.compiled(_identity_graph, {}, core=_core(), path=path)
+    result = openvino_cache.compiled(_identity_graph, {}, core=_core(), path=path)
     assert result.network.create_infer_request() is not None
     assert not path.exists()
 
 
 def test_what_another_process_has_kept_meanwhile_stays(cache: Path) -> None:
     path = cache / "x.compiled"
-    compiled.compiled(_identity_graph, {}, core=_core(), path=path)
+    openvino_cache.compiled(_identity_graph, {}, core=_core(), path=path)
     before = path.stat()
     path.rename(path.with_name("aside"))
 
@@ -178,16 +178,16 @@ def test_what_another_process_has_kept_meanwhile_stays(cache: Path) -> None:
         path.with_name("aside").rename(path)
         return _identity_graph()
 
-    compiled.compiled(graph_made_while_another_keeps_its_own, {}, core=_core(), path=path)
+    openvino_cache.compiled(graph_made_while_another_keeps_its_own, {}, core=_core(), path=path)
     assert path.stat().st_ino == before.st_ino
     assert path.stat().st_mtime_ns == before.st_mtime_ns
 
 
 def test_a_file_used_today_is_not_removed(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compiled, "KEPT", 1)
+    monkeypatch.setattr(openvino_cache, "KEPT", 1)
     for number in range(3):
         path = cache / f"{number}.compiled"
-        compiled.compiled(_identity_graph, {}, core=_core(), path=path)
+        openvino_cache.compiled(_identity_graph, {}, core=_core(), path=path)
     assert len(list(cache.iterdir())) == 3
 
 
@@ -204,14 +204,16 @@ def test_a_recalled_network_outlives_its_file(folder: ModelFolder, cache: Path) 
 def test_only_the_last_used_are_kept(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import os
 
-    monkeypatch.setattr(compiled, "KEPT", 2)
+    monkeypatch.setattr(openvino_cache, "KEPT", 2)
     for number in range(3):
         path = cache / f"{number}.compiled"
-        compiled.compiled(_identity_graph, {}, core=_core(), path=path)
+        openvino_cache.compiled(_identity_graph, {}, core=_core(), path=path)
         os.utime(path, (number + 1, number + 1))
     assert sorted(path.name for path in cache.iterdir()) == ["1.compiled", "2.compiled"]
-    compiled.compiled(_identity_graph, {}, core=_core(), path=cache / "1.compiled")  # recalled
-    compiled.compiled(_identity_graph, {}, core=_core(), path=cache / "3.compiled")
+    openvino_cache.compiled(
+        _identity_graph, {}, core=_core(), path=cache / "1.compiled"
+    )  # recalled
+    openvino_cache.compiled(_identity_graph, {}, core=_core(), path=cache / "3.compiled")
     assert sorted(path.name for path in cache.iterdir()) == ["1.compiled", "3.compiled"]
 
 
@@ -229,7 +231,7 @@ def _identity_graph() -> object:
 
 def _compile(arguments: tuple[ModelFolder, Weights, Path]) -> float:
     folder, weights, cache = arguments
-    compiled.WORTHWHILE_S = 0.0
+    openvino_cache.WORTHWHILE_S = 0.0
     engine = OpenVINOEngine(folder, weights, cache=cache, threads=1)
     return float(engine.predict(tile_of(folder)).sum())
 

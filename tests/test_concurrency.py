@@ -22,12 +22,12 @@ import pytest
 import small_model
 from sct_rootlets_task import environment
 from sct_rootlets_task.errors import UsageError
-from sct_rootlets_task.images import InputImage, check_image
-from sct_rootlets_task.models import InstalledModel
-from sct_rootlets_task.network.loading import Options, load_network
-from sct_rootlets_task.network.model_folder import read_model_folder
-from sct_rootlets_task.pipeline import Segmenter, Settings
-from sct_rootlets_task.tasks import TASKS
+from sct_rootlets_task.inference.loading import Options, load_network
+from sct_rootlets_task.inference.model_folder import read_model_folder
+from sct_rootlets_task.io.images import InputImage, check_image
+from sct_rootlets_task.models.resolve import InstalledModel
+from sct_rootlets_task.registry import TASKS
+from sct_rootlets_task.segmentation.segmenter import Segmenter, Settings
 from volumes import affine_of, smooth_noise
 
 TASK = TASKS["rootlets"]

@@ -12,8 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sct_rootlets_task.analysis.bundles import find_bundles
-from sct_rootlets_task.analysis.consistency import (
+from sct_rootlets_task.levels.corrections import (
     decide_levels,
     follow_bundles,
     order_levels,
@@ -21,9 +20,10 @@ from sct_rootlets_task.analysis.consistency import (
     sound_bundles,
     unify_bundles,
 )
-from sct_rootlets_task.analysis.phantom import Phantom, PhantomBundle, make_phantom, typical_bundles
-from sct_rootlets_task.postprocess import HookContext, remove_specks
-from sct_rootlets_task.voxels import connected
+from sct_rootlets_task.rootlets.bundles import find_bundles
+from sct_rootlets_task.rootlets.components import connected
+from sct_rootlets_task.rootlets.postprocess import HookContext, remove_specks
+from tools.phantom import Phantom, PhantomBundle, make_phantom, typical_bundles
 
 LEVELS = tuple(range(2, 10))
 HOOKS = (remove_specks, remove_strays, unify_bundles, order_levels)

@@ -16,14 +16,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sct_rootlets_task.cli import main
-from sct_rootlets_task.console import explain, harmless, run_command
+from sct_rootlets_task.cli import sct_deepseg
+from sct_rootlets_task.cli.commands import check
+from sct_rootlets_task.cli.console import explain, harmless, run_command
+from sct_rootlets_task.cli.sct_rootlets import main
 from sct_rootlets_task.errors import ImageError, UsageError
-from sct_rootlets_task.hosts import standalone
-from sct_rootlets_task.verbs import check
 from volumes import write_image
 
-START = "import sys; from sct_rootlets_task.console import {0}; sys.exit({0}())"
+START = "import sys; from sct_rootlets_task.cli.console import {0}; sys.exit({0}())"
 
 
 def command(program: str, *words: str, code: str = "") -> list[str]:
@@ -118,10 +118,10 @@ sys.meta_path.insert(0, Finder())
 @pytest.mark.parametrize(
     ("program", "module"),
     [
-        ("sct_deepseg", "sct_rootlets_task.hosts.standalone"),
-        ("sct_deepseg", "sct_rootlets_task.hosts.grammar"),
-        ("sct_rootlets", "sct_rootlets_task.cli"),
-        ("sct_rootlets", "sct_rootlets_task.verbs.check"),
+        ("sct_deepseg", "sct_rootlets_task.cli.sct_deepseg"),
+        ("sct_deepseg", "sct_rootlets_task.cli.grammar"),
+        ("sct_rootlets", "sct_rootlets_task.cli.sct_rootlets"),
+        ("sct_rootlets", "sct_rootlets_task.cli.commands.check"),
     ],
 )
 def test_ctrl_c_while_modules_load_is_no_traceback(program: str, module: str) -> None:
@@ -220,7 +220,7 @@ def test_the_traceback_of_a_fault_is_not_shown_to_others(
 def test_a_verbosity_that_there_is_not_is_refused_in_one_sentence(
     command: list[str], value: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    mains = {"sct_rootlets": main, "sct_deepseg": standalone.main}
+    mains = {"sct_rootlets": main, "sct_deepseg": sct_deepseg.main}
     assert mains[command[0]]([*command[1:], "-v", value]) == 2
     message = capsys.readouterr().err.splitlines()[-1]
     assert "argument -v: expected a whole number from 0 to 2, found " in message
@@ -298,7 +298,7 @@ def test_odd_arguments_are_refused_in_a_line(
     data[2:4, 2:4, 4:8] = 3
     write_image(Path("a.nii.gz"), data)
     Path("loop.nii.gz").symlink_to("loop.nii.gz")
-    code = {"sct_deepseg": standalone.main, "sct_rootlets": main}[program](words)
+    code = {"sct_deepseg": sct_deepseg.main, "sct_rootlets": main}[program](words)
     message = capsys.readouterr().err
     assert code in (1, 2)
     assert "Traceback" not in message
@@ -316,7 +316,7 @@ def test_sigterm_is_left_alone_by_the_python_functions() -> None:
 def test_output_is_written_at_once_where_python_is_told_to(unbuffered: str, order: str) -> None:
     program = (
         "import os\n"
-        "from sct_rootlets_task.console import forgiving_streams\n"
+        "from sct_rootlets_task.cli.console import forgiving_streams\n"
         "with forgiving_streams():\n"
         "    print('1', end='')\n"
         "    os.write(1, b'2')\n"

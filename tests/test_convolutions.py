@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from benchmarks.convolutions import differences, middle_tile
-from sct_rootlets_task.network.model_folder import read_model_folder
+from sct_rootlets_task.inference.model_folder import read_model_folder
 from sct_rootlets_task.tasks import BUNDLED
 
 

@@ -11,20 +11,20 @@ import pytest
 from scipy.ndimage import binary_dilation
 
 from sct_rootlets_task import api
-from sct_rootlets_task.analysis.bundles import find_bundles
-from sct_rootlets_task.analysis.cord_mask import (
+from sct_rootlets_task.analysis.check import CODES, Report, check
+from sct_rootlets_task.analysis.relabel import levels_from_discs
+from sct_rootlets_task.analysis.spinal_levels import SpinalLevels, spinal_levels
+from sct_rootlets_task.analysis.split import split
+from sct_rootlets_task.errors import ImageError
+from sct_rootlets_task.levels.cord_mask import (
     levels_aside,
     levels_out_of_reach,
     line_for,
     name_levels,
     read_cord,
 )
-from sct_rootlets_task.analysis.plausibility import CODES, Report, check
-from sct_rootlets_task.analysis.references import References
-from sct_rootlets_task.analysis.shifting import levels_from_discs
-from sct_rootlets_task.analysis.spinal_levels import SpinalLevels, spinal_levels
-from sct_rootlets_task.analysis.split import split
-from sct_rootlets_task.errors import ImageError
+from sct_rootlets_task.levels.landmarks import Landmarks
+from sct_rootlets_task.rootlets.bundles import find_bundles
 from test_landmarks import SMALL
 from test_shifting import discs, located, phantom
 
@@ -44,7 +44,7 @@ PAD = 40
 
 def report_of(cord: np.ndarray, labels: np.ndarray | None = None) -> Report:
     labels = phantom().labels if labels is None else labels
-    return check(labels, phantom().affine, references=References(cord=cord))
+    return check(labels, phantom().affine, references=Landmarks(cord=cord))
 
 
 def levels_of(cord: np.ndarray, **options: Any) -> SpinalLevels:
@@ -218,7 +218,7 @@ def around(voxels: int) -> np.ndarray:
 @pytest.mark.parametrize("what", NOT_A_CORD)
 def test_what_is_no_cord_mask_is_refused_by_name_wherever_it_is_used(what: str) -> None:
     cord, affine, labels = NOT_A_CORD[what](), phantom().affine, phantom().labels
-    references = References(cord=cord, files={"cord": "this.nii.gz"})
+    references = Landmarks(cord=cord, files={"cord": "this.nii.gz"})
     with pytest.raises(ImageError, match=r"this\.nii\.gz"):
         check(labels, affine, references=references)
     with pytest.raises(ImageError, match="cord mask"):
@@ -266,7 +266,7 @@ def test_a_mask_elsewhere_is_refused_by_every_tool(moved: tuple[int, int]) -> No
     cord = np.roll(wide(phantom().cord), moved, axis=(0, 1))
     labels, affine = wide(phantom().labels), wide_affine()
     with pytest.raises(ImageError, match="beside none of them"):
-        check(labels, affine, references=References(cord=cord))
+        check(labels, affine, references=Landmarks(cord=cord))
     with pytest.raises(ImageError, match="beside none of them"):
         spinal_levels(labels, affine, cord=cord)
     with pytest.raises(ImageError, match="found none beside C2–T1"):
@@ -285,7 +285,7 @@ def test_a_mask_below_all_levels_is_refused(below: int) -> None:
     x, y = middle
     cord[x - 5 : x + 6, y - 3 : y + 4, first - below - 25 : first - below] = 1
     with pytest.raises(ImageError, match="beside none of them"):
-        check(labels, affine, references=References(cord=cord))
+        check(labels, affine, references=Landmarks(cord=cord))
     with pytest.raises(ImageError, match="beside none of them"):
         spinal_levels(labels, affine, cord=cord)
 
@@ -296,7 +296,7 @@ def test_a_mask_somewhat_aside_is_flagged_and_the_check_does_not_measure_along_i
 ) -> None:
     cord = np.roll(wide(phantom().cord), moved, axis=(0, 1))
     labels, affine = wide(phantom().labels), wide_affine()
-    report = check(labels, affine, references=References(cord=cord))
+    report = check(labels, affine, references=Landmarks(cord=cord))
     assert {flag.code for flag in report.flags} == {"landmark"}
     assert report.line == "rootlets"
     found = spinal_levels(labels, affine, cord=cord)
@@ -403,11 +403,11 @@ def test_a_mask_of_the_lower_cord_of_the_template_gives_no_distance_out_of_its_r
             with pytest.raises(ImageError, match="beside none of them"):
                 tool(rootlets, cord=mask)
         return
-    found, coloured = api.spinal_levels(rootlets, cord=mask)
+    found, colored = api.spinal_levels(rootlets, cord=mask)
     distances = [row["distance_end"] for row in found.rows]
     assert "" in distances
     assert min(value for value in distances if value != "") >= -11
-    assert not np.asarray(coloured.dataobj)[cord == 0].any()
+    assert not np.asarray(colored.dataobj)[cord == 0].any()
 
 
 @pytest.mark.data

@@ -20,20 +20,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sct_rootlets_task import __version__, locator
-from sct_rootlets_task.analysis import agreement
-from sct_rootlets_task.analysis.plausibility import CODES
+from sct_rootlets_task import __version__
+from sct_rootlets_task.analysis import evaluate
+from sct_rootlets_task.analysis.check import CODES
 from sct_rootlets_task.analysis.spinal_levels import COLUMNS
-from sct_rootlets_task.card import escape
-from sct_rootlets_task.cli import build_parser
+from sct_rootlets_task.cli.grammar import legacy_parser, modern_parser
+from sct_rootlets_task.cli.sct_rootlets import build_parser
 from sct_rootlets_task.environment import VARIABLES
 from sct_rootlets_task.errors import EXIT_CODES
-from sct_rootlets_task.hosts.grammar import legacy_parser, modern_parser
-from sct_rootlets_task.levels import ByMap, level_name
-from sct_rootlets_task.outputs import FILES, SIDECAR
-from sct_rootlets_task.postprocess import HookContext
+from sct_rootlets_task.io.outputs import FILES, SIDECAR
+from sct_rootlets_task.level_names import level_name
+from sct_rootlets_task.levels import assignment
+from sct_rootlets_task.levels.sources import ByMap
 from sct_rootlets_task.qc.pages import RATINGS
-from sct_rootlets_task.tasks import TASKS, Release, Task, build_registry
+from sct_rootlets_task.registry import TASKS
+from sct_rootlets_task.rootlets.postprocess import HookContext
+from sct_rootlets_task.tasks import Release, Task, TaskRegistry
+from tools.model_card import escape
 
 if not os.environ.get("CI"):
     for package in ("sphinx", "myst_parser", "furo", "numpydoc"):
@@ -160,9 +163,9 @@ DECLARED: list[tuple[str, Mapping[Any, str]]] = [
     ("files_to_markdown", FILES),
     ("files_to_markdown", SIDECAR),
     ("files_to_markdown", COLUMNS),
-    ("files_to_markdown", agreement.COLUMNS),
-    ("files_to_markdown", locator.COLUMNS),
-    ("files_to_markdown", locator.LINE_COLUMNS),
+    ("files_to_markdown", evaluate.COLUMNS),
+    ("files_to_markdown", assignment.COLUMNS),
+    ("files_to_markdown", assignment.LINE_COLUMNS),
     ("files_to_markdown", RATINGS),
     ("flags_to_markdown", CODES),
     ("environment_to_markdown", EXIT_CODES),
@@ -245,7 +248,7 @@ FAKE = Task(
 
 
 def test_the_tasks_page_shows_what_a_further_task_says(generate: ModuleType) -> None:
-    page = generate.tasks_to_markdown(build_registry([FAKE]))
+    page = generate.tasks_to_markdown(TaskRegistry([FAKE]))
     texts = [FAKE.name, FAKE.description, FAKE.long_description, FAKE.url, FAKE.model_name]
     texts += [FAKE.suffix, FAKE.group, *FAKE.contrasts, *map(level_name, FAKE.levels)]
     texts += ["double: Double every | value.", "1 → T12, 2 → L1", "0" * 64, "Someone (1999)."]
@@ -257,7 +260,7 @@ def test_the_tasks_page_shows_what_a_further_task_says(generate: ModuleType) -> 
 
 def test_a_task_without_hooks_says_so(generate: ModuleType) -> None:
     plain = dataclasses.replace(FAKE, hooks=())
-    page = generate.tasks_to_markdown(build_registry([plain]))
+    page = generate.tasks_to_markdown(TaskRegistry([plain]))
     assert "### Post-processing done by default\n\nNone." in page
 
 
@@ -354,7 +357,7 @@ def test_the_documentation_builds_without_a_warning(docs: Path) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["[](nowhere.md)", "{func}`~sct_rootlets_task.levels.no_such_function`"],
+    ["[](nowhere.md)", "{func}`~sct_rootlets_task.levels.sources.no_such_function`"],
 )
 def test_a_broken_reference_fails_the_build(docs: Path, text: str) -> None:
     with (docs / "levels.md").open("a", encoding="utf-8") as page:

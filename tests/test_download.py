@@ -26,7 +26,7 @@ import requests
 import urllib3
 
 from loopback import (
-    Behaviour,
+    Behavior,
     Loopback,
     dropped,
     endless,
@@ -38,13 +38,19 @@ from loopback import (
     vanishing,
     whole,
 )
-from sct_rootlets_task import download
-from sct_rootlets_task.download import Patience, fetch, is_offline, local_path, without_password
 from sct_rootlets_task.errors import DownloadError
+from sct_rootlets_task.models import download
+from sct_rootlets_task.models.download import (
+    RetryPolicy,
+    fetch,
+    is_offline,
+    local_path,
+    without_password,
+)
 
 DATA = bytes(range(256)) * 1000
 DIGEST = hashlib.sha256(DATA).hexdigest()
-HASTY = Patience(attempts=2, pause=0.0, connect=2.0, stall=0.3)
+HASTY = RetryPolicy(attempts=2, pause=0.0, connect=2.0, stall=0.3)
 
 
 @pytest.fixture
@@ -106,11 +112,11 @@ BAD = {
 }
 
 
-@pytest.mark.parametrize(("behaviour", "reason", "tries"), BAD.values(), ids=BAD)
+@pytest.mark.parametrize(("behavior", "reason", "tries"), BAD.values(), ids=BAD)
 def test_a_bad_mirror_is_named_with_its_reason_and_leaves_nothing(
-    behaviour: Behaviour, reason: str, tries: int, server: Loopback, target: Path
+    behavior: Behavior, reason: str, tries: int, server: Loopback, target: Path
 ) -> None:
-    url = server.serve("m.zip", behaviour)
+    url = server.serve("m.zip", behavior)
     with pytest.raises(DownloadError, match=reason) as caught:
         fetch([url], target, sha256=DIGEST, patience=HASTY)
     assert url in str(caught.value)
@@ -124,7 +130,7 @@ def test_a_bad_mirror_is_named_with_its_reason_and_leaves_nothing(
     ids=["503", "429", "truncated", "stalled", "dropped"],
 )
 def test_a_failure_that_passes_is_tried_again(
-    passing: Behaviour, server: Loopback, target: Path
+    passing: Behavior, server: Loopback, target: Path
 ) -> None:
     fetch([server.serve("m.zip", passing, whole(DATA))], target, sha256=DIGEST, patience=HASTY)
     assert target.read_bytes() == DATA
@@ -135,9 +141,9 @@ def test_pauses_between_attempts_double(
     server: Loopback, target: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pauses: list[float] = []
-    monkeypatch.setattr("sct_rootlets_task.download.time.sleep", pauses.append)
+    monkeypatch.setattr("sct_rootlets_task.models.download.time.sleep", pauses.append)
     with pytest.raises(DownloadError):
-        fetch([server.serve("m", status(503))], target, patience=Patience(attempts=4, pause=0.5))
+        fetch([server.serve("m", status(503))], target, patience=RetryPolicy(attempts=4, pause=0.5))
     assert pauses == [0.5, 1.0, 2.0]
 
 
@@ -166,8 +172,8 @@ def test_a_server_that_goes_away_leaves_the_old_file(server: Loopback, target: P
 def test_the_old_file_stays_until_the_new_one_is_complete(server: Loopback, target: Path) -> None:
     target.write_bytes(b"old")
     seen = []
-    behaviour = trickled(DATA, 4, 0.0, lambda piece: seen.append(target.read_bytes()))
-    fetch([server.serve("m.zip", behaviour)], target)
+    behavior = trickled(DATA, 4, 0.0, lambda piece: seen.append(target.read_bytes()))
+    fetch([server.serve("m.zip", behavior)], target)
     assert seen[:3] == [b"old"] * 3
     assert target.read_bytes() == DATA
 
@@ -278,7 +284,7 @@ def test_the_proxy_of_the_environment_is_used(
         monkeypatch.delenv(name, raising=False)
     for name in ("http_proxy", "HTTP_PROXY"):
         monkeypatch.setenv(name, server.url(""))
-    server._behaviours["http://models.invalid/m.zip"] = (whole(DATA),)
+    server._behaviors["http://models.invalid/m.zip"] = (whole(DATA),)
     fetch(["http://models.invalid/m.zip"], target, sha256=DIGEST, patience=HASTY)
     assert [request.path for request in server.requests] == ["http://models.invalid/m.zip"]
 
@@ -369,14 +375,14 @@ SLOW = {
     "compressed": endless(OK + b"Content-Encoding: gzip\r\n\r\n", b"\x1f", 0.05),
     "a redirect with a slow body": endless(MOVED + b"Content-Length: 99999\r\n\r\n", b"x", 0.05),
 }
-PATIENT = Patience(attempts=3, pause=0.0, connect=0.2, stall=0.3, window=0.6, least=1000)
+PATIENT = RetryPolicy(attempts=3, pause=0.0, connect=0.2, stall=0.3, window=0.6, least=1000)
 
 
-@pytest.mark.parametrize("behaviour", SLOW.values(), ids=SLOW)
+@pytest.mark.parametrize("behavior", SLOW.values(), ids=SLOW)
 def test_a_mirror_that_sends_too_slowly_gives_way_to_the_next(
-    behaviour: Behaviour, server: Loopback, target: Path
+    behavior: Behavior, server: Loopback, target: Path
 ) -> None:
-    urls = [server.serve("slow.zip", behaviour), server.serve("m.zip", whole(DATA))]
+    urls = [server.serve("slow.zip", behavior), server.serve("m.zip", whole(DATA))]
     assert fetch(urls, target, sha256=DIGEST, patience=PATIENT).url == urls[1]
     assert _only(target) == ["m.zip"]
     assert server.count("slow.zip") == 1, "it would be as slow again"
@@ -398,7 +404,7 @@ def test_a_slow_disk_is_not_blamed_on_the_mirror(
     server: Loopback, target: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url = server.serve("m.zip", whole(DATA))
-    monkeypatch.setattr("sct_rootlets_task.download._check_size", lambda *_: time.sleep(0.3))
+    monkeypatch.setattr("sct_rootlets_task.models.download._check_size", lambda *_: time.sleep(0.3))
     assert fetch([url], target, patience=PATIENT).sha256 == DIGEST
 
 
@@ -414,11 +420,11 @@ ENDLESS["compressed"] = endless(
 )
 
 
-@pytest.mark.parametrize("behaviour", ENDLESS.values(), ids=ENDLESS)
+@pytest.mark.parametrize("behavior", ENDLESS.values(), ids=ENDLESS)
 def test_a_mirror_without_end_is_left_at_the_largest_size(
-    behaviour: Behaviour, server: Loopback, target: Path
+    behavior: Behavior, server: Loopback, target: Path
 ) -> None:
-    urls = [server.serve("huge.zip", behaviour), server.serve("m.zip", whole(DATA))]
+    urls = [server.serve("huge.zip", behavior), server.serve("m.zip", whole(DATA))]
     small = replace(PATIENT, largest=1 << 20)
     assert fetch(urls, target, sha256=DIGEST, patience=small).url == urls[1]
     with pytest.raises(DownloadError, match="too large: expected at most 1048576 bytes"):
@@ -433,9 +439,7 @@ def test_a_local_file_that_is_too_large_is_refused(target: Path, tmp_path: Path)
 
 
 @pytest.mark.parametrize("body", [endless(MOVED + b"\r\n", bytes(1 << 16))])
-def test_the_body_of_a_redirect_is_not_read(
-    body: Behaviour, server: Loopback, target: Path
-) -> None:
+def test_the_body_of_a_redirect_is_not_read(body: Behavior, server: Loopback, target: Path) -> None:
     server.serve("other.zip", whole(DATA))
     assert fetch([server.serve("m.zip", body)], target, patience=PATIENT).sha256 == DIGEST
 
@@ -577,7 +581,7 @@ def test_a_planted_part_is_not_written_through(
     precious = tmp_path / "precious"
     precious.write_text("precious")
     fixed = uuid.UUID(int=0)
-    monkeypatch.setattr("sct_rootlets_task.download.uuid.uuid4", lambda: fixed)
+    monkeypatch.setattr("sct_rootlets_task.models.download.uuid.uuid4", lambda: fixed)
     (target.parent / f".m.zip.{fixed.hex}.part").symlink_to(precious)
     fetch([server.serve("m.zip", whole(DATA))], target, patience=HASTY)
     assert precious.read_text() == "precious"
@@ -713,7 +717,7 @@ def test_a_proxy_that_hangs_is_said_to_have_been_waited_for_as_long_as_it_was(
     with socket.create_server(("127.0.0.1", 0)) as proxy:
         for name in ("HTTPS_PROXY", "https_proxy"):
             monkeypatch.setenv(name, f"http://127.0.0.1:{proxy.getsockname()[1]}")
-        patience = Patience(attempts=1, connect=0.2, stall=9.0)
+        patience = RetryPolicy(attempts=1, connect=0.2, stall=9.0)
         with pytest.raises(DownloadError, match=r"no data for 0\.2 s"):
             fetch(["https://models.invalid/m.zip"], target, patience=patience)
 
@@ -728,7 +732,7 @@ def test_names_that_are_never_resolved_are_given_up(
         raise OSError("no such host")
 
     monkeypatch.setattr(socket, "getaddrinfo", hang)
-    quick = Patience(attempts=3, pause=0.0, connect=0.2, stall=0.2, window=0.2)
+    quick = RetryPolicy(attempts=3, pause=0.0, connect=0.2, stall=0.2, window=0.2)
     start = time.monotonic()
     with pytest.raises(DownloadError, match="too slow: 0 bytes"):
         fetch(["https://models.invalid/m.zip"], target, patience=quick)

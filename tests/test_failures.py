@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import tiny_model
-from sct_rootlets_task.console import explain, is_foreseen
+from sct_rootlets_task.cli.console import explain, is_foreseen
 from sct_rootlets_task.errors import (
     EngineError,
     MissingDependencyError,
@@ -23,13 +23,18 @@ from sct_rootlets_task.errors import (
     OutOfMemoryError,
     RootletsError,
 )
-from sct_rootlets_task.network import engines
-from sct_rootlets_task.network.engines import OpenVINOEngine, Weights, has_native_bf16, read_weights
-from sct_rootlets_task.network.failures import fitting, short_reason
-from sct_rootlets_task.network.loading import choose_engine
-from sct_rootlets_task.network.model_folder import read_model_folder
-from sct_rootlets_task.network.nnunet import import_torch
-from sct_rootlets_task.network.openvino_import import import_openvino
+from sct_rootlets_task.inference import openvino_engine
+from sct_rootlets_task.inference.failures import fitting, short_reason
+from sct_rootlets_task.inference.loading import choose_engine
+from sct_rootlets_task.inference.model_folder import read_model_folder
+from sct_rootlets_task.inference.openvino_engine import (
+    OpenVINOEngine,
+    Weights,
+    has_native_bf16,
+    read_weights,
+)
+from sct_rootlets_task.inference.openvino_import import import_openvino
+from sct_rootlets_task.inference.torch_engine import import_torch
 
 DEEP = (
     "Exception from src/inference/src/cpp/core.cpp:117:\n"
@@ -151,7 +156,7 @@ def test_each_use_of_openvino_is_translated(
     core = SimpleNamespace(
         Core=lambda: _Core(real.Core(), use, DEEP.format(place="b.cpp", text=text))
     )
-    monkeypatch.setattr(engines, "import_openvino", lambda: core)
+    monkeypatch.setattr(openvino_engine, "import_openvino", lambda: core)
     folder = read_model_folder(tiny_model.write_model(tmp_path))
     (weights,) = read_weights(folder)
     with pytest.raises(kind):
@@ -227,7 +232,7 @@ def test_without_a_pydantic_that_will_do_one_sentence_says_how_to_get_it(
     monkeypatch: pytest.MonkeyPatch, found: str
 ) -> None:
     """What an upgrade with ``pip install --no-deps`` leaves."""
-    name = "sct_rootlets_task.network.plans"
+    name = "sct_rootlets_task.inference.plans"
     monkeypatch.setitem(sys.modules, "pydantic", None if found == "missing" else ModuleType("old"))
     monkeypatch.delitem(sys.modules, name, raising=False)
     with pytest.raises(MissingDependencyError, match=r"pip install 'pydantic>=2\.6'$"):

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from sct_rootlets_task.errors import OutputError
-from sct_rootlets_task.files import (
+from sct_rootlets_task.io.atomic import (
     atomic_output,
     atomic_outputs,
     clear_abandoned,
@@ -204,8 +204,8 @@ def test_a_temporary_file_in_use_is_not_cleared_however_old(tmp_path: Path) -> N
 WRITER = """
 import os, signal, sys
 from pathlib import Path
-from sct_rootlets_task.console import run_command, forgiving_streams
-from sct_rootlets_task.files import atomic_output
+from sct_rootlets_task.cli.console import run_command, forgiving_streams
+from sct_rootlets_task.io.atomic import atomic_output
 def body():
     with atomic_output(Path(sys.argv[1])) as temporary:
         temporary.write_bytes(b"half")

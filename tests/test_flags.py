@@ -16,19 +16,19 @@ import numpy as np
 import pytest
 
 from fake_network import Loader
+from sct_rootlets_task.analysis.check import Report, check, opinions
 from sct_rootlets_task.analysis.flags import CODES, KINDS, Flag, at_point, flag
-from sct_rootlets_task.analysis.phantom import Phantom
-from sct_rootlets_task.analysis.plausibility import Report, check, opinions
-from sct_rootlets_task.analysis.references import References, Shift
-from sct_rootlets_task.analysis.shifting import shift_levels
-from sct_rootlets_task.cli import main
-from sct_rootlets_task.hosts import standalone
-from sct_rootlets_task.luts import VIEWERS, viewer_commands
-from sct_rootlets_task.sidecar import doubts_beside, without_folders
+from sct_rootlets_task.analysis.relabel import shift_levels
+from sct_rootlets_task.cli import sct_deepseg
+from sct_rootlets_task.cli.sct_rootlets import main
+from sct_rootlets_task.io.luts import VIEWERS, viewer_commands
+from sct_rootlets_task.levels.landmarks import Landmarks, Shift
+from sct_rootlets_task.segmentation.sidecar import doubts_beside, without_folders
 from test_plausibility import phantom, pmj
 from test_shifting import discs, located
 from test_shifting import phantom as with_discs
 from test_standalone import PLAIN, SHAPE, image, levels_as_intensities, model  # noqa: F401
+from tools.phantom import Phantom
 from volumes import write_image
 
 ON_THE_LABEL = set(CODES) - {"level_missing", "side_missing", "shift", "landmark", "doubt"}
@@ -58,7 +58,7 @@ def damaged(seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def report_of(labels: np.ndarray, affine: np.ndarray, **known: Any) -> Report:
-    return check(labels, affine, references=References(**known))
+    return check(labels, affine, references=Landmarks(**known))
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -134,15 +134,15 @@ def test_every_code_makes_a_sentence_of_its_words() -> None:
 # What references say
 
 
-REFERENCES: dict[str, Callable[[], tuple[Phantom, References]]] = {
-    "The PMJ agrees": lambda: (phantom(), References(cord=phantom().cord, pmj=pmj())),
+REFERENCES: dict[str, Callable[[], tuple[Phantom, Landmarks]]] = {
+    "The PMJ agrees": lambda: (phantom(), Landmarks(cord=phantom().cord, pmj=pmj())),
     "The discs agree": lambda: (
         with_discs(),
-        References(cord=with_discs().cord, discs=discs()),
+        Landmarks(cord=with_discs().cord, discs=discs()),
     ),
     "The locator agrees": lambda: (
         with_discs(),
-        References(cord=with_discs().cord, located=located()),
+        Landmarks(cord=with_discs().cord, located=located()),
     ),
 }
 
@@ -158,18 +158,18 @@ def test_a_reference_that_agrees_is_said_to(said: str, shift: int) -> None:
 
 
 def test_a_reference_that_cannot_tell_is_said_not_to() -> None:
-    nothing_seen = References(located=np.zeros_like(phantom().labels))
+    nothing_seen = Landmarks(located=np.zeros_like(phantom().labels))
     report = check(phantom().labels, phantom().affine, references=nothing_seen)
     (text,) = opinions(report, nothing_seen)
     assert text.startswith("The locator: too few of the levels")
     torn = replace(report, shifts=(Shift("PMJ", 1, 1.0, -0.4),))
-    (text,) = opinions(torn, References(pmj=pmj()))
+    (text,) = opinions(torn, Landmarks(pmj=pmj()))
     assert "would fit about as well" in text
 
 
 @pytest.mark.parametrize("name", ["seg.nii.gz", "a b/it's.nii.gz", "ü/$(x).nii"])
 def test_the_command_that_corrects_a_shift_is_complete_and_can_be_pasted(name: str) -> None:
-    references = References(cord=phantom().cord, pmj=pmj(), files={"labels": name})
+    references = Landmarks(cord=phantom().cord, pmj=pmj(), files={"labels": name})
     labels = shift_levels(phantom().labels, -1)
     report = check(labels, phantom().affine, references=references)
     (one,) = [f for f in report.flags if f.code == "shift"]
@@ -289,7 +289,7 @@ def test_a_run_says_the_same_on_its_page_in_its_sidecar_and_when_checked(
         data[0, 0, 0] = 50
     path = write_image(tmp_path / "a b's.nii.gz", data)
     words = ["rootlets", "-i", str(path), "-model", str(model), "-qc", f"{tmp_path}/qc"]
-    assert standalone.main(words, tasks=PLAIN, load=Loader()) == 0
+    assert sct_deepseg.main(words, tasks=PLAIN, load=Loader()) == 0
     out = capsys.readouterr().out
     segmentation = tmp_path / "a b's_rootlets.nii.gz"
     flags = json.loads(segmentation.with_name("a b's_rootlets.json").read_text())
@@ -353,7 +353,7 @@ def test_the_printed_table_is_the_one_on_disk(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     words = ["rootlets", "-i", str(image), "-model", str(model), "-lut", "fsleyes", "itksnap"]
-    assert standalone.main(words, tasks=PLAIN, load=Loader()) == 0
+    assert sct_deepseg.main(words, tasks=PLAIN, load=Loader()) == 0
     lines = capsys.readouterr().out.splitlines()
     tables = [
         word for line in lines for word in shlex.split(line) if word.endswith((".lut", ".txt"))

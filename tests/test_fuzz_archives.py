@@ -14,8 +14,8 @@ import pytest
 from fuzz_archives import archive, archives, build, good
 from model_zips import LAYOUTS, make_release, make_task, model_zip, weights_of, write_zip
 from sct_rootlets_task.errors import InstallError
-from sct_rootlets_task.install import install
-from sct_rootlets_task.store import find_installed, read_source, verify
+from sct_rootlets_task.models.install import install
+from sct_rootlets_task.models.installed import find_installed, read_source, verify
 
 SLOT = "model_fake_r1"
 GROUPS = 4

@@ -21,10 +21,10 @@ import pytest
 from fake_network import Loader
 from fuzz_commands import FILES, INPUTS, commands
 from model_zips import write_model
-from sct_rootlets_task import pipeline
-from sct_rootlets_task.cli import main
-from sct_rootlets_task.hosts import standalone
-from sct_rootlets_task.locator import LocatedLevels
+from sct_rootlets_task.cli import sct_deepseg
+from sct_rootlets_task.cli.sct_rootlets import main
+from sct_rootlets_task.levels.assignment import LocatedLevels
+from sct_rootlets_task.segmentation import segmenter
 
 COUNT = 60 * int(os.environ.get("SCT_ROOTLETS_FUZZ", "1"))
 SEED = int(os.environ.get("SCT_ROOTLETS_TEST_SEED", "0"))
@@ -82,7 +82,7 @@ def _tame(folder: Path) -> Iterator[None]:
         mock.patch.object(
             import_module("sct_rootlets_task.sample"), "make_sample", return_value=tiny
         ),
-        mock.patch.object(pipeline, "locate", located),
+        mock.patch.object(segmenter, "locate", located),
     ):
         yield
 
@@ -110,7 +110,7 @@ def outcome(program: str, words: list[str], folder: Path) -> Outcome:
         signal.alarm(LONGEST_S)
         try:
             if program == "sct_deepseg":
-                code = standalone.main(words, load=Loader())
+                code = sct_deepseg.main(words, load=Loader())
             else:
                 code = main(words)
         except BaseException as error:

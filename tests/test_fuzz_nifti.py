@@ -18,7 +18,7 @@ import pytest
 
 from fuzz_nifti import cases, sound
 from sct_rootlets_task.errors import ImageError
-from sct_rootlets_task.images import InputImage, labels_image, load_image, load_labels
+from sct_rootlets_task.io.images import InputImage, labels_image, load_image, load_labels
 from volumes import write_image
 
 ROUNDS = int(os.environ.get("SCT_ROOTLETS_FUZZ", "1"))

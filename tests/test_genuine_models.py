@@ -16,7 +16,7 @@ from benchmarks.genuine_models import (
     make_models,
     write_test_image,
 )
-from sct_rootlets_task.network.model_folder import read_model_folder
+from sct_rootlets_task.inference.model_folder import read_model_folder
 
 BY_NAME = {recipe.name: recipe for recipe in RECIPES}
 MADE = {

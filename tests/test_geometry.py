@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sct_rootlets_task.analysis.geometry import (
+from sct_rootlets_task.errors import ImageError
+from sct_rootlets_task.rootlets.geometry import (
     require_same_grid,
     slice_axis,
     slice_numbers,
     voxel_volume,
 )
-from sct_rootlets_task.errors import ImageError
 
 AFFINE = np.diag([-1.0, 2.0, 0.5, 1.0])
 

@@ -17,11 +17,11 @@ import pytest
 import sct_rootlets_task
 from fake_network import Loader
 from model_zips import write_model
-from sct_rootlets_task import cli, pipeline
-from sct_rootlets_task.analysis.geometry import like
-from sct_rootlets_task.hosts import standalone
-from sct_rootlets_task.images import labels_image, load_image, load_labels
-from sct_rootlets_task.locator import LocatedLevels
+from sct_rootlets_task.cli import sct_deepseg, sct_rootlets
+from sct_rootlets_task.io.images import labels_image, load_image, load_labels
+from sct_rootlets_task.levels.assignment import LocatedLevels
+from sct_rootlets_task.rootlets.geometry import like
+from sct_rootlets_task.segmentation import segmenter
 from test_shifting import phantom
 
 SECRET = b"KILROY"
@@ -156,7 +156,7 @@ def test_no_command_writes_a_text_of_a_header(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(pipeline, "locate", lambda image: LocatedLevels(phantom().labels))
+    monkeypatch.setattr(segmenter, "locate", lambda image: LocatedLevels(phantom().labels))
     noise = (phantom().labels + 10 * phantom().cord + 1).astype(np.uint8)
     for name, values in {
         "seg": phantom().labels,
@@ -164,7 +164,7 @@ def test_no_command_writes_a_text_of_a_header(
         "image": noise,
     }.items():
         nib.save(_image(labels=values), f"{name}.nii.gz")
-    assert cli.main(shlex.split(command)) == 0
+    assert sct_rootlets.main(shlex.split(command)) == 0
     assert _outputs(tmp_path)
     assert [path.name for path in _outputs(tmp_path) if _tells(_unpacked(path))] == []
 
@@ -176,7 +176,7 @@ def test_the_viewer_of_a_report_holds_no_text_of_a_header(
     noise = (phantom().labels + 10 * phantom().cord + 1).astype(np.uint8)
     nib.save(_image(labels=noise), "image.nii.gz")
     nib.save(_image(), "seg.nii.gz")
-    assert cli.main(shlex.split("qc -i image.nii.gz -s seg.nii.gz -o report")) == 0
+    assert sct_rootlets.main(shlex.split("qc -i image.nii.gz -s seg.nii.gz -o report")) == 0
     scripts = [path.read_text() for path in Path("report").rglob("*.js")]
     volumes = [text for text in scripts if text.startswith("QC.volume(")]
     assert volumes
@@ -192,7 +192,7 @@ def test_sct_deepseg_writes_no_text_of_a_header(tmp_path: Path) -> None:
     nib.save(_image(labels=noise), tmp_path / "image.nii.gz")
     out = tmp_path / "new.nii.gz"
     words = ["rootlets", "-model", str(model), "-raw", "-tiles", "all"]
-    code = standalone.main(
+    code = sct_deepseg.main(
         [*words, "-i", str(tmp_path / "image.nii.gz"), "-o", str(out)], load=Loader()
     )
     assert code == 0

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from sct_rootlets_task.errors import ImageError, OutputError
-from sct_rootlets_task.images import (
+from sct_rootlets_task.io.images import (
     check_image,
     labels_image,
     load_image,
@@ -34,8 +34,8 @@ def _write(folder: Path, data: np.ndarray, name: str = "image.nii.gz") -> Path:
 
 
 def _rgb(folder: Path) -> Path:
-    colours = np.zeros(SHAPE, dtype=[("R", "u1"), ("G", "u1"), ("B", "u1")])
-    nib.save(nib.Nifti1Image(colours, np.eye(4)), folder / "rgb.nii")
+    colors = np.zeros(SHAPE, dtype=[("R", "u1"), ("G", "u1"), ("B", "u1")])
+    nib.save(nib.Nifti1Image(colors, np.eye(4)), folder / "rgb.nii")
     return folder / "rgb.nii"
 
 

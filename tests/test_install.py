@@ -41,13 +41,19 @@ from model_zips import (
     write_zip,
 )
 from rights import unprivileged
-from sct_rootlets_task.download import Patience
 from sct_rootlets_task.errors import ArchiveError, DownloadError, InstallError, UsageError
-from sct_rootlets_task.install import decide, install, install_zip
-from sct_rootlets_task.store import InstalledModel, find_installed, list_models, verify
-from sct_rootlets_task.tasks import STARTER, Release
+from sct_rootlets_task.models.download import RetryPolicy
+from sct_rootlets_task.models.install import decide, install, install_zip
+from sct_rootlets_task.models.installed import (
+    InstalledModel,
+    find_installed,
+    list_models,
+    verify,
+)
+from sct_rootlets_task.registry import STARTER
+from sct_rootlets_task.tasks import Release
 
-HASTY = Patience(attempts=2, pause=0.0, connect=2.0, stall=0.3, lock=20.0)
+HASTY = RetryPolicy(attempts=2, pause=0.0, connect=2.0, stall=0.3, lock=20.0)
 SLOT = "model_fake_r1"
 OLD, NEW = model_zip("old"), model_zip("new")
 forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork and SIGKILL")
@@ -231,14 +237,14 @@ FAILURES = {
 }
 
 
-@pytest.mark.parametrize(("behaviour", "error"), FAILURES.values(), ids=FAILURES)
+@pytest.mark.parametrize(("behavior", "error"), FAILURES.values(), ids=FAILURES)
 @pytest.mark.parametrize("update", [False, True], ids=["install", "update"])
 def test_a_failure_leaves_what_was_there(
-    behaviour: object, error: type[Exception], update: bool, server: Loopback, root: Path
+    behavior: object, error: type[Exception], update: bool, server: Loopback, root: Path
 ) -> None:
     if update:
         _install(make_release("r1", server.serve("old.zip", whole(OLD))), root)
-    url = server.serve("new.zip", behaviour)  # type: ignore[arg-type]
+    url = server.serve("new.zip", behavior)  # type: ignore[arg-type]
     with pytest.raises(error):
         _install(make_release("r1", url), root)
     assert _found_weights(root) == ("old" if update else None)
@@ -667,7 +673,7 @@ def test_what_is_being_removed_is_not_found_any_more(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _install(make_release("r1", str(write_zip(tmp_path / "old.zip", OLD))), root)
-    monkeypatch.setattr("sct_rootlets_task.install._remove", lambda path: None)
+    monkeypatch.setattr("sct_rootlets_task.models.install._remove", lambda path: None)
     _install(make_release("r1", str(write_zip(tmp_path / "new.zip", NEW))), root)
     shutil.rmtree(root / SLOT)
     assert _leftovers(root) != []

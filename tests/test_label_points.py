@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sct_rootlets_task.analysis.label_points import label_voxels, one_point
-from sct_rootlets_task.analysis.references import disc_points, pmj_point
 from sct_rootlets_task.errors import ImageError
+from sct_rootlets_task.levels.label_points import label_voxels, one_point
+from sct_rootlets_task.levels.landmarks import disc_points, pmj_point
 
 PMJ_AT = (6, 6, 30)
 Mark = tuple[float, tuple[int, int, int]]

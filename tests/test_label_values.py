@@ -10,13 +10,17 @@ import numpy as np
 import pytest
 
 import sct_rootlets_task
-from sct_rootlets_task.analysis.cord_mask import read_cord
-from sct_rootlets_task.analysis.references import disc_points, pmj_point, references_from_images
 from sct_rootlets_task.api import LocatedCanal
-from sct_rootlets_task.cli import main
+from sct_rootlets_task.cli.sct_rootlets import main
 from sct_rootlets_task.errors import ImageError
-from sct_rootlets_task.images import load_labels
-from sct_rootlets_task.label_values import NEAR, inside_mask, step_of, tolerance
+from sct_rootlets_task.io.images import load_labels
+from sct_rootlets_task.io.label_values import NEAR, inside_mask, step_of, tolerance
+from sct_rootlets_task.levels.cord_mask import read_cord
+from sct_rootlets_task.levels.landmarks import (
+    disc_points,
+    pmj_point,
+    references_from_images,
+)
 from sct_rootlets_task.qc.scene import load_mask, require_mask
 from test_shifting import located, phantom
 from test_verbs import disc_labels, point_image

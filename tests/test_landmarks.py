@@ -11,21 +11,21 @@ import numpy as np
 import pytest
 
 from sct_rootlets_task import api
-from sct_rootlets_task.analysis.anatomy import disc_coordinate, midpoint_below_pmj
-from sct_rootlets_task.analysis.phantom import make_phantom, typical_bundles
-from sct_rootlets_task.analysis.plausibility import CODES, Report, check
-from sct_rootlets_task.analysis.references import (
-    References,
+from sct_rootlets_task.analysis.check import CODES, Report, check
+from sct_rootlets_task.analysis.relabel import levels_from_discs, shift_levels
+from sct_rootlets_task.analysis.spinal_levels import spinal_levels
+from sct_rootlets_task.errors import ImageError
+from sct_rootlets_task.levels.anatomical_priors import disc_coordinate, midpoint_below_pmj
+from sct_rootlets_task.levels.assignment import LocatedLevels
+from sct_rootlets_task.levels.landmarks import (
+    Landmarks,
     disc_points,
     pmj_point,
     references_from_images,
 )
-from sct_rootlets_task.analysis.shifting import levels_from_discs, shift_levels
-from sct_rootlets_task.analysis.spinal_levels import spinal_levels
-from sct_rootlets_task.errors import ImageError
-from sct_rootlets_task.locator import LocatedLevels
 from test_plausibility import pmj
 from test_shifting import discs, located, phantom
+from tools.phantom import make_phantom, typical_bundles
 
 LANDMARK = "landmark"
 AXES = {"left": (-1.0, 0, 0), "right": (1.0, 0, 0), "front": (0, 1.0, 0), "back": (0, -1.0, 0)}
@@ -34,7 +34,7 @@ AXES = {"left": (-1.0, 0, 0), "right": (1.0, 0, 0), "front": (0, 1.0, 0), "back"
 def report_of(shift: int = 0, *, with_cord: bool = True, **landmarks: Any) -> Report:
     labels = shift_levels(phantom().labels, shift)
     cord = phantom().cord if with_cord else None
-    return check(labels, phantom().affine, references=References(cord=cord, **landmarks))
+    return check(labels, phantom().affine, references=Landmarks(cord=cord, **landmarks))
 
 
 def codes(report: Report) -> set[str]:
@@ -125,7 +125,7 @@ def test_levels_that_the_pmj_says_are_shifted_say_so() -> None:
 @pytest.mark.parametrize("level", [2, 5, 9])
 def test_one_level_is_no_reason_to_renumber(level: int) -> None:
     labels = np.where(phantom().labels == level, level - 1, 0).astype(np.uint8)
-    references = References(cord=phantom().cord, pmj=pmj(), discs=discs(), located=located())
+    references = Landmarks(cord=phantom().cord, pmj=pmj(), discs=discs(), located=located())
     report = check(labels, phantom().affine, references=references)
     assert report.shifts == ()
 
@@ -247,7 +247,7 @@ CANNOT_BE: dict[str, Points] = {
 
 @pytest.mark.parametrize("what", CANNOT_BE)
 def test_discs_that_cannot_be_are_refused(what: str) -> None:
-    named = References(files={"discs": "these.nii.gz"}).files
+    named = Landmarks(files={"discs": "these.nii.gz"}).files
     with pytest.raises(ImageError, match=r"[Dd]isc.*these\.nii\.gz"):
         report_of(discs=CANNOT_BE[what], files=named)
     with pytest.raises(ImageError, match=r"[Dd]isc"):
@@ -316,19 +316,19 @@ def test_the_locator_has_no_say_about_levels_beyond_the_canal() -> None:
     assert [one.shift for one in report.shifts] == [0]
     assert report.shifts[0].offset == pytest.approx(0, abs=0.1)
     alone = np.where(located() == 2, 2, 0)
-    assert check(labels, phantom().affine, references=References(located=alone)).shifts == ()
+    assert check(labels, phantom().affine, references=Landmarks(located=alone)).shifts == ()
 
 
 def test_values_that_are_no_level_do_not_count_against_the_locator() -> None:
     labels = phantom().labels.copy()
     labels[labels == 9] = 77
-    report = check(labels, phantom().affine, references=References(located=located()))
+    report = check(labels, phantom().affine, references=Landmarks(located=located()))
     assert [one.shift for one in report.shifts] == [0]
 
 
 def test_other_levels_than_the_cervical_ones_are_not_judged_by_cervical_priors() -> None:
     labels = np.where(phantom().labels > 0, phantom().labels + 18, 0).astype(np.uint8)
-    references = References(cord=phantom().cord, pmj=pmj(), discs=discs())
+    references = Landmarks(cord=phantom().cord, pmj=pmj(), discs=discs())
     report = check(labels, phantom().affine, levels=tuple(range(20, 28)), references=references)
     assert codes(report) == set()
     assert report.shifts == ()
@@ -342,7 +342,7 @@ def test_small_and_large_subjects_raise_no_doubt(scale: float) -> None:
     arcs = scale * np.interp(range(1, 10), coordinates, 16 + 15.0 * np.arange(-1, 10))
     own = {n: one.curve[0] + [0, 10, -arc] for n, arc in zip(range(1, 10), arcs, strict=True)}
     above = one.curve[0] + [0, 0, scale * (midpoint_below_pmj(2) - 16)]
-    references = References(cord=one.cord, pmj=above, discs=own)
+    references = Landmarks(cord=one.cord, pmj=above, discs=own)
     report = check(one.labels, one.affine, references=references)
     assert codes(report) == set()
     assert len(report.shifts) == 2
@@ -418,14 +418,14 @@ def test_messages_name_the_file_that_an_image_was_read_from(tmp_path: Path) -> N
     nib.save(nib.Nifti1Image(mark, np.eye(4)), path)
     with pytest.raises(ImageError, match=r"groove\.nii\.gz"):
         references_from_images(labels, pmj=nib.load(path))
-    assert asdict(References(files={"pmj": "x"}))["files"] == {"pmj": "x"}
+    assert asdict(Landmarks(files={"pmj": "x"}))["files"] == {"pmj": "x"}
 
 
 @pytest.mark.parametrize("value", [1, 5, 9])
 def test_a_mask_is_no_map_of_the_levels_of_the_canal(value: int) -> None:
     mask = phantom().cord.astype(np.uint8) * value
     with pytest.raises(ImageError, match="Expected levels of at most"):
-        check(phantom().labels, phantom().affine, references=References(located=mask))
+        check(phantom().labels, phantom().affine, references=Landmarks(located=mask))
     with pytest.raises(ImageError, match="Expected levels of at most"):
         api.relabel(_image(phantom().labels), locator=_located_as(mask))
 
@@ -433,7 +433,7 @@ def test_a_mask_is_no_map_of_the_levels_of_the_canal(value: int) -> None:
 def test_levels_counted_from_the_feet_are_no_levels_of_the_canal() -> None:
     upside_down = np.where(located() > 0, 11 - located(), 0).astype(np.uint8)
     with pytest.raises(ImageError, match="Expected level 2 above level 3"):
-        check(phantom().labels, phantom().affine, references=References(located=upside_down))
+        check(phantom().labels, phantom().affine, references=Landmarks(located=upside_down))
 
 
 @pytest.mark.parametrize("down", [12.0, 16.0])

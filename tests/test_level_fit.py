@@ -7,10 +7,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from sct_rootlets_task.analysis.anatomy import height_range, midpoint_below_pmj, spacing
-from sct_rootlets_task.analysis.bundles import Bundle, find_bundles
-from sct_rootlets_task.analysis.level_fit import MARGIN, fit_levels, vote_costs
-from sct_rootlets_task.analysis.phantom import make_phantom
+from sct_rootlets_task.levels.anatomical_priors import (
+    height_range,
+    midpoint_below_pmj,
+    spacing,
+)
+from sct_rootlets_task.levels.level_fit import MARGIN, fit_levels, vote_costs
+from sct_rootlets_task.rootlets.bundles import Bundle, find_bundles
+from tools.phantom import make_phantom
 
 LEVELS = tuple(range(2, 10))
 

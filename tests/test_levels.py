@@ -9,16 +9,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from sct_rootlets_task.errors import LevelSourceError
-from sct_rootlets_task.levels import (
-    ByMap,
-    ByName,
-    class_levels,
-    count_levels,
-    level_from_class_name,
-    level_name,
-    level_range,
-    relabel,
-)
+from sct_rootlets_task.io.label_values import count_levels, relabel
+from sct_rootlets_task.level_names import level_from_class_name, level_name, level_range
+from sct_rootlets_task.levels.sources import ByMap, ByName, class_levels
 
 LABELS = arrays(np.uint8, (4, 3, 5), elements=st.integers(0, 30))
 MAPPINGS = st.dictionaries(st.integers(1, 30), st.integers(0, 30))
@@ -101,7 +94,7 @@ def test_a_model_that_does_not_fit_the_task_is_refused(
 
 
 @given(LABELS, MAPPINGS)
-def test_relabelling_reads_everything_before_it_writes(
+def test_relabeling_reads_everything_before_it_writes(
     labels: np.ndarray, mapping: dict[int, int]
 ) -> None:
     result = relabel(labels, mapping)
@@ -112,17 +105,17 @@ def test_relabelling_reads_everything_before_it_writes(
 
 
 @given(LABELS)
-def test_relabelling_with_the_identity_changes_nothing(labels: np.ndarray) -> None:
+def test_relabeling_with_the_identity_changes_nothing(labels: np.ndarray) -> None:
     assert np.array_equal(relabel(labels, {i: i for i in range(31)}), labels)
 
 
 @given(LABELS, MAPPINGS)
-def test_relabelling_never_invents_a_level(labels: np.ndarray, mapping: dict[int, int]) -> None:
+def test_relabeling_never_invents_a_level(labels: np.ndarray, mapping: dict[int, int]) -> None:
     assert set(np.unique(relabel(labels, mapping))) <= set(mapping.values()) | {0}
 
 
 @given(LABELS)
-def test_level_counts_add_up_to_the_labelled_voxels(labels: np.ndarray) -> None:
+def test_level_counts_add_up_to_the_labeled_voxels(labels: np.ndarray) -> None:
     counts = count_levels(labels)
     assert sum(counts.values()) == np.count_nonzero(labels)
     assert 0 not in counts

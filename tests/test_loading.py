@@ -6,8 +6,8 @@ import pytest
 
 from sct_rootlets_task import environment
 from sct_rootlets_task.errors import UsageError
-from sct_rootlets_task.network.loading import Options, load_network, with_environment
-from sct_rootlets_task.network.model_folder import read_model_folder
+from sct_rootlets_task.inference.loading import Options, load_network, with_environment
+from sct_rootlets_task.inference.model_folder import read_model_folder
 from sct_rootlets_task.tasks import BUNDLED
 
 VARIABLES = {
@@ -44,7 +44,7 @@ def test_a_wrong_value_is_named_with_its_variable(
 
 def test_an_engine_of_the_environment_chooses_its_device(monkeypatch: pytest.MonkeyPatch) -> None:
     """OpenVINO runs on the CPU; a GPU that auto would take must not get in its way."""
-    from sct_rootlets_task.network import loading
+    from sct_rootlets_task.inference import loading
 
     def fail(_wanted: str) -> str:
         raise AssertionError("no GPU is looked for")

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from sct_rootlets_task.errors import LevelSourceError
-from sct_rootlets_task.levels import ByLocator
-from sct_rootlets_task.locator import (
+from sct_rootlets_task.levels.assignment import (
     OVERHANG_MM,
     Canal,
     canal_levels,
@@ -19,6 +18,7 @@ from sct_rootlets_task.locator import (
     one_canal,
     search_region,
 )
+from sct_rootlets_task.levels.sources import ByLocator
 from volumes import affine_of
 
 CLASSES = {

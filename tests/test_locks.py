@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 
 from model_zips import make_release, make_task, model_zip, write_zip
-from sct_rootlets_task import locks
 from sct_rootlets_task.errors import InstallError
-from sct_rootlets_task.files import atomic_outputs
-from sct_rootlets_task.install import install
-from sct_rootlets_task.locks import held
+from sct_rootlets_task.io import locks
+from sct_rootlets_task.io.atomic import atomic_outputs
+from sct_rootlets_task.io.locks import held
+from sct_rootlets_task.models.install import install
 
 REFUSALS = ("ENOLCK", "ENOSYS", "EOPNOTSUPP", "ENOTSUP", "EINVAL", "EIO", "EPERM", "ESTALE")
 

@@ -20,12 +20,12 @@ from benchmarks.color_distances import (
     report,
     smallest,
 )
-from sct_rootlets_task.analysis.plausibility import relabel_command
+from sct_rootlets_task.analysis.check import relabel_command
 from sct_rootlets_task.errors import UsageError
-from sct_rootlets_task.levels import level_name
-from sct_rootlets_task.luts import VIEWERS, level_colour, lut_path, lut_text, viewer_commands
+from sct_rootlets_task.io.luts import VIEWERS, lut_path, lut_text, viewer_commands
+from sct_rootlets_task.io.untrusted import ContentMissingError
+from sct_rootlets_task.level_names import level_color, level_name
 from sct_rootlets_task.qc.pages import write_static
-from sct_rootlets_task.untrusted import ContentMissingError
 
 LEVELS = range(2, 10)
 DEFICIENT = [vision for vision in VISIONS if vision != "normal"]
@@ -33,8 +33,8 @@ DEFICIENT = [vision for vision in VISIONS if vision != "normal"]
 
 def test_levels_less_than_sixteen_apart_have_different_colors() -> None:
     for first in LONGEST:
-        others = {level_colour(level) for level in range(first + 1, min(first + 16, 31))}
-        assert level_colour(first) not in others
+        others = {level_color(level) for level in range(first + 1, min(first + 16, 31))}
+        assert level_color(first) not in others
 
 
 # The colors before these reached 9.3 with normal vision and 7.5 with a deficiency.
@@ -65,7 +65,7 @@ def test_no_level_at_all_looks_gray(vision: str) -> None:
 
 @pytest.mark.parametrize("level", LONGEST)
 def test_the_name_of_a_level_can_be_read_on_its_color(level: int) -> None:
-    assert contrast(level_colour(level), (13, 16, 20)) >= 4.5
+    assert contrast(level_color(level), (13, 16, 20)) >= 4.5
 
 
 # Pairs of Sharma et al. 2005, table 1, among them those where the hue wraps around.
@@ -116,20 +116,20 @@ def _colors_of(viewer: str) -> dict[int, tuple[int, ...]]:
 
 @pytest.mark.parametrize("viewer", VIEWERS)
 def test_every_viewer_gets_the_same_colors(viewer: str) -> None:
-    assert _colors_of(viewer) == {level: level_colour(level) for level in LONGEST}
+    assert _colors_of(viewer) == {level: level_color(level) for level in LONGEST}
 
 
 def test_the_pages_get_the_same_colors(tmp_path: Path) -> None:
     write_static(tmp_path)
     rules = re.findall(r"\.lv-(\d+) \{ --level: rgb\((\d+) (\d+) (\d+)\)", _text(tmp_path, "css"))
     assert {int(v): (int(r), int(g), int(b)) for v, r, g, b in rules}.items() >= {
-        level: level_colour(level) for level in LONGEST
+        level: level_color(level) for level in LONGEST
     }.items()
     table = json.loads(_text(tmp_path, "js").removeprefix("QC.levels(").removesuffix(");\n"))
     for level in LONGEST:
         assert table[str(level)] == {
             "name": level_name(level),
-            "colour": list(level_colour(level)),
+            "color": list(level_color(level)),
         }
 
 
@@ -146,7 +146,7 @@ def test_each_level_has_a_row_with_its_value_and_name(viewer: str) -> None:
     assert "T1" in " ".join(rows[-1])
 
 
-def test_fsleyes_colours_are_fractions() -> None:
+def test_fsleyes_colors_are_fractions() -> None:
     for line in lut_text("fsleyes", LEVELS).splitlines():
         assert all(0 <= float(value) <= 1 for value in line.split()[1:4])
 

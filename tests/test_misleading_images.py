@@ -12,13 +12,13 @@ import pytest
 from scipy.ndimage import affine_transform
 
 from fake_network import FakeNetwork
-from sct_rootlets_task.images import InputImage, check_image, load_image
-from sct_rootlets_task.models import InstalledModel
-from sct_rootlets_task.network.loading import Options
-from sct_rootlets_task.network.model_folder import ModelFolder
-from sct_rootlets_task.pipeline import Segmentation, Segmenter, Settings, locate
+from sct_rootlets_task.inference.loading import Options
+from sct_rootlets_task.inference.model_folder import ModelFolder
+from sct_rootlets_task.io.images import InputImage, check_image, load_image
+from sct_rootlets_task.models.resolve import InstalledModel
+from sct_rootlets_task.registry import TASKS
 from sct_rootlets_task.sample import write_sample
-from sct_rootlets_task.tasks import TASKS
+from sct_rootlets_task.segmentation.segmenter import Segmentation, Segmenter, Settings, locate
 from test_pipeline import _custom, _starter
 from test_view import turned
 

@@ -17,9 +17,9 @@ import small_model
 import tiny_model
 from rights import unprivileged
 from sct_rootlets_task.errors import ModelError
-from sct_rootlets_task.network.engines import read_weights
-from sct_rootlets_task.network.loading import choose_engine
-from sct_rootlets_task.network.model_folder import ModelFolder, read_model_folder
+from sct_rootlets_task.inference.loading import choose_engine
+from sct_rootlets_task.inference.model_folder import ModelFolder, read_model_folder
+from sct_rootlets_task.inference.openvino_engine import read_weights
 
 SYSTEM = "torch.nn.modules.module.torch.os.system"
 HOME = "dynamic_network_architectures"
@@ -221,7 +221,7 @@ def test_entries_that_nothing_here_needs_may_be_anything(
     plans = tiny_model.plans(old_format=form == "old")
     dataset = small_model.dataset()
     if where == "dataset":
-        dataset["licence"] = value
+        dataset["license"] = value
     else:
         plans = _set(plans, f"{where}of_a_later_version", value)
         plans["configurations"]["of a later version"] = value

@@ -24,7 +24,6 @@ from model_zips import (
     write_model,
     write_zip,
 )
-from sct_rootlets_task import models
 from sct_rootlets_task.errors import (
     ArchiveError,
     DownloadError,
@@ -33,8 +32,10 @@ from sct_rootlets_task.errors import (
     ModelNotInstalledError,
     UsageError,
 )
-from sct_rootlets_task.models import list_models, resolve
-from sct_rootlets_task.tasks import STARTER, Release, Task
+from sct_rootlets_task.models import resolve as module
+from sct_rootlets_task.models.resolve import list_models, resolve
+from sct_rootlets_task.registry import STARTER
+from sct_rootlets_task.tasks import Release, Task
 
 SLOT = "model_fake_r1"
 
@@ -56,9 +57,9 @@ def _task(*urls: str, fallback: Release | None = STARTER) -> Task:
 
 def test_the_module_offers_what_its_callers_need() -> None:
     assert {"InstalledModel", "find_installed", "install", "verify", "list_models"} <= set(
-        models.__all__
+        module.__all__
     )
-    assert all(hasattr(models, name) for name in models.__all__)
+    assert all(hasattr(module, name) for name in module.__all__)
 
 
 def test_a_missing_default_model_is_installed_first(
@@ -158,7 +159,7 @@ def test_a_custom_model_in_the_place_of_a_release_is_used_and_said_so(
 ) -> None:
     task = _task()
     mine = str(write_zip(tmp_path / "mine.zip", model_zip("mine")))
-    models.install(task, task.release(), root, urls=[mine])
+    module.install(task, task.release(), root, urls=[mine])
     with caplog.at_level(logging.WARNING):
         resolved = resolve(task, None, root)
     assert (resolved.model.name, weights_of(resolved.model.path)) == ("custom", "mine")
@@ -178,7 +179,7 @@ def test_a_folder_of_the_users_own_is_used_where_it_is(
     assert not root.exists()
 
 
-def test_a_folder_that_is_a_known_release_is_recognised(server: Loopback, root: Path) -> None:
+def test_a_folder_that_is_a_known_release_is_recognized(server: Loopback, root: Path) -> None:
     task = _task(server.serve("m.zip", whole(model_zip())))
     installed = resolve(task, "r1", root).model
     for choice in (installed.path, installed.path.parent):
@@ -188,7 +189,7 @@ def test_a_folder_that_is_a_known_release_is_recognised(server: Loopback, root: 
 def test_a_custom_model_chosen_by_folder_is_no_release(root: Path, tmp_path: Path) -> None:
     urls = [str(write_zip(tmp_path / "m.zip", model_zip()))]
     task = _task(*urls)
-    installed = models.install(task, task.release(), root, urls=urls)
+    installed = module.install(task, task.release(), root, urls=urls)
     model = resolve(task, installed.path, root).model
     assert (model.release, model.name, model.custom) == (None, SLOT, True)
     assert model.sha256 == installed.sha256
@@ -207,7 +208,7 @@ def test_a_zip_of_the_users_own_is_unpacked_once_into_the_root(root: Path, tmp_p
     assert weights_of(first.path) == "mine"
     assert first.path.parent.parent == root
     assert resolve(_task(), str(zip_path), root).model == first
-    assert models.find_installed(_task(), _task().release(), root) is None
+    assert module.find_installed(_task(), _task().release(), root) is None
 
 
 @pytest.mark.parametrize("choice", ["r3", "nowhere/model.zip", "R1"])
@@ -316,7 +317,7 @@ def test_a_failed_attempt_is_forgotten_in_time(
         note.write_text("no connection")
         assert resolve(task, None, root).model.name == "starter"
         if how == "install":
-            models.install(task, task.release(), root)
+            module.install(task, task.release(), root)
         else:
             hour_ago = note.stat().st_mtime - 3600
             os.utime(note, (hour_ago, hour_ago))
@@ -381,7 +382,7 @@ def test_a_release_folder_without_a_record_is_used_with_a_warning(
 
 def test_the_list_shows_a_model_without_a_record_for_the_default_only(root: Path) -> None:
     trainer = write_model(root / "model_fake")
-    first, second, *_ = models.list_models({"fake": _task("/none.zip")}, root)
+    first, second, *_ = module.list_models({"fake": _task("/none.zip")}, root)
     assert first.model is not None
     assert first.model.path == trainer
     assert second.model is None

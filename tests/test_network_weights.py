@@ -14,12 +14,12 @@ import pytest
 import small_model
 import tiny_model
 from sct_rootlets_task.errors import ImageError, ModelError
-from sct_rootlets_task.network.architecture import described, slots
-from sct_rootlets_task.network.engines import OpenVINOEngine, read_weights
-from sct_rootlets_task.network.loading import Options, choose_engine, load_network
-from sct_rootlets_task.network.model_folder import read_model_folder
-from sct_rootlets_task.network.plans import read_architecture
-from sct_rootlets_task.network.unet import UnsupportedNetworkError
+from sct_rootlets_task.inference.architecture import described, slots
+from sct_rootlets_task.inference.loading import Options, choose_engine, load_network
+from sct_rootlets_task.inference.model_folder import read_model_folder
+from sct_rootlets_task.inference.openvino_engine import OpenVINOEngine, read_weights
+from sct_rootlets_task.inference.openvino_unet import UnsupportedNetworkError
+from sct_rootlets_task.inference.plans import read_architecture
 
 HOME = "dynamic_network_architectures"
 NORM = {"eps": 1e-5, "affine": True}

@@ -11,10 +11,11 @@ import pytest
 
 from fake_network import Loader
 from model_zips import TRAINER, model_zip
-from sct_rootlets_task.hosts import standalone
-from sct_rootlets_task.levels import ByMap
-from sct_rootlets_task.postprocess import HookContext
-from sct_rootlets_task.tasks import ROOTLETS, Release, Task, build_registry
+from sct_rootlets_task.cli import sct_deepseg
+from sct_rootlets_task.levels.sources import ByMap
+from sct_rootlets_task.registry import ROOTLETS
+from sct_rootlets_task.rootlets.postprocess import HookContext
+from sct_rootlets_task.tasks import Release, Task, TaskRegistry
 from volumes import write_image
 
 
@@ -37,11 +38,11 @@ LUMBAR = Task(
     suffix="_lumbar",
     group="Lumbar",
 )
-REGISTRY = build_registry([ROOTLETS, LUMBAR])
+REGISTRY = TaskRegistry([ROOTLETS, LUMBAR])
 
 
 def run(*words: object) -> int:
-    return standalone.main([str(word) for word in words], tasks=REGISTRY, load=Loader())
+    return sct_deepseg.main([str(word) for word in words], tasks=REGISTRY, load=Loader())
 
 
 def archive(folder: Path) -> Path:

@@ -21,11 +21,10 @@ import pytest
 import sct_rootlets_task
 from fake_network import Loader
 from model_zips import write_model
-from sct_rootlets_task import cli
+from sct_rootlets_task.cli import sct_deepseg, sct_rootlets
 from sct_rootlets_task.errors import ImageError
-from sct_rootlets_task.hosts import standalone
-from sct_rootlets_task.images import InputImage, load_image, load_labels, save_labels
-from sct_rootlets_task.physical_size import mm_per_unit
+from sct_rootlets_task.io.images import InputImage, load_image, load_labels, save_labels
+from sct_rootlets_task.io.physical_size import mm_per_unit
 from volumes import affine_of, smooth_noise, write_image
 
 SHAPE = (6, 5, 7)
@@ -223,7 +222,7 @@ def test_each_command_refuses_a_damaged_file_in_any_place(
     for content in (DAMAGED["checksum"], _header(**HEADERS["intercept NaN"])):
         bad = _write(tmp_path, content, "bad.nii.gz").name
         for command in COMMANDS:
-            assert cli.main(shlex.split(command.replace("BAD", bad))) == 1, command
+            assert sct_rootlets.main(shlex.split(command.replace("BAD", bad))) == 1, command
             assert "damaged, cut short" in capsys.readouterr().err, command
     assert not list(tmp_path.glob("new*"))
 
@@ -234,7 +233,7 @@ def test_sct_deepseg_and_the_functions_refuse_a_damaged_file(
     model = write_model(tmp_path / "model")
     bad = _write(tmp_path, DAMAGED["checksum"])
     words = ["rootlets", "-model", str(model), "-i", str(bad), "-o", str(tmp_path / "o.nii.gz")]
-    assert standalone.main(words, load=Loader()) == 1
+    assert sct_deepseg.main(words, load=Loader()) == 1
     assert "damaged, cut short" in capsys.readouterr().err
     with pytest.raises(ImageError, match="damaged, cut short"):
         sct_rootlets_task.locate(bad)
@@ -466,7 +465,7 @@ import resource, sys
 from pathlib import Path
 import nibabel, nibabel.volumeutils
 from sct_rootlets_task.errors import ImageError
-from sct_rootlets_task.images import load_image
+from sct_rootlets_task.io.images import load_image
 used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + 2**26,) * 2)
 for name in sys.argv[1:]:

@@ -12,10 +12,10 @@ import pytest
 
 import tiny_model
 from sct_rootlets_task.errors import ModelError, OutOfMemoryError, UsageError
-from sct_rootlets_task.network.failures import fitting
-from sct_rootlets_task.network.loading import Options, load_network
-from sct_rootlets_task.network.model_folder import ModelFolder, read_model_folder
-from sct_rootlets_task.network.nnunet import NNUNetNetwork, choose_device
+from sct_rootlets_task.inference.failures import fitting
+from sct_rootlets_task.inference.loading import Options, load_network
+from sct_rootlets_task.inference.model_folder import ModelFolder, read_model_folder
+from sct_rootlets_task.inference.torch_engine import NNUNetNetwork, choose_device
 
 
 def _folder(

@@ -12,17 +12,17 @@ import pytest
 
 import sct_rootlets_task
 from fake_network import Loader
-from sct_rootlets_task.cli import main
+from sct_rootlets_task.cli import sct_deepseg
+from sct_rootlets_task.cli.sct_rootlets import main
 from sct_rootlets_task.errors import ImageError
-from sct_rootlets_task.hosts import standalone
-from sct_rootlets_task.images import (
+from sct_rootlets_task.io.images import (
     check_image,
     check_labels,
     labels_image,
     load_image,
     load_labels,
 )
-from sct_rootlets_task.nifti import one_volume
+from sct_rootlets_task.io.nifti import one_volume
 from test_shifting import phantom
 from tiny_model import write_model
 from volumes import affine_of, smooth_noise, write_image
@@ -108,7 +108,7 @@ def test_a_voxel_size_of_0_that_the_qform_needs_is_in_the_sidecar(tmp_path: Path
     (tmp_path / "a.nii").write_bytes(content)
     model = write_model(tmp_path / "model")
     words = ["rootlets", "-model", str(model), "-i", str(tmp_path / "a.nii")]
-    assert standalone.main([*words, "-o", str(tmp_path / "o.nii.gz")], load=Loader()) == 0
+    assert sct_deepseg.main([*words, "-o", str(tmp_path / "o.nii.gz")], load=Loader()) == 0
     warnings = json.loads((tmp_path / "o.json").read_text())["Warnings"]
     assert any("pixdim" in text for text in warnings)
 
@@ -225,9 +225,9 @@ def test_a_folder_is_called_a_folder(
     model, output = str(write_model(tmp_path / "model")), str(tmp_path / "o.nii.gz")
     words = ["rootlets", "-model", model, "-o", output]
     for run, arguments in (
-        (standalone.main, [*words, "-i", str(folder)]),
+        (sct_deepseg.main, [*words, "-i", str(folder)]),
         (
-            standalone.main,
+            sct_deepseg.main,
             [*words, "-i", str(seg), "-qc", f"{tmp_path}/qc", "-qc-seg", str(folder)],
         ),
         (main, ["check", "-i", str(folder)]),

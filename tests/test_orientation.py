@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sct_rootlets_task.errors import ModelError
-from sct_rootlets_task.orientation import Reorientation, axcodes_from_sct
+from sct_rootlets_task.io.orientation import Reorientation, axcodes_from_sct
 from volumes import affine_of
 
 ALL_48 = [

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from sct_rootlets_task.errors import ModelError
-from sct_rootlets_task.images import InputImage
-from sct_rootlets_task.oriented import OrientedNetwork
+from sct_rootlets_task.io.images import InputImage
+from sct_rootlets_task.segmentation.reoriented_network import OrientedNetwork
 
 
 @dataclass
@@ -86,7 +86,7 @@ class Witness:
 @pytest.mark.parametrize("axcodes", ["RAS", "PIR"])
 def test_the_network_sees_the_first_and_last_slice_again(axcodes: str, orientation: str) -> None:
     witness = Witness(orientation)
-    network = OrientedNetwork(None, witness, orientation, continued_mm=2.0)
+    network = OrientedNetwork(None, witness, orientation, edge_padding_mm=2.0)
     given = slices(axcodes, [5, 6, 7])
     assert network.classes(given).tolist() == np.ones(given.data.shape).tolist()
     seen = [5, 5, 5, 6, 7, 7, 7]
@@ -96,14 +96,14 @@ def test_the_network_sees_the_first_and_last_slice_again(axcodes: str, orientati
 def test_slices_of_zeros_are_no_end_and_hold_nothing() -> None:
     witness = Witness("LPI")
     given = slices("RAS", [0, 0, 5, 6, 0])
-    result = OrientedNetwork(None, witness, "LPI", continued_mm=1.0).classes(given)
+    result = OrientedNetwork(None, witness, "LPI", edge_padding_mm=1.0).classes(given)
     assert witness.along == [5, 5, 6, 6]
     assert result[0, 0].tolist() == [0, 0, 1, 1, 0]
 
 
 def test_only_the_end_near_which_something_may_be_is_continued() -> None:
     witness = Witness("LPI")
-    network = OrientedNetwork(None, witness, "LPI", continued_mm=2.0)
+    network = OrientedNetwork(None, witness, "LPI", edge_padding_mm=2.0)
     given = slices("RAS", [1, 2, 3, 4, 5, 6])
     near = np.zeros(given.data.shape, bool)
     near[..., 1:4] = True

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from sct_rootlets_task.errors import UsageError
-from sct_rootlets_task.files import hash_file, write_json
-from sct_rootlets_task.outputs import plan_outputs
-from sct_rootlets_task.ownership import generated_by
+from sct_rootlets_task.io.atomic import hash_file, write_json
+from sct_rootlets_task.io.outputs import plan_outputs
+from sct_rootlets_task.io.ownership import generated_by
 from volumes import write_image
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.ndimage import affine_transform, gaussian_filter, rotate
 from scipy.stats import rankdata
 
-from sct_rootlets_task.padding import find_padding
+from sct_rootlets_task.segmentation.padding import find_padding
 from volumes import smooth_noise
 
 SHAPE = (26, 22, 30)

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from benchmarks.reference import reference_classes, stock_predictor
-from sct_rootlets_task.images import load_image
-from sct_rootlets_task.models import InstalledModel
-from sct_rootlets_task.network.loading import Options
-from sct_rootlets_task.pipeline import Segmenter, Settings
-from sct_rootlets_task.tasks import TASKS
+from sct_rootlets_task.inference.loading import Options
+from sct_rootlets_task.io.images import load_image
+from sct_rootlets_task.models.resolve import InstalledModel
+from sct_rootlets_task.registry import TASKS
+from sct_rootlets_task.segmentation.segmenter import Segmenter, Settings
 from tiny_model import write_model
 from volumes import smooth_noise, write_image
 

@@ -14,9 +14,9 @@ import pytest
 
 from rights import unprivileged
 from sct_rootlets_task.errors import ModelError, UsageError
-from sct_rootlets_task.models import list_models, resolve
-from sct_rootlets_task.paths import cache_root, expand_user, model_root
-from sct_rootlets_task.tasks import TASKS
+from sct_rootlets_task.io.paths import cache_root, expand_user, model_root
+from sct_rootlets_task.models.resolve import list_models, resolve
+from sct_rootlets_task.registry import TASKS
 
 
 def test_override_beats_the_variable(tmp_path: Path) -> None:
@@ -109,7 +109,7 @@ def test_the_closed_home_of_another_user_is_no_home(
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(closed_home))
     # The tests may run as a plain user, whose own folder it is then.
-    monkeypatch.setattr("sct_rootlets_task.paths.is_mine", lambda info: False)
+    monkeypatch.setattr("sct_rootlets_task.io.paths.is_mine", lambda info: False)
     with unprivileged():
         assert resolve(TASKS["rootlets"], None, model_root(), offline=True).model.builtin
 

@@ -7,8 +7,8 @@ import itertools
 import numpy as np
 import pytest
 
-from sct_rootlets_task.analysis.geometry import to_world, voxel_volume
-from sct_rootlets_task.analysis.phantom import (
+from sct_rootlets_task.rootlets.geometry import to_world, voxel_volume
+from tools.phantom import (
     CORD_HALF_DEPTH_MM,
     CORD_HALF_WIDTH_MM,
     PhantomBundle,

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sct_rootlets_task.picture import WIDTH, draw, fitted
+from sct_rootlets_task.qc.preview import WIDTH, draw, fitted
 from sct_rootlets_task.qc.render import scale_mm
 from test_qc import phantom, write_case
 
-picture = importlib.import_module("sct_rootlets_task.picture")
+picture = importlib.import_module("sct_rootlets_task.qc.preview")
 INK = (221, 227, 234)
 
 

@@ -12,12 +12,13 @@ import pytest
 
 from fake_network import FakeNetwork
 from model_zips import write_model
-from sct_rootlets_task.images import InputImage, load_image
-from sct_rootlets_task.models import InstalledModel
-from sct_rootlets_task.network.loading import Options
-from sct_rootlets_task.network.model_folder import ModelFolder
-from sct_rootlets_task.pipeline import Segmenter, Settings
-from sct_rootlets_task.tasks import BUNDLED, TASKS
+from sct_rootlets_task.inference.loading import Options
+from sct_rootlets_task.inference.model_folder import ModelFolder
+from sct_rootlets_task.io.images import InputImage, load_image
+from sct_rootlets_task.models.resolve import InstalledModel
+from sct_rootlets_task.registry import TASKS
+from sct_rootlets_task.segmentation.segmenter import Segmenter, Settings
+from sct_rootlets_task.tasks import BUNDLED
 from volumes import write_image
 
 SHAPE = (40, 40, 90)

@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sct_rootlets_task.analysis import plausibility
-from sct_rootlets_task.analysis.anatomy import midpoint_below_pmj
-from sct_rootlets_task.analysis.phantom import Phantom, PhantomBundle, make_phantom, typical_bundles
-from sct_rootlets_task.analysis.plausibility import CODES, Report, check, check_image
-from sct_rootlets_task.analysis.references import References, disc_points, pmj_point
-from sct_rootlets_task.analysis.shifting import shift_levels
+from sct_rootlets_task.analysis import check as module
+from sct_rootlets_task.analysis.check import CODES, Report, check, check_image
+from sct_rootlets_task.analysis.relabel import shift_levels
 from sct_rootlets_task.errors import ImageError
-from sct_rootlets_task.voxels import connected
+from sct_rootlets_task.levels.anatomical_priors import midpoint_below_pmj
+from sct_rootlets_task.levels.landmarks import Landmarks, disc_points, pmj_point
+from sct_rootlets_task.rootlets.components import connected
+from tools.phantom import Phantom, PhantomBundle, make_phantom, typical_bundles
 
 LEVELS = tuple(range(2, 10))
 
@@ -29,7 +29,7 @@ def phantom() -> Phantom:
 
 
 def check_of(labels: np.ndarray, **references: Any) -> Report:
-    known = References(cord=phantom().cord, **references)
+    known = Landmarks(cord=phantom().cord, **references)
     return check(labels, phantom().affine, references=known)
 
 
@@ -39,7 +39,7 @@ def codes(report: Report) -> set[str]:
 
 @pytest.mark.parametrize("with_cord", [True, False])
 def test_intact_labels_have_no_flags(with_cord: bool) -> None:
-    references = References(cord=phantom().cord if with_cord else None)
+    references = Landmarks(cord=phantom().cord if with_cord else None)
     report = check(phantom().labels, phantom().affine, references=references)
     assert report.flags == ()
     assert [level.level for level in report.levels] == list(LEVELS)
@@ -85,7 +85,7 @@ def test_a_level_beyond_the_image_is_not_missing() -> None:
     first = np.argwhere(labels == 3)[:, 2].min()
     cut = labels[:, :, : first - 2]
     affine = phantom().affine
-    report = check(cut, affine, references=References(cord=phantom().cord[:, :, : first - 2]))
+    report = check(cut, affine, references=Landmarks(cord=phantom().cord[:, :, : first - 2]))
     assert [level.level for level in report.levels] == list(range(4, 10))
     assert "level_missing" not in codes(report)
 
@@ -103,7 +103,7 @@ def test_a_level_at_the_edge_of_the_image_is_noted_not_warned_of() -> None:
 def test_a_missing_side_is_flagged_with_its_name(side: str) -> None:
     bundles = [b for b in typical_bundles() if not (b.level == 5 and b.side == side)]
     one = make_phantom(bundles, voxel_mm=(1, 1, 1))
-    report = check(one.labels, one.affine, references=References(cord=one.cord))
+    report = check(one.labels, one.affine, references=Landmarks(cord=one.cord))
     flags = [flag for flag in report.flags if flag.code == "side_missing"]
     assert [(flag.level, flag.side, flag.value) for flag in flags] == [(5, side, 0.0)]
 
@@ -111,7 +111,7 @@ def test_a_missing_side_is_flagged_with_its_name(side: str) -> None:
 def made(*extra: PhantomBundle, without: tuple[int, ...] = ()) -> Report:
     bundles = [b for b in typical_bundles() if b.level not in without]
     one = make_phantom([*bundles, *extra], voxel_mm=(1, 1, 1))
-    return check(one.labels, one.affine, references=References(cord=one.cord))
+    return check(one.labels, one.affine, references=Landmarks(cord=one.cord))
 
 
 def pairs(level: int, start: float, end: float) -> list[PhantomBundle]:
@@ -135,7 +135,7 @@ def test_a_level_too_high_is_flagged_with_value_and_range() -> None:
 @pytest.mark.parametrize(("height", "flags"), [(10.94, 0), (10.96, 1)])
 def test_no_length_is_flagged_that_reads_as_within_its_range(height: float, flags: int) -> None:
     level = replace(check_of(phantom().labels).levels[0], height=height)  # C2: up to 10.9 mm
-    assert len(list(plausibility._check_height(level))) == flags
+    assert len(list(module._check_height(level))) == flags
 
 
 def test_levels_too_far_apart_are_flagged() -> None:
@@ -271,7 +271,7 @@ def test_labels_outside_the_priors_are_measured_without_the_fit() -> None:
 
 @pytest.mark.parametrize("name", ["cord", "located"])
 def test_another_grid_is_refused(name: str) -> None:
-    references = References(**{name: np.ones((3, 3, 3), np.uint8)})
+    references = Landmarks(**{name: np.ones((3, 3, 3), np.uint8)})
     with pytest.raises(ImageError, match="on the grid of the segmentation"):
         check(phantom().labels, phantom().affine, references=references)
 
@@ -284,7 +284,7 @@ def test_pam50_has_no_flags_and_no_shift(shared_data: Path) -> None:
     image = nib.load(folder / "PAM50_rootlets.nii.gz")
     discs = nib.load(folder / "PAM50_label_disc.nii.gz")
     cord = np.asarray(nib.load(folder / "PAM50_cord.nii.gz").dataobj)
-    references = References(cord=cord, discs=disc_points(np.asarray(discs.dataobj), discs.affine))
+    references = Landmarks(cord=cord, discs=disc_points(np.asarray(discs.dataobj), discs.affine))
     report = check_image(image, references=references)
     assert report.flags == ()
     assert [shift.shift for shift in report.shifts] == [0]
@@ -297,7 +297,7 @@ def test_pam50_extents_are_the_published_ones(shared_data: Path) -> None:
     folder = shared_data / "pam50"
     image = nib.load(folder / "PAM50_rootlets.nii.gz")
     cord = np.asarray(nib.load(folder / "PAM50_cord.nii.gz").dataobj)
-    report = check_image(image, references=References(cord=cord))
+    report = check_image(image, references=Landmarks(cord=cord))
     heights = [level.height for level in report.levels]
     assert heights == pytest.approx([8, 15.5, 11, 9.5, 9.5, 11.5, 13.5, 13], abs=0.15)
 
@@ -311,6 +311,6 @@ def test_small_pam50_agrees_with_its_pmj(shared_data: Path) -> None:
     cord = np.asarray(nib.load(folder / "PAM50_small_cord.nii.gz").dataobj)
     mark = nib.load(folder / "PAM50_small_t2_pmj_manual.nii.gz")
     point = pmj_point(np.asarray(mark.dataobj), mark.affine)
-    report = check_image(image, references=References(cord=cord, pmj=point))
+    report = check_image(image, references=Landmarks(cord=cord, pmj=point))
     assert [shift.shift for shift in report.shifts] == [0]
     assert {flag.level for flag in report.flags if flag.code == "level_missing"} == {9}

@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from sct_rootlets_task.analysis.consistency import keep_largest
 from sct_rootlets_task.errors import UsageError
-from sct_rootlets_task.orientation import Reorientation
-from sct_rootlets_task.postprocess import (
+from sct_rootlets_task.io.orientation import Reorientation
+from sct_rootlets_task.levels.corrections import keep_largest
+from sct_rootlets_task.rootlets.postprocess import (
     HookContext,
     MinimalSize,
     fill_holes,
@@ -86,7 +86,7 @@ def test_a_thin_level_between_two_others_is_no_speck() -> None:
 
 
 def four_bundles(levels: tuple[int, ...] = (3, 4)) -> np.ndarray:
-    """Return two levels of four bundles each, left/right and ventral/dorsal of a centre."""
+    """Return two levels of four bundles each, left/right and ventral/dorsal of a center."""
     labels = np.zeros((21, 21, 20), np.uint8)
     for number, level in enumerate(levels):
         for x in (5, 15):

@@ -20,10 +20,10 @@ import numpy as np
 import pytest
 
 import small_model
-from sct_rootlets_task import progress
-from sct_rootlets_task.network.loading import Options, load_network
-from sct_rootlets_task.network.model_folder import read_model_folder
-from sct_rootlets_task.progress import Progress, remaining
+from sct_rootlets_task.inference.loading import Options, load_network
+from sct_rootlets_task.inference.model_folder import read_model_folder
+from sct_rootlets_task.io import progress
+from sct_rootlets_task.io.progress import Progress, remaining
 from volumes import smooth_noise, write_image
 
 
@@ -266,7 +266,7 @@ def command(tmp_path: Path) -> list[str]:
     image = write_image(tmp_path / "image.nii.gz", smooth_noise((20, 20, 60)))
     model = small_model.write(tmp_path / "model")
     words = ["rootlets", "-i", image, "-model", model, "-tiles", "all", "-threads", "1"]
-    return [sys.executable, "-m", "sct_rootlets_task.hosts.standalone", *map(str, words)]
+    return [sys.executable, "-m", "sct_rootlets_task.cli.sct_deepseg", *map(str, words)]
 
 
 @pytest.mark.parametrize(

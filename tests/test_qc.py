@@ -23,16 +23,16 @@ from hypothesis import strategies as st
 from nibabel.orientations import axcodes2ornt, inv_ornt_aff, io_orientation, ornt_transform
 from PIL import Image
 
+from sct_rootlets_task.cli.commands import qc as verb
 from sct_rootlets_task.errors import ImageError, MissingDependencyError, OutputError
-from sct_rootlets_task.images import InputImage
-from sct_rootlets_task.luts import level_colour
+from sct_rootlets_task.io.images import InputImage
+from sct_rootlets_task.level_names import level_color
 from sct_rootlets_task.qc import pages, render
 from sct_rootlets_task.qc.entry import Details, flag_of, identity, names_of
 from sct_rootlets_task.qc.measures import level_rows, missing_levels
 from sct_rootlets_task.qc.report import add_entry, rebuild
 from sct_rootlets_task.qc.scene import Scene, load_scene
 from sct_rootlets_task.qc.volumes import MAX_VOXELS, extract
-from sct_rootlets_task.verbs import qc as verb
 
 SHAPE = (44, 48, 90)
 CORD = (21.0, 26.0)
@@ -123,30 +123,30 @@ def test_a_scene_is_the_same_whatever_the_orientation_of_the_file(
 ) -> None:
     turned = load_scene(*write_case(tmp_path / axcodes, axcodes=axcodes))
     np.testing.assert_array_equal(turned.labels, scene.labels)
-    np.testing.assert_allclose(turned.centre, scene.centre)
+    np.testing.assert_allclose(turned.center, scene.center)
     np.testing.assert_allclose(turned.affine, scene.affine)
 
 
 @pytest.mark.parametrize("sides", ["RL", "R"])
 @pytest.mark.parametrize("stray", [False, True])
-def test_the_centre_is_found_between_the_rootlets(tmp_path: Path, sides: str, stray: bool) -> None:
+def test_the_center_is_found_between_the_rootlets(tmp_path: Path, sides: str, stray: bool) -> None:
     _, labels = phantom(sides="RL")
     if sides == "R":
         labels[:20, :, 40:60] = 0
     if stray:
         labels[2, 2, 50] = 3
     scene = load_scene(*write_case(tmp_path, labels))
-    middle = scene.centre[scene.region] - CORD
+    middle = scene.center[scene.region] - CORD
     assert np.abs(middle).max() < 3, "of the cord, with a radius of 4 voxels"
 
 
-def test_a_mask_tells_the_centre_and_how_far_to_look(tmp_path: Path) -> None:
+def test_a_mask_tells_the_center_and_how_far_to_look(tmp_path: Path) -> None:
     image, segmentation = write_case(tmp_path)
     mask = np.zeros(SHAPE, np.uint8)
     mask[5:40, 8:13, 10:80] = 1
     _, around = write_case(tmp_path, mask, name="mask")
     scene = load_scene(image, segmentation, around)
-    np.testing.assert_allclose(scene.centre[40], (22, 10))
+    np.testing.assert_allclose(scene.center[40], (22, 10))
     assert scene.reach > 17
     assert scene.labels.max() == 5
 
@@ -200,7 +200,7 @@ def test_in_an_axial_view_anterior_is_up_and_right_is_left(tmp_path: Path) -> No
 
 def test_all_levels_are_projected(scene: Scene) -> None:
     for view in (render.coronal(scene), render.sagittal(scene)):
-        assert view.grey.shape == view.labels.shape
+        assert view.gray.shape == view.labels.shape
         assert set(np.unique(view.labels)) == {0, *scene.levels}
 
 
@@ -220,7 +220,7 @@ def test_a_view_shows_no_level_that_is_not_there(
         labels=labels,
         affine=np.diag([*spacing, 1]),
         spacing=spacing,
-        centre=np.tile((4.2, 3.9), (7, 1)),
+        center=np.tile((4.2, 3.9), (7, 1)),
         located=True,
         region=slice(1, 6),
         reach=16.0,
@@ -229,24 +229,24 @@ def test_a_view_shows_no_level_that_is_not_there(
     )
     for view in (render.axial(scene, 3, size), render.coronal(scene), render.sagittal(scene)):
         assert set(np.unique(view.labels)) <= {0, 3, 7}
-        assert view.grey.shape == view.labels.shape
+        assert view.gray.shape == view.labels.shape
 
 
 def test_thick_slices_keep_their_edges(tmp_path: Path) -> None:
     scene = load_scene(*write_case(tmp_path, zooms=(1, 1, 7.5)))
-    rows = render.coronal(scene).grey.astype(int)
+    rows = render.coronal(scene).gray.astype(int)
     changes = (np.abs(np.diff(rows, axis=0)).max(axis=1) > 8).mean()
     assert changes < 0.3, "between the edges of the slices nothing changes"
 
 
-def test_levels_are_drawn_in_their_own_colours(scene: Scene) -> None:
+def test_levels_are_drawn_in_their_own_colors(scene: Scene) -> None:
     layers = render.coronal(scene)
     picture = render.label_picture(layers).convert("RGBA")
-    colours = {colour[:3] for _, colour in picture.getcolors(1 << 20) if colour[3]}
-    assert colours == {level_colour(level) for level in scene.levels}
+    colors = {color[:3] for _, color in picture.getcolors(1 << 20) if color[3]}
+    assert colors == {level_color(level) for level in scene.levels}
     at = np.argwhere(layers.labels == 5)[0]
-    assert tuple(render.blend(layers, 1.0)[tuple(at)]) == level_colour(5)
-    assert (render.blend(layers, 0.0)[tuple(at)] == layers.grey[tuple(at)]).all()
+    assert tuple(render.blend(layers, 1.0)[tuple(at)]) == level_color(5)
+    assert (render.blend(layers, 0.0)[tuple(at)] == layers.gray[tuple(at)]).all()
 
 
 # Measures
@@ -404,8 +404,8 @@ def test_an_entry_brings_its_pictures_volume_and_table(tmp_path: Path) -> None:
         "index.html",
     }
     for view in ("axial", "coronal", "sagittal"):
-        with Image.open(page.parent / f"{view}.jpg") as grey:
-            size = grey.size
+        with Image.open(page.parent / f"{view}.jpg") as gray:
+            size = gray.size
         with Image.open(page.parent / f"{view}.png") as levels:
             assert levels.size == size
     (row,) = rows_of(tmp_path / "qc")
@@ -575,11 +575,11 @@ def test_the_pages_load_nothing_from_elsewhere_and_run_nothing_inline(tmp_path: 
                     assert (tmp_path / "qc" / target).is_file()
 
 
-def test_the_viewer_comes_with_its_licence(tmp_path: Path) -> None:
+def test_the_viewer_comes_with_its_license(tmp_path: Path) -> None:
     add_entry(tmp_path / "qc", *write_case(tmp_path))
-    licence = (tmp_path / "qc" / "static" / "niivue.LICENSE.txt").read_text(encoding="utf-8")
-    assert "BSD 2-Clause License" in licence
-    assert "MIT" in licence
+    license = (tmp_path / "qc" / "static" / "niivue.LICENSE.txt").read_text(encoding="utf-8")
+    assert "BSD 2-Clause License" in license
+    assert "MIT" in license
 
 
 def _add(report: Path, folder: Path, number: int) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sct_rootlets_task.luts import level_colour
+from sct_rootlets_task.level_names import level_color
 from sct_rootlets_task.qc.entry import Details
 from sct_rootlets_task.qc.pages import RATINGS
 from sct_rootlets_task.qc.report import add_entry, rebuild
@@ -247,7 +247,7 @@ def test_missing_levels_are_marked(page: Any) -> None:
     assert row.locator(".pip:not(.missing)").all_text_contents() == ["C2", "C3", "C5"]
     assert row.locator(".pip.missing").all_text_contents() == ["C4", "C6", "C7", "C8", "T1"]
     assert row.locator(".pip").first.evaluate("e => getComputedStyle(e).backgroundColor") == (
-        "rgb({}, {}, {})".format(*level_colour(2))
+        "rgb({}, {}, {})".format(*level_color(2))
     )
     empty = page.locator(f"tr[data-id='{entry_of(page, 'sub-03')}']")
     assert "no level" in empty.inner_text()
@@ -384,9 +384,9 @@ def test_all_pictures_are_there_and_lie_on_one_another(page: Any) -> None:
            }"""
     )
     assert len(boxes) == 3
-    for grey, levels in boxes:
-        assert grey[0] == levels[0] > 20
-        assert grey[1:] == pytest.approx(levels[1:], abs=0.6)
+    for gray, levels in boxes:
+        assert gray[0] == levels[0] > 20
+        assert gray[1:] == pytest.approx(levels[1:], abs=0.6)
 
 
 def _opacity(page: Any) -> float:
@@ -416,18 +416,18 @@ def test_the_table_and_the_flags_are_shown(page: Any) -> None:
     assert page.locator(".row-name.missing").inner_text().split()[0] == "C4"
 
 
-def _colours(page: Any) -> dict[str, int]:
-    """Count the pixels of the viewer that have the hue of a level, and the grey ones."""
+def _colors(page: Any) -> dict[str, int]:
+    """Count the pixels of the viewer that have the hue of a level, and the gray ones."""
     picture = Image.open(io.BytesIO(page.locator("#canvas").screenshot())).convert("RGB")
     pixels = np.asarray(picture).reshape(-1, 3).astype(float)
     bright = pixels[pixels.max(axis=1) > 90]
-    counts = {"grey": int((np.ptp(bright, axis=1) < 12).sum())}
+    counts = {"gray": int((np.ptp(bright, axis=1) < 12).sum())}
     chroma = bright - bright.mean(axis=1, keepdims=True)
     for level in (2, 3, 4, 5):
-        colour = np.array(level_colour(level), float)
-        colour -= colour.mean()
+        color = np.array(level_color(level), float)
+        color -= color.mean()
         size = np.linalg.norm(chroma, axis=1)
-        cosine = chroma @ colour / np.maximum(size * np.linalg.norm(colour), 1e-9)
+        cosine = chroma @ color / np.maximum(size * np.linalg.norm(color), 1e-9)
         counts[f"C{level}"] = int(((cosine > 0.97) & (size > 30)).sum())
     return counts
 
@@ -441,18 +441,18 @@ def _show_volume(page: Any, name: str) -> None:
 def test_the_viewer_shows_the_volume_and_the_levels(page: Any) -> None:
     name = open_entry(page, "sub-01")
     _show_volume(page, name)
-    seen = _colours(page)
-    assert seen["grey"] > 5000
+    seen = _colors(page)
+    assert seen["gray"] > 5000
     assert min(seen[f"C{level}"] for level in (3, 4, 5)) > 40
     press(page, "o")
     page.wait_for_timeout(300)
-    bare = _colours(page)
+    bare = _colors(page)
     assert max(bare[f"C{level}"] for level in (3, 4, 5)) == 0
-    assert bare["grey"] > 5000
+    assert bare["gray"] > 5000
     press(page, "o")
     page.click("[data-view=solid]")
     page.wait_for_timeout(500)
-    assert min(_colours(page)[f"C{level}"] for level in (3, 4, 5)) > 40
+    assert min(_colors(page)[f"C{level}"] for level in (3, 4, 5)) > 40
 
 
 def test_a_tile_takes_the_viewer_to_its_slice(page: Any) -> None:
@@ -504,11 +504,11 @@ def test_an_empty_segmentation_has_a_page_and_a_volume(page: Any) -> None:
     name = open_entry(page, "sub-03")
     assert "No level was found" in page.inner_text(".crosswise")
     _show_volume(page, name)
-    assert _colours(page)["grey"] > 5000
+    assert _colors(page)["gray"] > 5000
     press(page, "ArrowLeft")
     expect_text(page, "title", "sub-02")
     _show_volume(page, entry_of(page, "sub-02"))
-    assert _colours(page)["C3"] > 40
+    assert _colors(page)["C3"] > 40
 
 
 def test_without_webgl_the_viewer_says_so_and_the_rest_works(page: Any) -> None:

@@ -21,15 +21,15 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from sct_rootlets_task.cli.commands import qc as verb
 from sct_rootlets_task.errors import ImageError, OutputError, UsageError
-from sct_rootlets_task.picture import draw
 from sct_rootlets_task.qc import pages, render
 from sct_rootlets_task.qc.entry import Details, identity
 from sct_rootlets_task.qc.folder import require_report_folder
+from sct_rootlets_task.qc.preview import draw
 from sct_rootlets_task.qc.report import add_entry, rebuild
 from sct_rootlets_task.qc.scene import load_scene, require_mask
 from sct_rootlets_task.qc.stored import UnreadableEntry, check_entry, load_entry
-from sct_rootlets_task.verbs import qc as verb
 from test_qc import HOSTILE, index_of, rows_of, sheet_of
 
 S = Details("D", "S")
@@ -731,7 +731,7 @@ def test_soft_and_scaled_masks_are_taken(tmp_path: Path, values: tuple[float, fl
     around = mask(tmp_path, values)
     require_mask(around, image)
     scene = load_scene(image, levels, around)
-    np.testing.assert_allclose(scene.centre[10], (6.5, 7))
+    np.testing.assert_allclose(scene.center[10], (6.5, 7))
     add_entry(tmp_path / "qc", image, levels, Details(around=around))
 
 
@@ -882,7 +882,7 @@ def test_a_report_in_a_folder_that_is_no_utf8_is_added_to_by_the_command(tmp_pat
     image, levels = case(folder)
     words = ["qc", "-i", image, "-s", levels, "-o", folder / "qc"]
     done = subprocess.run(
-        [sys.executable, "-m", "sct_rootlets_task.cli", *map(str, words)],
+        [sys.executable, "-m", "sct_rootlets_task.cli.sct_rootlets", *map(str, words)],
         capture_output=True,
         check=False,
     )

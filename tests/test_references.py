@@ -8,9 +8,9 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from sct_rootlets_task.analysis.anatomy import disc_coordinate, midpoint_below_pmj
-from sct_rootlets_task.analysis.centreline import line_through_cord
-from sct_rootlets_task.analysis.references import (
+from sct_rootlets_task.errors import ImageError
+from sct_rootlets_task.levels.anatomical_priors import disc_coordinate, midpoint_below_pmj
+from sct_rootlets_task.levels.landmarks import (
     disc_coordinates,
     disc_points,
     located_level,
@@ -21,7 +21,7 @@ from sct_rootlets_task.analysis.references import (
     shift_from_located,
     shift_from_pmj,
 )
-from sct_rootlets_task.errors import ImageError
+from sct_rootlets_task.rootlets.centerline import line_through_cord
 
 LEVELS = tuple(range(2, 10))
 GRID = np.indices((13, 9, 100)).reshape(3, -1).T.astype(float)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import map_coordinates, zoom
 
-from sct_rootlets_task.network.resampling import (
+from sct_rootlets_task.inference.resampling import (
     Resize,
     averaged,
     axis_matrix,

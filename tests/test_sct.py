@@ -21,6 +21,7 @@ import pytest
 from fake_network import Loader
 from fake_sct import OTHER_URL, PUBLISHED, TASK, write_sct
 from model_zips import TRAINER, model_zip, write_zip
+from sct_rootlets_task.cli import sct_deepseg
 from sct_rootlets_task.errors import (
     ArchiveError,
     DownloadError,
@@ -29,16 +30,17 @@ from sct_rootlets_task.errors import (
     RootletsError,
     UsageError,
 )
-from sct_rootlets_task.files import hash_file
-from sct_rootlets_task.hosts import sct, sct_hook, sct_install, standalone
-from sct_rootlets_task.hosts.sct_entries import Entry, make_entries, merge
-from sct_rootlets_task.postprocess import remove_specks
-from sct_rootlets_task.tasks import TASKS, Task, build_registry
+from sct_rootlets_task.io.atomic import hash_file
+from sct_rootlets_task.registry import TASKS
+from sct_rootlets_task.rootlets.postprocess import remove_specks
+from sct_rootlets_task.sct_plugin import import_hook, installation, plugin
+from sct_rootlets_task.sct_plugin.task_tables import Entry, make_entries, merge
+from sct_rootlets_task.tasks import Task, TaskRegistry
 from test_standalone import levels_as_intensities
 from volumes import write_image
 
 # The bars of the test image are no anatomy, which the hooks on the order of levels would mend.
-PLAIN = build_registry(replace(task, hooks=(remove_specks,)) for task in TASKS.values())
+PLAIN = TaskRegistry(replace(task, hooks=(remove_specks,)) for task in TASKS.values())
 MODEL = "model_seg_spinal_rootlets_nnunet"
 
 
@@ -53,16 +55,16 @@ class FakeSCT:
     def __init__(self, form: str, load: Loader) -> None:
         self.form, self.load = form, load
         self.models = self.part("deepseg.models")
-        self.active = sct.register(self.models, tasks=PLAIN, load=load)
+        self.active = plugin.register(self.models, tasks=PLAIN, load=load)
 
     @staticmethod
     def part(name: str) -> Any:
         return importlib.import_module(f"spinalcordtoolbox.{name}")
 
     @property
-    def plugin(self) -> sct.Plugin:
+    def plugin(self) -> plugin.Plugin:
         plugin = self.models._sct_rootlets_task
-        assert isinstance(plugin, sct.Plugin)
+        assert isinstance(plugin, plugin.Plugin)
         return plugin
 
     def run(self, task: str, *words: object) -> None:
@@ -84,7 +86,7 @@ Start = Callable[..., FakeSCT]
 @pytest.fixture
 def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
     """Return a function that starts a small SCT with the plugin."""
-    finders = [f for f in sys.meta_path if not isinstance(f, sct_hook.Watcher)]
+    finders = [f for f in sys.meta_path if not isinstance(f, import_hook.Watcher)]
     monkeypatch.setattr(sys, "meta_path", finders)
     monkeypatch.setattr(sys, "excepthook", sys.__excepthook__)
     monkeypatch.syspath_prepend(str(tmp_path / "sct"))
@@ -179,8 +181,8 @@ def test_a_second_registration_changes_nothing(start: Start) -> None:
     fake = start()
     before = {name: dict(task) for name, task in fake.models.TASKS.items()}
     install = fake.models.install_model
-    assert sct.register(fake.models)
-    assert sct.register(), "as an entry point calls it"
+    assert plugin.register(fake.models)
+    assert plugin.register(), "as an entry point calls it"
     assert before == fake.models.TASKS
     assert fake.models.install_model is install
 
@@ -193,7 +195,7 @@ def test_an_sct_that_differs_is_left_as_it_is_and_says_why(
     path.write_text(path.read_text().replace("remove_small", "smallest"))
     models = FakeSCT.part("deepseg.models")
     before = (set(models.TASKS), models.install_model)
-    assert sct.register(models) is False
+    assert plugin.register(models) is False
     assert (set(models.TASKS), models.install_model) == before
     assert "expected segment_non_ivadomed" in capsys.readouterr().err
 
@@ -204,7 +206,7 @@ def test_inference_is_taken_over_whenever_it_is_imported(start: Start, early: bo
     if early:
         forget_sct()
         FakeSCT.part("deepseg.inference")
-        assert sct.register(FakeSCT.part("deepseg.models"))
+        assert plugin.register(FakeSCT.part("deepseg.models"))
     assert hasattr(FakeSCT.part("deepseg.inference").segment_non_ivadomed, "__wrapped__")
 
 
@@ -234,7 +236,7 @@ def test_the_labels_are_those_of_the_standalone_command(
     fake.install(task, "-custom-url", zipped)
     fake.run(task, "-i", image)
     words = [task, "-i", image, "-o", tmp_path / "alone.nii.gz", "-model", zipped, "-v", 0]
-    assert standalone.main(list(map(str, words)), tasks=PLAIN, load=Loader()) == 0
+    assert sct_deepseg.main(list(map(str, words)), tasks=PLAIN, load=Loader()) == 0
     ours, alone = nib.load(tmp_path / "sub-01_T2w_rootlets.nii.gz"), nib.load(words[4])
     np.testing.assert_array_equal(np.asarray(ours.dataobj), np.asarray(alone.dataobj))
     assert ours.get_data_dtype() == np.uint8
@@ -576,10 +578,10 @@ def test_models_of_others_are_installed_as_ever(start: Start) -> None:
 def test_a_model_that_another_process_has_just_installed_is_taken(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from sct_rootlets_task.hosts import sct_install
+    from sct_rootlets_task.sct_plugin import installation
 
     stamps = iter([None, 1])
-    monkeypatch.setattr(sct_install, "_stamp", lambda _folder: next(stamps))
+    monkeypatch.setattr(installation, "_stamp", lambda _folder: next(stamps))
     fake = start()
     fake.models.install_model(MODEL)
     assert fake.models.CALLS == []
@@ -631,9 +633,9 @@ def test_the_entry_point_names_the_registration() -> None:
     found = entry_points(group="spinalcordtoolbox.deepseg_tasks")
     loaded = {point.name: point.load() for point in found}
     if loaded:
-        assert loaded == {"rootlets": sct.register}
+        assert loaded == {"rootlets": plugin.register}
     text = (Path(__file__).parents[1] / "setup.cfg").read_text()
-    assert "rootlets = sct_rootlets_task.hosts.sct:register" in text
+    assert "rootlets = sct_rootlets_task.sct_plugin.plugin:register" in text
 
 
 def test_a_task_keeps_its_own_levels_inside_sct(start: Start, image: Path, zipped: Path) -> None:
@@ -664,5 +666,5 @@ def test_a_path_that_is_no_file_is_a_usage_error_in_one_line(url: str, tmp_path:
         url = str(tmp_path / "m.zip")
         os.mkfifo(url)
     with pytest.raises(UsageError, match="-custom-url: ") as caught:
-        sct_install._path_of(url)
+        installation._path_of(url)
     assert str(caught.value).isprintable()

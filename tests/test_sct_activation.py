@@ -17,9 +17,10 @@ import numpy as np
 import pytest
 
 from fake_sct import VERSION, write_sct
-from sct_rootlets_task import cli, environment
+from sct_rootlets_task import environment
+from sct_rootlets_task.cli import sct_rootlets
 from sct_rootlets_task.errors import OutputError
-from sct_rootlets_task.hosts import sct_pth, sct_seams
+from sct_rootlets_task.sct_plugin import activation, compatibility
 from volumes import write_image
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -59,14 +60,14 @@ class Environment:
         return self.run("-c", program).stdout.strip()
 
     def rootlets(self, *words: object) -> subprocess.CompletedProcess[str]:
-        return self.run("-m", "sct_rootlets_task.cli", *words)
+        return self.run("-m", "sct_rootlets_task.cli.sct_rootlets", *words)
 
     def deepseg(self, *words: object) -> subprocess.CompletedProcess[str]:
         return self.run(self.launcher, *words)
 
     @property
     def line(self) -> Path:
-        return self.site / sct_pth.FILE
+        return self.site / activation.FILE
 
 
 @pytest.fixture
@@ -146,8 +147,8 @@ def test_outside_sct_s_environment_status_says_where_that_is(
     python.parent.mkdir(parents=True)
     python.write_text("")
     monkeypatch.setenv("SCT_DIR", str(tmp_path))
-    monkeypatch.setattr(sct_seams, "find_toolbox", lambda: None)
-    assert cli.main(["sct", "status"]) == 1
+    monkeypatch.setattr(compatibility, "find_toolbox", lambda: None)
+    assert sct_rootlets.main(["sct", "status"]) == 1
     assert str(python) in capsys.readouterr().out
 
 
@@ -178,8 +179,8 @@ def test_an_exception_in_our_registration_is_a_warning_and_sct_runs(env: Environ
 def test_an_sct_that_calls_our_entry_point_needs_no_line(env: Environment) -> None:
     """As the patch in docs/inside_sct.md would have it; with the line as well it is the same."""
     models = env.package / "deepseg" / "models.py" if env.package else Path()
-    call = "from sct_rootlets_task.hosts.sct import register\nregister(sys.modules[__name__])\n"
-    models.write_text(f"{models.read_text()}\nimport sys\n{call}")
+    call = "from sct_rootlets_task.sct_plugin.plugin import register\n"
+    models.write_text(f"{models.read_text()}\nimport sys\n{call}register(sys.modules[__name__])\n")
     alone = env.deepseg("rootlets", "-h")
     assert alone.stdout.count("Run by sct_rootlets_task") == 1, alone.stderr
     assert env.rootlets("sct", "enable").returncode == 0
@@ -213,8 +214,8 @@ def test_the_start_of_python_loads_nothing_but_the_hook(env: Environment) -> Non
     after = set(env.ask(program).split())
     assert after - before == {
         "sct_rootlets_task",
-        "sct_rootlets_task.hosts",
-        "sct_rootlets_task.hosts.sct_hook",
+        "sct_rootlets_task.sct_plugin",
+        "sct_rootlets_task.sct_plugin.import_hook",
     }
 
 
@@ -222,7 +223,7 @@ def test_importing_something_else_of_sct_does_not_wake_the_plugin(env: Environme
     assert env.rootlets("sct", "enable").returncode == 0
     program = (
         "import sys, spinalcordtoolbox.compat.launcher; "
-        "print('sct_rootlets_task.hosts.sct' in sys.modules)"
+        "print('sct_rootlets_task.sct_plugin.plugin' in sys.modules)"
     )
     assert env.ask(program) == "False"
 
@@ -231,39 +232,39 @@ def test_a_folder_that_cannot_be_written_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     missing = tmp_path / "not there"
-    monkeypatch.setattr(sct_pth, "site_folders", lambda: (missing,))
+    monkeypatch.setattr(activation, "site_folders", lambda: (missing,))
     with pytest.raises(OutputError, match="not there"):
-        sct_pth.enable()
+        activation.enable()
 
 
 def test_the_second_folder_is_taken_when_the_first_is_closed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sct_pth, "site_folders", lambda: (tmp_path / "closed", tmp_path))
-    assert sct_pth.enable() == tmp_path / sct_pth.FILE
-    assert sct_pth.enabled_in() == (tmp_path / sct_pth.FILE,)
-    assert sct_pth.disable() == (tmp_path / sct_pth.FILE,)
-    assert sct_pth.enabled_in() == ()
+    monkeypatch.setattr(activation, "site_folders", lambda: (tmp_path / "closed", tmp_path))
+    assert activation.enable() == tmp_path / activation.FILE
+    assert activation.enabled_in() == (tmp_path / activation.FILE,)
+    assert activation.disable() == (tmp_path / activation.FILE,)
+    assert activation.enabled_in() == ()
 
 
 def test_the_file_is_one_line() -> None:
-    assert sct_pth.line().count("\n") == 1
-    assert sct_pth.line().startswith("import sys; ")
-    assert sct_pth.line().isascii()
+    assert activation.line().count("\n") == 1
+    assert activation.line().startswith("import sys; ")
+    assert activation.line().isascii()
 
 
 def test_beside_sct_our_own_command_hands_over_through_the_real_launcher(env: Environment) -> None:
-    done = env.run("-m", "sct_rootlets_task.hosts.standalone", "other", "-h")
+    done = env.run("-m", "sct_rootlets_task.cli.sct_deepseg", "other", "-h")
     assert done.returncode == 0
     assert "Another task" in done.stdout
-    done = env.run("-m", "sct_rootlets_task.hosts.standalone", "other", "-bad")
+    done = env.run("-m", "sct_rootlets_task.cli.sct_deepseg", "other", "-bad")
     assert done.returncode == 2, "the exit code is SCT's"
 
 
 def test_beside_an_sct_that_cannot_be_loaded_our_command_says_so(env: Environment) -> None:
     assert env.package is not None
     (env.package / "compat" / "launcher.py").write_text("import module_that_is_missing")
-    done = env.run("-m", "sct_rootlets_task.hosts.standalone", "other", "-h")
+    done = env.run("-m", "sct_rootlets_task.cli.sct_deepseg", "other", "-h")
     assert done.returncode == 1
     assert "module_that_is_missing" in done.stderr
     assert "Traceback" not in done.stderr

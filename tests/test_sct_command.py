@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from fake_sct import TASK
-from sct_rootlets_task.hosts.sct_command import as_legacy, as_modern
+from sct_rootlets_task.sct_plugin.command import as_legacy, as_modern
 from test_sct import FakeSCT, Start, image, labels_of, start, zipped  # noqa: F401 (fixtures)
 from test_standalone import levels_as_intensities
 from volumes import write_image

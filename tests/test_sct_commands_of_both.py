@@ -15,19 +15,13 @@ from types import SimpleNamespace
 
 import pytest
 
-from sct_rootlets_task.hosts import (
-    grammar,
-    sct_advice,
-    sct_hook,
-    sct_launchers,
-    sct_notice,
-    sct_pth,
-)
-from sct_rootlets_task.hosts.sct_seams import Toolbox
+from sct_rootlets_task.cli import grammar
+from sct_rootlets_task.sct_plugin import activation, advice, import_hook, launchers, notices
+from sct_rootlets_task.sct_plugin.compatibility import Toolbox
 from test_sct_activation import Environment, env  # noqa: F401 (a fixture)
 
 SCTS = "#!/usr/bin/python\nfrom spinalcordtoolbox.compat.launcher import main\nmain()\n"
-OURS = "#!/usr/bin/python\nfrom sct_rootlets_task.console import sct_deepseg\nsct_deepseg()\n"
+OURS = "#!/usr/bin/python\nfrom sct_rootlets_task.cli.console import sct_deepseg\nsct_deepseg()\n"
 
 
 class Installed:
@@ -56,7 +50,7 @@ class Installed:
         monkeypatch.setattr(
             metadata, "distribution", lambda _: SimpleNamespace(files=files, version="1")
         )
-        monkeypatch.setattr(sct_launchers.sysconfig, "get_path", lambda _name: str(self.scripts))
+        monkeypatch.setattr(launchers.sysconfig, "get_path", lambda _name: str(self.scripts))
 
 
 @pytest.fixture
@@ -70,17 +64,17 @@ def test_sct_gets_its_command_back_wherever_ours_took_its_place(
 ) -> None:
     for place in ours_in:
         (getattr(both, place) / "sct_deepseg").write_text(OURS)
-    given = sct_launchers.give_back(both.toolbox)
+    given = launchers.give_back(both.toolbox)
     assert set(given) == {getattr(both, place) / "sct_deepseg" for place in ours_in}
     for place in (both.scripts, both.bin):
         assert (place / "sct_deepseg").read_text() == SCTS
         assert os.access(place / "sct_deepseg", os.X_OK)
-    assert sct_launchers.give_back(both.toolbox) == ()
+    assert launchers.give_back(both.toolbox) == ()
 
 
 def test_uninstalling_us_afterwards_leaves_sct_s_command_alone(both: Installed) -> None:
     (both.scripts / "sct_deepseg").write_text(OURS)
-    sct_launchers.give_back(both.toolbox)
+    launchers.give_back(both.toolbox)
     text = (both.info / "RECORD").read_text()
     assert "sct_deepseg" not in text
     assert text == "../bin/sct_rootlets,,\nx,\n"
@@ -91,18 +85,18 @@ def test_uninstalling_us_afterwards_leaves_sct_s_command_alone(both: Installed) 
 def test_a_command_that_cannot_be_had_back_stays(both: Installed) -> None:
     (both.scripts / "sct_deepseg").write_text(OURS)
     (both.scripts / "sct_image").unlink()
-    assert sct_launchers.give_back(both.toolbox) == ()
+    assert launchers.give_back(both.toolbox) == ()
     assert (both.scripts / "sct_deepseg").read_text() == OURS
     assert "sct_deepseg" in (both.info / "RECORD").read_text()
 
 
 def test_our_tools_stand_beside_sct_s_and_go_again(both: Installed) -> None:
-    path = sct_launchers.put_launcher(both.toolbox)
+    path = launchers.put_launcher(both.toolbox)
     assert path == both.bin / "sct_rootlets"
     assert path.stat().st_mode & stat.S_IXUSR
-    assert sct_launchers.put_launcher(both.toolbox) == path, "a second time as well"
-    assert sct_launchers.remove_launcher(both.toolbox) == path
-    assert sct_launchers.remove_launcher(both.toolbox) is None
+    assert launchers.put_launcher(both.toolbox) == path, "a second time as well"
+    assert launchers.remove_launcher(both.toolbox) == path
+    assert launchers.remove_launcher(both.toolbox) is None
     assert sorted(file.name for file in both.bin.iterdir()) == ["sct_deepseg", "sct_image"]
 
 
@@ -119,14 +113,14 @@ def test_a_file_of_somebody_else_is_neither_replaced_nor_removed(
         path.symlink_to(other)
     if kind == "link":
         other.write_text("mine")
-    assert sct_launchers.put_launcher(both.toolbox) is None
-    assert sct_launchers.remove_launcher(both.toolbox) is None
+    assert launchers.put_launcher(both.toolbox) is None
+    assert launchers.remove_launcher(both.toolbox) is None
     assert os.path.lexists(path)
 
 
 def test_without_sct_s_folder_of_launchers_none_is_made(both: Installed) -> None:
     (both.bin / "sct_deepseg").unlink()
-    assert sct_launchers.put_launcher(both.toolbox) is None
+    assert launchers.put_launcher(both.toolbox) is None
     assert not (both.bin / "sct_rootlets").exists()
 
 
@@ -135,7 +129,7 @@ def test_an_interpreter_that_a_shell_would_misread_gets_no_launcher(
     both: Installed, monkeypatch: pytest.MonkeyPatch, odd: str
 ) -> None:
     monkeypatch.setattr(sys, "executable", odd)
-    assert sct_launchers.put_launcher(both.toolbox) is None
+    assert launchers.put_launcher(both.toolbox) is None
 
 
 def with_bin(env: Environment) -> Path:  # noqa: F811
@@ -192,17 +186,17 @@ def test_the_line_of_an_earlier_installation_does_not_switch_a_later_one_on(
 def test_an_installation_is_known_by_version_and_time(
     both: Installed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = sct_pth.identity()
+    first = activation.identity()
     os.utime(both.info / "METADATA", (1, 1))
-    again = sct_pth.identity()
+    again = activation.identity()
     other = SimpleNamespace(files=None, version="2")
     monkeypatch.setattr(metadata, "distribution", lambda _: other)
-    assert len({first, again, sct_pth.identity()}) == 3
+    assert len({first, again, activation.identity()}) == 3
 
 
 def test_a_warning_comes_once_a_day(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SCT_ROOTLETS_CACHE", str(tmp_path / "cache"))
-    assert [sct_notice.is_due("a"), sct_notice.is_due("a"), sct_notice.is_due("b")] == [
+    assert [notices.is_due("a"), notices.is_due("a"), notices.is_due("b")] == [
         True,
         False,
         True,
@@ -210,7 +204,7 @@ def test_a_warning_comes_once_a_day(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     yesterday = time.time() - 90_000
     for note in (tmp_path / "cache" / "notices").iterdir():
         os.utime(note, (yesterday, yesterday))
-    assert sct_notice.is_due("a")
+    assert notices.is_due("a")
 
 
 @pytest.mark.parametrize("cache", ["off", "/dev/null/none", "~nobody-of-this-name/x"])
@@ -221,8 +215,8 @@ def test_where_nothing_can_be_noted_every_process_warns(
     if cache.startswith("~"):
         (tmp_path / cache.split("/")[0]).write_text("")
     monkeypatch.setenv("SCT_ROOTLETS_CACHE", cache)
-    assert sct_notice.is_due("a")
-    assert sct_notice.is_due("a")
+    assert notices.is_due("a")
+    assert notices.is_due("a")
 
 
 def test_a_changed_sct_is_said_in_one_line_once_a_day(
@@ -254,12 +248,12 @@ def test_a_changed_sct_is_said_in_one_line_once_a_day(
 def test_a_reason_that_is_cut_shows_it(
     capsys: pytest.CaptureFixture[str], reason: str, shown: str
 ) -> None:
-    sct_hook.Watcher().warn(reason)
+    import_hook.Watcher().warn(reason)
     assert shown in capsys.readouterr().err
 
 
 def test_a_long_reason_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    sct_hook.Watcher().warn("a\nb " * 500)
+    import_hook.Watcher().warn("a\nb " * 500)
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     assert len(error.replace(sys.executable, "")) < 350
@@ -275,20 +269,20 @@ def test_advice_inside_sct_names_variables_that_exist_there(option: str) -> None
     from sct_rootlets_task.environment import VARIABLES
 
     for phrase, value in itertools.product(PHRASES, ("", *VALUES)):
-        said = sct_advice.as_in_sct(phrase.format(f"{option} {value}".strip()))
+        said = advice.as_in_sct(phrase.format(f"{option} {value}".strip()))
         assert not re.search(rf"(?<!\w){option}\b", said)
         assert set(re.findall(r"SCT_ROOTLETS_[A-Z]+", said)) <= set(VARIABLES)
 
 
 def test_another_folder_of_models_is_not_advised_where_sct_has_its_own(tmp_path: Path) -> None:
-    from sct_rootlets_task.store import closed_model
+    from sct_rootlets_task.models.installed import closed_model
 
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "plans.json").write_text("{}")
     error = PermissionError(13, "Permission denied", str(tmp_path / "model" / "plans.json"))
     said = str(closed_model(tmp_path / "model", error))
     assert "-model-dir" in said
-    inside = sct_advice.as_in_sct(said)
+    inside = advice.as_in_sct(said)
     assert "-model-dir" not in inside
     assert "SCT_ROOTLETS_MODELS" not in inside
     assert re.search(r"with 'chmod .+'\.$", inside), inside
@@ -299,7 +293,7 @@ def messages() -> list[str]:
     import ast
 
     found = []
-    root = Path(sct_advice.__file__).parents[1]
+    root = Path(advice.__file__).parents[1]
     for path in root.rglob("*.py"):
         if {"verbs", "grammar.py", "standalone.py"} & {*path.parts}:
             continue
@@ -313,7 +307,7 @@ def test_no_message_of_the_package_keeps_an_option_that_sct_lacks() -> None:
     texts = messages()
     assert len(texts) > 8
     for text in texts:
-        said = sct_advice.as_in_sct(text)
+        said = advice.as_in_sct(text)
         assert not re.search(r"(?<![\w-])-(engine|device|precision)\b", said), said
 
 
@@ -322,7 +316,7 @@ def test_options_that_sct_has_stay_as_they_are() -> None:
     for option in grammar.OPTIONS:
         for name in set(option.names) - lacking:
             text = f"Leave {name} out, or give {name} 1."
-            assert sct_advice.as_in_sct(text) == text
+            assert advice.as_in_sct(text) == text
 
 
 def test_our_tools_are_named_as_they_can_be_called(
@@ -331,14 +325,17 @@ def test_our_tools_are_named_as_they_can_be_called(
     advice = "Compare them: 'sct_rootlets check -i SEG -discs DISCS'."
     text = f"{advice} The package sct_rootlets_task says so."
     monkeypatch.setenv("PATH", str(tmp_path))
-    said = sct_advice.as_in_sct(text)
-    assert f"'{sys.executable} -m sct_rootlets_task.cli check -i SEG -discs DISCS'" in said
+    said = advice.as_in_sct(text)
+    assert (
+        f"'{sys.executable} -m sct_rootlets_task.cli.sct_rootlets check -i SEG -discs DISCS'"
+        in said
+    )
     assert "package sct_rootlets_task says" in said
     (tmp_path / "sct_rootlets").write_text("#!/bin/sh\n")
     (tmp_path / "sct_rootlets").chmod(0o755)
-    assert sct_advice.as_in_sct(text) == text
+    assert advice.as_in_sct(text) == text
 
 
 def test_the_stock_nnunet_is_never_recommended_inside_sct() -> None:
-    said = sct_advice.as_in_sct("Install them with: pip install 'sct-rootlets-task[torch]'")
+    said = advice.as_in_sct("Install them with: pip install 'sct-rootlets-task[torch]'")
     assert said == f"Install them with: {sys.executable} -m pip install nnunetv2-neuropoly"

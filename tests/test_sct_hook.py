@@ -10,12 +10,12 @@ from types import ModuleType
 
 import pytest
 
-from sct_rootlets_task.hosts import sct_hook
+from sct_rootlets_task.sct_plugin import import_hook
 
 
 @pytest.fixture(autouse=True)
 def _own_finders(monkeypatch: pytest.MonkeyPatch) -> None:
-    finders = [f for f in sys.meta_path if not isinstance(f, sct_hook.Watcher)]
+    finders = [f for f in sys.meta_path if not isinstance(f, import_hook.Watcher)]
     monkeypatch.setattr(sys, "meta_path", finders)
 
 
@@ -38,7 +38,7 @@ def fail(_module: ModuleType) -> None:
 def test_the_action_sees_the_complete_module(module_file: Path) -> None:
     module_file.write_text("FIRST = 1\nLAST = 2\n")
     seen: list[int] = []
-    sct_hook.when_imported("hooked_module", lambda module: seen.append(module.LAST))
+    import_hook.when_imported("hooked_module", lambda module: seen.append(module.LAST))
     assert seen == []
     assert load().FIRST == 1
     assert seen == [2]
@@ -48,14 +48,14 @@ def test_a_module_that_is_there_is_acted_on_at_once(module_file: Path) -> None:
     module_file.write_text("X = 1\n")
     module = load()
     seen: list[ModuleType] = []
-    sct_hook.when_imported("hooked_module", seen.append)
+    import_hook.when_imported("hooked_module", seen.append)
     assert seen == [module]
 
 
 def test_it_acts_once_and_keeps_the_module_s_own_loader(module_file: Path) -> None:
     module_file.write_text("X = 1\n")
     seen: list[ModuleType] = []
-    sct_hook.when_imported("hooked_module", seen.append)
+    import_hook.when_imported("hooked_module", seen.append)
     module = load()
     assert type(module.__loader__).__name__ == "SourceFileLoader"
     importlib.reload(module)
@@ -63,18 +63,18 @@ def test_it_acts_once_and_keeps_the_module_s_own_loader(module_file: Path) -> No
 
 
 def test_there_is_one_watcher_however_often_it_is_installed() -> None:
-    sct_hook.install()
-    sct_hook.install()
-    assert sum(isinstance(finder, sct_hook.Watcher) for finder in sys.meta_path) == 1
+    import_hook.install()
+    import_hook.install()
+    assert sum(isinstance(finder, import_hook.Watcher) for finder in sys.meta_path) == 1
 
 
 def test_an_error_of_ours_is_one_warning_and_the_module_lives(
     module_file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     module_file.write_text("X = 1\n")
-    sct_hook.when_imported("hooked_module", fail)
+    import_hook.when_imported("hooked_module", fail)
     assert load().X == 1
-    sct_hook.when_imported("hooked_module", fail)
+    import_hook.when_imported("hooked_module", fail)
     error = capsys.readouterr().err
     assert error.count("WARNING") == 1
     assert "our mistake" in error
@@ -85,7 +85,7 @@ def test_an_error_of_the_module_stays_the_module_s(
 ) -> None:
     module_file.write_text("raise LookupError('its own')\n")
     seen: list[ModuleType] = []
-    sct_hook.when_imported("hooked_module", seen.append)
+    import_hook.when_imported("hooked_module", seen.append)
     with pytest.raises(LookupError, match="its own"):
         load()
     assert seen == []
@@ -93,7 +93,7 @@ def test_an_error_of_the_module_stays_the_module_s(
 
 
 def test_a_module_that_is_missing_is_missing_as_ever() -> None:
-    sct_hook.when_imported("hooked_module_that_is_nowhere", fail)
+    import_hook.when_imported("hooked_module_that_is_nowhere", fail)
     with pytest.raises(ModuleNotFoundError):
         importlib.import_module("hooked_module_that_is_nowhere")
 
@@ -122,14 +122,14 @@ def test_a_loader_that_cannot_be_wrapped_loads_without_us(
 ) -> None:
     sys.meta_path.append(ClosedFinder())  # type: ignore[arg-type]
     action: Callable[[ModuleType], object] = fail
-    sct_hook.when_imported("hooked_module", action)
+    import_hook.when_imported("hooked_module", action)
     assert load().X == 1
     assert "not active inside SCT" in capsys.readouterr().err
 
 
 def test_without_a_standard_error_nothing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stderr", None)
-    sct_hook.Watcher().warn("nobody hears this")
+    import_hook.Watcher().warn("nobody hears this")
 
 
 TABLES = "hooked_module_of_tables"
@@ -148,9 +148,9 @@ def two_modules(module_file: Path) -> Iterator[None]:
 def test_a_module_that_is_half_loaded_is_acted_on_when_it_is_complete() -> None:
     seen: list[int] = []
     act = lambda module: seen.append(module.LAST)  # noqa: E731
-    sct_hook.when_imported(TABLES, lambda _: sct_hook.when_imported("hooked_module", act))
-    sct_hook.watcher().actions["hooked_module"] = []
-    assert not sct_hook.is_half_loaded("hooked_module")
+    import_hook.when_imported(TABLES, lambda _: import_hook.when_imported("hooked_module", act))
+    import_hook.watcher().actions["hooked_module"] = []
+    assert not import_hook.is_half_loaded("hooked_module")
     assert load().LAST == 2
     assert seen == [2]
 
@@ -158,13 +158,15 @@ def test_a_module_that_is_half_loaded_is_acted_on_when_it_is_complete() -> None:
 @pytest.mark.usefixtures("two_modules")
 def test_a_half_loaded_module_that_nobody_waits_for_is_known_as_such() -> None:
     found: list[bool] = []
-    sct_hook.when_imported(TABLES, lambda _: found.append(sct_hook.is_half_loaded("hooked_module")))
+    import_hook.when_imported(
+        TABLES, lambda _: found.append(import_hook.is_half_loaded("hooked_module"))
+    )
     load()
     assert found == [True]
-    assert not sct_hook.is_half_loaded("hooked_module")
+    assert not import_hook.is_half_loaded("hooked_module")
 
 
 def test_sct_s_inference_is_waited_for_from_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(sys.modules, sct_hook.INFERENCE, raising=False)
-    sct_hook.install()
-    assert sct_hook.INFERENCE in sct_hook.watcher().actions
+    monkeypatch.delitem(sys.modules, import_hook.INFERENCE, raising=False)
+    import_hook.install()
+    assert import_hook.INFERENCE in import_hook.watcher().actions

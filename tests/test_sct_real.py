@@ -18,9 +18,9 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from sct_rootlets_task.hosts import sct_pth
-from sct_rootlets_task.hosts.sct_seams import check_seams, find_toolbox
-from sct_rootlets_task.tasks import TASKS
+from sct_rootlets_task.registry import TASKS
+from sct_rootlets_task.sct_plugin import activation
+from sct_rootlets_task.sct_plugin.compatibility import check_seams, find_toolbox
 from volumes import write_image
 
 pytestmark = [
@@ -40,7 +40,7 @@ runpy.run_module("spinalcordtoolbox.scripts.sct_deepseg", run_name="__main__")
 
 def deepseg(*words: object, plugin: bool = True) -> subprocess.CompletedProcess[str]:
     """Run SCT's own command in a process of its own, with the plugin's line or without."""
-    line = sct_pth.line() if plugin else "pass"
+    line = activation.line() if plugin else "pass"
     program = START.format(line=line, words=[str(word) for word in words])
     return subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=900
@@ -64,7 +64,9 @@ def test_this_sct_looks_as_expected() -> None:
     assert check_seams(toolbox.package) == ()
 
 
-@pytest.mark.skipif(bool(sct_pth.enabled_in()), reason="the plugin is enabled in this environment")
+@pytest.mark.skipif(
+    bool(activation.enabled_in()), reason="the plugin is enabled in this environment"
+)
 def test_help_of_another_task_is_the_same_with_the_plugin(is_modern: bool) -> None:
     words = ["spinalcord", "-h"] if is_modern else ["-i", "none.nii.gz", "-task", "seg_sc_t2star"]
     ours, theirs = deepseg(*words), deepseg(*words, plugin=False)

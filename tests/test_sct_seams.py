@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from fake_sct import VERSION, write_sct
-from sct_rootlets_task.hosts.sct_seams import SEAMS, check_seams, find_toolbox
+from sct_rootlets_task.sct_plugin.compatibility import SEAMS, check_seams, find_toolbox
 
 
 @pytest.mark.parametrize("form", ["7", "6"])

@@ -15,14 +15,14 @@ import pytest
 
 from model_zips import TRAINER, make_release, make_task, model_zip, write_model, write_zip
 from rights import unprivileged
-from sct_rootlets_task.cli import main as sct_rootlets
+from sct_rootlets_task.cli.sct_rootlets import main as sct_rootlets
 from sct_rootlets_task.errors import ClosedModelError, ModelError
-from sct_rootlets_task.hosts import sct_install
-from sct_rootlets_task.hosts.sct_entries import Entry
-from sct_rootlets_task.install import install, install_zip
-from sct_rootlets_task.models import find_installed, list_models, resolve, verify
-from sct_rootlets_task.tasks import STARTER, TASKS
-from sct_rootlets_task.untrusted import closed_part, owner_of
+from sct_rootlets_task.io.untrusted import closed_part, owner_of
+from sct_rootlets_task.models.install import install, install_zip
+from sct_rootlets_task.models.resolve import find_installed, list_models, resolve, verify
+from sct_rootlets_task.registry import STARTER, TASKS
+from sct_rootlets_task.sct_plugin import installation
+from sct_rootlets_task.sct_plugin.task_tables import Entry
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="folders have no modes")
 
@@ -81,7 +81,7 @@ def test_a_model_can_be_read_by_all_and_changed_by_its_owner_alone(
             install_zip(TASK, archive, root)
         else:
             entry = Entry("fake", "model_fake", TASK, RELEASE)
-            sct_install.install(entry, root / "model_fake", [str(archive)], lambda: None)
+            installation.install(entry, root / "model_fake", [str(archive)], lambda: None)
     (model,) = (path for path in root.iterdir() if path.name != ".installing")
     assert _modes(model) == ({0o755}, {0o644})
     assert _mode(root) & 0o055 == 0o055

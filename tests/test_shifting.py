@@ -10,10 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sct_rootlets_task.analysis.anatomy import disc_coordinate
-from sct_rootlets_task.analysis.geometry import slice_numbers
-from sct_rootlets_task.analysis.phantom import Phantom, make_phantom
-from sct_rootlets_task.analysis.shifting import (
+from sct_rootlets_task.analysis.relabel import (
     anchor_levels,
     levels_from_discs,
     levels_from_located,
@@ -24,6 +21,9 @@ from sct_rootlets_task.analysis.shifting import (
     shift_levels,
 )
 from sct_rootlets_task.errors import ImageError, UsageError
+from sct_rootlets_task.levels.anatomical_priors import disc_coordinate
+from sct_rootlets_task.rootlets.geometry import slice_numbers
+from tools.phantom import Phantom, make_phantom
 
 LEVELS = tuple(range(2, 10))
 ROW = np.arange(2, 10, dtype=np.uint8).reshape(8, 1, 1)
@@ -141,7 +141,7 @@ def test_discs_restore_shifted_levels(shift: int, offset: float) -> None:
 
 
 def located() -> np.ndarray:
-    """Return the cord coloured by the nearest level's number, as a locator would."""
+    """Return the cord colored by the nearest level's number, as a locator would."""
     from sct_rootlets_task.analysis.spinal_levels import spinal_levels
 
     found = spinal_levels(

@@ -13,17 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sct_rootlets_task.analysis import spinal_levels as spinal_levels_module
-from sct_rootlets_task.analysis.geometry import slice_axis, to_world, voxel_volume
-from sct_rootlets_task.analysis.phantom import (
-    CORD_HALF_DEPTH_MM,
-    CORD_HALF_WIDTH_MM,
-    Phantom,
-    PhantomBundle,
-    make_phantom,
-    typical_bundles,
-)
-from sct_rootlets_task.analysis.plausibility import check
-from sct_rootlets_task.analysis.references import References
+from sct_rootlets_task.analysis.check import check
 from sct_rootlets_task.analysis.spinal_levels import (
     METHODS,
     Span,
@@ -33,6 +23,16 @@ from sct_rootlets_task.analysis.spinal_levels import (
     spinal_levels_image,
 )
 from sct_rootlets_task.errors import ImageError, UsageError
+from sct_rootlets_task.levels.landmarks import Landmarks
+from sct_rootlets_task.rootlets.geometry import slice_axis, to_world, voxel_volume
+from tools.phantom import (
+    CORD_HALF_DEPTH_MM,
+    CORD_HALF_WIDTH_MM,
+    Phantom,
+    PhantomBundle,
+    make_phantom,
+    typical_bundles,
+)
 
 ORIENTATIONS = [
     "".join(letters)
@@ -126,7 +126,7 @@ def test_the_published_method_leaves_gaps() -> None:
     assert all(lower.start > upper.end for upper, lower in itertools.pairwise(found.spans))
 
 
-def test_only_the_cord_is_coloured_and_by_levels_only() -> None:
+def test_only_the_cord_is_colored_and_by_levels_only() -> None:
     found = levels_of(phantom())
     assert found.labels is not None
     assert found.labels.dtype == np.uint8
@@ -205,7 +205,7 @@ def test_the_origin_of_distances_is_a_column_and_the_columns_are_always_the_same
 def test_each_height_says_whose_it_is(method: str, with_cord: bool) -> None:
     one = phantom((1, 1, 1), 1 / 150)
     cord = one.cord if with_cord else None
-    report = check(one.labels, one.affine, references=References(cord=cord))
+    report = check(one.labels, one.affine, references=Landmarks(cord=cord))
     checked = {summary.level: summary for summary in report.levels}
     for row in spinal_levels(one.labels, one.affine, cord=cord, method=method).rows:
         summary = checked[row["spinal_level"]]
@@ -291,7 +291,7 @@ def test_spans_never_leave_a_gap_or_overlap_even_out_of_order(
 
 
 @given(SPANS)
-def test_spans_of_the_published_method_never_overlap_their_neighbours_once_in_order(
+def test_spans_of_the_published_method_never_overlap_their_neighbors_once_in_order(
     rootlets: list[Span],
 ) -> None:
     ordered = sorted(rootlets, key=lambda span: span.start)
@@ -328,9 +328,9 @@ def test_images_go_in_and_come_out_on_their_grid() -> None:
 
     one = phantom().oriented("PSR")
     image = nib.Nifti1Image(one.labels, one.affine)
-    found, coloured = spinal_levels_image(image, cord=nib.Nifti1Image(one.cord, one.affine))
-    assert coloured.affine == pytest.approx(one.affine)
-    assert (np.asarray(coloured.dataobj) == found.labels).all()
+    found, colored = spinal_levels_image(image, cord=nib.Nifti1Image(one.cord, one.affine))
+    assert colored.affine == pytest.approx(one.affine)
+    assert (np.asarray(colored.dataobj) == found.labels).all()
     shifted = nib.Nifti1Image(one.cord, one.affine + np.eye(4, k=3))
     with pytest.raises(ImageError, match="apart"):
         spinal_levels_image(image, cord=shifted)

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sct_rootlets_task.analysis.phantom import make_phantom, typical_bundles
 from sct_rootlets_task.analysis.split import PARTS, split, split_image
 from sct_rootlets_task.errors import ImageError
+from tools.phantom import make_phantom, typical_bundles
 
 LEVELS = tuple(range(4, 8))
 
@@ -88,7 +88,7 @@ def test_images_keep_their_grid() -> None:
 def test_pam50_has_four_bundles_a_level(shared_data: Path) -> None:
     import nibabel as nib
 
-    from sct_rootlets_task.voxels import connected
+    from sct_rootlets_task.rootlets.components import connected
 
     image = nib.load(shared_data / "pam50" / "PAM50_rootlets.nii.gz")
     parts = split_image(image, nib.load(shared_data / "pam50" / "PAM50_cord.nii.gz"))

@@ -18,13 +18,14 @@ import pytest
 from fake_network import FakeNetwork, Loader
 from model_zips import write_model as write_model_folder
 from rights import unprivileged
-from sct_rootlets_task.hosts import grammar, standalone
-from sct_rootlets_task.luts import level_colour
-from sct_rootlets_task.network.loading import Options
-from sct_rootlets_task.network.model_folder import ModelFolder
-from sct_rootlets_task.outputs import SIDECAR
-from sct_rootlets_task.postprocess import remove_specks
-from sct_rootlets_task.tasks import TASKS, build_registry
+from sct_rootlets_task.cli import grammar, sct_deepseg
+from sct_rootlets_task.inference.loading import Options
+from sct_rootlets_task.inference.model_folder import ModelFolder
+from sct_rootlets_task.io.outputs import SIDECAR
+from sct_rootlets_task.level_names import level_color
+from sct_rootlets_task.registry import TASKS
+from sct_rootlets_task.rootlets.postprocess import remove_specks
+from sct_rootlets_task.tasks import TaskRegistry
 from volumes import write_image
 
 SHAPE = (9, 8, 24)
@@ -54,11 +55,11 @@ def image(tmp_path: Path) -> Path:
 
 
 # The bars of the test image are no anatomy, which the hooks on the order of levels would mend.
-PLAIN = build_registry(replace(task, hooks=(remove_specks,)) for task in TASKS.values())
+PLAIN = TaskRegistry(replace(task, hooks=(remove_specks,)) for task in TASKS.values())
 
 
 def run(*words: object, load: Loader | None = None) -> int:
-    return standalone.main([str(word) for word in words], tasks=PLAIN, load=load or Loader())
+    return sct_deepseg.main([str(word) for word in words], tasks=PLAIN, load=load or Loader())
 
 
 def labels_of(path: Path) -> np.ndarray:
@@ -130,7 +131,7 @@ def test_every_key_of_the_sidecar_is_declared_and_every_declared_key_is_written(
 
     words = ["rootlets", "-i", str(image)]
     load = lambda folder, options: Everything(folder)  # noqa: E731
-    assert standalone.main(words, tasks=PLAIN, load=load) == 0
+    assert sct_deepseg.main(words, tasks=PLAIN, load=load) == 0
     sidecar = json.loads(image.with_name("sub-01_T2w_rootlets.json").read_text())
     assert keys_of(sidecar) == set(SIDECAR)
 
@@ -218,7 +219,7 @@ def test_a_crash_on_one_image_names_it_and_does_not_stop_the_others(
         return Fragile(folder)
 
     words = ["rootlets", "-i", str(small), str(image), "-model", str(model)]
-    assert standalone.main(words, tasks=PLAIN, load=load) == 1
+    assert sct_deepseg.main(words, tasks=PLAIN, load=load) == 1
     error = capsys.readouterr().err
     assert f"IndexError: a fault nobody foresaw (while running: segmenting {small})" in error
     assert "please report it" in error
@@ -261,7 +262,7 @@ def test_options_reach_the_network(image: Path, model: Path) -> None:
     assert not locator_options.test_time_aug
 
 
-def test_colour_tables_are_written_on_request(image: Path, model: Path) -> None:
+def test_color_tables_are_written_on_request(image: Path, model: Path) -> None:
     run("rootlets", "-i", image, "-model", model, "-lut", "fsleyes", "itksnap", "slicer")
     stem = "sub-01_T2w_rootlets"
     for ending in (".lut", "_itksnap.txt", ".ctbl"):
@@ -430,8 +431,8 @@ def test_a_picture_of_the_result_is_drawn_on_request(
         "T1" in json.loads(image.with_name("sub-01_T2w_rootlets.json").read_text())["LevelVoxels"]
     )
     with Image.open(picture) as drawn:
-        colours = {colour[:3] for _, colour in drawn.convert("RGB").getcolors(1 << 24)}
-    assert {level_colour(level) for level in range(2, 10)} <= colours, "the levels' own captions"
+        colors = {color[:3] for _, color in drawn.convert("RGB").getcolors(1 << 24)}
+    assert {level_color(level) for level in range(2, 10)} <= colors, "the levels' own captions"
 
 
 def test_the_legacy_form_draws_a_picture_too(image: Path, model: Path, tmp_path: Path) -> None:

@@ -44,14 +44,14 @@ def probe(module: str, words: list[str]) -> list[str]:
     [["-h"], ["rootlets", "-h"], ["-task-details"], ["-list-tasks"], ["rootlets"], ["-task", "x"]],
 )
 def test_help_and_usage_errors_load_nothing_heavy(words: list[str]) -> None:
-    code, *loaded = probe("sct_rootlets_task.hosts.standalone", words)
+    code, *loaded = probe("sct_rootlets_task.cli.sct_deepseg", words)
     assert loaded == []
     assert code == ("2" if words[0] == "-task" or words == ["rootlets"] else "0")
 
 
 @pytest.mark.parametrize("words", [["--help"], ["models", "list"], ["sample", "-h"]])
 def test_the_second_command_loads_nothing_heavy_for_help(words: list[str]) -> None:
-    assert probe("sct_rootlets_task.cli", words) == ["0"]
+    assert probe("sct_rootlets_task.cli.sct_rootlets", words) == ["0"]
 
 
 def test_the_probe_sees_heavy_modules() -> None:
@@ -65,7 +65,9 @@ def test_the_probe_sees_heavy_modules() -> None:
     assert done.stdout.split() == ["0", "scipy"]
 
 
-@pytest.mark.parametrize("module", ["sct_rootlets_task.pipeline", "sct_rootlets_task.models"])
+@pytest.mark.parametrize(
+    "module", ["sct_rootlets_task.segmentation.segmenter", "sct_rootlets_task.models.resolve"]
+)
 def test_importing_the_library_loads_no_network_code(module: str) -> None:
     program = f"import {module}, sys; print(*sorted(set({HEAVY!r}) & set(sys.modules)))"
     done = subprocess.run(

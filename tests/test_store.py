@@ -19,8 +19,8 @@ from model_zips import (
     write_zip,
 )
 from sct_rootlets_task.errors import ModelError
-from sct_rootlets_task.install import install
-from sct_rootlets_task.store import (
+from sct_rootlets_task.models.install import install
+from sct_rootlets_task.models.installed import (
     InstalledModel,
     find_installed,
     find_trainer_folder,
@@ -30,7 +30,8 @@ from sct_rootlets_task.store import (
     read_source,
     verify,
 )
-from sct_rootlets_task.tasks import BUNDLED, ROOTLETS, STARTER, TASKS
+from sct_rootlets_task.registry import ROOTLETS, STARTER, TASKS
+from sct_rootlets_task.tasks import BUNDLED
 
 URL = "https://models.invalid/m.zip"
 SLOT = "model_fake_r1"
@@ -264,7 +265,7 @@ def test_a_swap_that_ends_while_one_looks_yields_the_new_model(
     def swap_ends(_: float) -> None:
         write_model(tmp_path / SLOT)
 
-    monkeypatch.setattr("sct_rootlets_task.store.time.sleep", swap_ends)
+    monkeypatch.setattr("sct_rootlets_task.models.installed.time.sleep", swap_ends)
     found = find_installed(TASK, RELEASE, tmp_path)
     assert found is not None
     assert found.path == tmp_path / SLOT / TRAINER

@@ -13,20 +13,20 @@ from scipy.ndimage import gaussian_filter
 
 from fake_network import Loader
 from model_zips import write_model as write_model_folder
-from sct_rootlets_task.analysis.bundles import find_bundles
-from sct_rootlets_task.analysis.consistency import (
+from sct_rootlets_task.cli import sct_deepseg
+from sct_rootlets_task.io.images import load_image
+from sct_rootlets_task.levels.corrections import (
     LARGEST_BUNDLE_MM3,
     is_sure,
     order_levels,
     undecided,
     unify_bundles,
 )
-from sct_rootlets_task.hosts import standalone
-from sct_rootlets_task.images import load_image
-from sct_rootlets_task.models import InstalledModel
-from sct_rootlets_task.pipeline import MOST_RELABELED, Segmenter, Settings
-from sct_rootlets_task.postprocess import HookContext
-from sct_rootlets_task.tasks import TASKS
+from sct_rootlets_task.models.resolve import InstalledModel
+from sct_rootlets_task.registry import TASKS
+from sct_rootlets_task.rootlets.bundles import find_bundles
+from sct_rootlets_task.rootlets.postprocess import HookContext
+from sct_rootlets_task.segmentation.segmenter import MOST_RELABELED, Segmenter, Settings
 from volumes import write_image
 
 LEVELS = tuple(range(2, 10))
@@ -118,7 +118,7 @@ def write_levels_model(folder: Path) -> InstalledModel:
 
 
 def relabel_share(share: float) -> Callable[[np.ndarray, HookContext], np.ndarray]:
-    """Return a hook that gives a share of the labelled voxels another level."""
+    """Return a hook that gives a share of the labeled voxels another level."""
 
     def hook(labels: np.ndarray, context: HookContext) -> np.ndarray:
         changed = labels.copy()
@@ -156,12 +156,12 @@ def test_what_is_left_undecided_is_a_warning_in_the_sidecar_and_in_the_log(
     image = write_image(tmp_path / "a.nii.gz", data)
     model = write_levels_model(tmp_path / "m")
     words = ["rootlets", "-i", str(image), "-model", str(model.path), "-tiles", "all", "-v", "0"]
-    assert standalone.main(words, load=Loader()) == 0
+    assert sct_deepseg.main(words, load=Loader()) == 0
     sidecar = json.loads((tmp_path / "a_rootlets.json").read_text())
     (warning,) = [one for one in sidecar["Warnings"] if "left as the network said" in one]
     assert "larger than a bundle" in warning
     assert warning in capsys.readouterr().err
-    assert standalone.main([*words, "-raw", "-o", str(tmp_path / "raw")], load=Loader()) == 0
+    assert sct_deepseg.main([*words, "-raw", "-o", str(tmp_path / "raw")], load=Loader()) == 0
     raw = json.loads((tmp_path / "raw.json").read_text())
     assert not [one for one in raw["Warnings"] if "left as the network said" in one]
     assert (raw["Raw"], raw["Tiles"]["Asked"]) == (True, "all")
@@ -193,7 +193,7 @@ def test_options_win_over_variables(
     image = write_image(tmp_path / "a.nii.gz", data)
     model = write_levels_model(tmp_path / "m")
     given = ["rootlets", "-i", str(image), "-model", str(model.path), "-v", "0", *words]
-    assert standalone.main(given, load=Loader()) == 0
+    assert sct_deepseg.main(given, load=Loader()) == 0
     sidecar = json.loads((tmp_path / "a_rootlets.json").read_text())
     assert (sidecar["Raw"], sidecar["Tiles"]["Asked"]) == expected
 
@@ -204,13 +204,13 @@ def test_a_wrong_variable_is_named_before_anything_runs(
     monkeypatch.setenv("SCT_ROOTLETS_TILES", "some")
     image = write_image(tmp_path / "a.nii.gz", blobs(1, 2.0, 0.9).astype(np.int16))
     load = Loader()
-    assert standalone.main(["rootlets", "-i", str(image)], load=load) == 2
+    assert sct_deepseg.main(["rootlets", "-i", str(image)], load=load) == 2
     assert "SCT_ROOTLETS_TILES expects auto or all, found 'some'" in capsys.readouterr().err
     assert load.networks == []
 
 
 def test_the_help_names_the_variables(capsys: pytest.CaptureFixture[str]) -> None:
-    assert standalone.main(["rootlets", "-h"]) == 0
+    assert sct_deepseg.main(["rootlets", "-h"]) == 0
     said = " ".join(capsys.readouterr().out.split())
     assert "SCT_ROOTLETS_RAW=1" in said
     assert "$SCT_ROOTLETS_TILES" in said

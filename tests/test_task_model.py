@@ -26,17 +26,17 @@ from model_zips import (
     weights_of,
     write_zip,
 )
-from sct_rootlets_task.cli import main as sct_rootlets
+from sct_rootlets_task.cli.sct_rootlets import main as sct_rootlets
 from sct_rootlets_task.errors import ArchiveError, MissingDependencyError
-from sct_rootlets_task.hosts import sct_install
-from sct_rootlets_task.hosts.sct_entries import Entry
-from sct_rootlets_task.install import install, install_zip
-from sct_rootlets_task.models import verify, verify_model
-from sct_rootlets_task.network import nnunet
-from sct_rootlets_task.network.loading import Options, load_network
-from sct_rootlets_task.store import InstalledModel, find_installed
-from sct_rootlets_task.task_model import dry_build, read_task_model
-from sct_rootlets_task.tasks import TASKS
+from sct_rootlets_task.inference import torch_engine
+from sct_rootlets_task.inference.loading import Options, load_network
+from sct_rootlets_task.models.install import install, install_zip
+from sct_rootlets_task.models.installed import InstalledModel, find_installed
+from sct_rootlets_task.models.resolve import verify, verify_model
+from sct_rootlets_task.models.task_model import dry_build, read_task_model
+from sct_rootlets_task.registry import TASKS
+from sct_rootlets_task.sct_plugin import installation
+from sct_rootlets_task.sct_plugin.task_tables import Entry
 
 TASK = make_task(make_release("r1"))
 RELEASE = TASK.release()
@@ -188,7 +188,7 @@ def test_verify_says_why_a_model_that_is_there_cannot_be_run(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     archive = Path(_zip(tmp_path / "new.zip", files))
-    monkeypatch.setattr("sct_rootlets_task.install.dry_build", lambda *arguments: None)
+    monkeypatch.setattr("sct_rootlets_task.models.install.dry_build", lambda *arguments: None)
     task = TASKS["rootlets"]
     model = install(task, task.release(), tmp_path / "root", urls=[str(archive)])
     assert verify(model.path) == [], "the files are those of the archive"
@@ -230,7 +230,7 @@ def no_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     def missing() -> None:
         raise MissingDependencyError("Install them with: pip install 'sct-rootlets-task[torch]'")
 
-    monkeypatch.setattr(nnunet, "import_torch", missing)
+    monkeypatch.setattr(torch_engine, "import_torch", missing)
 
 
 @pytest.mark.usefixtures("no_torch")
@@ -295,10 +295,10 @@ def test_inside_sct_a_model_that_cannot_be_run_leaves_the_one_that_works(
 ) -> None:
     files, reason = USELESS[kind]
     entry, folder = Entry("fake", "model_fake", TASK, RELEASE), tmp_path / "data" / "model_fake"
-    sct_install.install(entry, folder, [], _by_sct(folder, model_files("old"), f"{TRAINER}/"))
+    installation.install(entry, folder, [], _by_sct(folder, model_files("old"), f"{TRAINER}/"))
     urls = [_zip(tmp_path / "new.zip", files, prefix)] if custom == "zip" else []
     with pytest.raises(ArchiveError, match=reason) as error:
-        sct_install.install(entry, folder, urls, _by_sct(folder, files, prefix))
+        installation.install(entry, folder, urls, _by_sct(folder, files, prefix))
     assert "cannot be run here" in str(error.value)
     assert weights_of(folder / TRAINER) == "old"
 

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from sct_rootlets_task.errors import TaskDefinitionError, UsageError
-from sct_rootlets_task.levels import ByLocator, ByMap, ByName
-from sct_rootlets_task.postprocess import HookContext
-from sct_rootlets_task.tasks import BUNDLED, ROOTLETS, TASKS, Release, build_registry
+from sct_rootlets_task.levels.sources import ByLocator, ByMap, ByName
+from sct_rootlets_task.registry import ROOTLETS, TASKS
+from sct_rootlets_task.rootlets.postprocess import HookContext
+from sct_rootlets_task.tasks import BUNDLED, Release, TaskRegistry
 
 PUBLISHED = ROOTLETS.release()
 
@@ -83,12 +84,12 @@ def test_a_wrong_release_is_refused(change: dict[str, Any], expected: str) -> No
 
 def test_task_names_are_distinct() -> None:
     with pytest.raises(TaskDefinitionError, match="distinct task names"):
-        build_registry([ROOTLETS, ROOTLETS])
+        TaskRegistry([ROOTLETS, ROOTLETS])
 
 
 def test_a_legacy_name_leads_to_a_task() -> None:
     with pytest.raises(TaskDefinitionError, match="legacy_of"):
-        build_registry([replace(ROOTLETS, legacy_of="nowhere")])
+        TaskRegistry([replace(ROOTLETS, legacy_of="nowhere")])
 
 
 def test_the_registry_cannot_be_changed() -> None:

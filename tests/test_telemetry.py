@@ -38,25 +38,25 @@ process.BaseProcess.start = watched_start
 
 USES = {
     "the door": """
-from sct_rootlets_task.network.openvino_import import import_openvino
+from sct_rootlets_task.inference.openvino_import import import_openvino
 assert import_openvino().Core() is not None
 """,
     "a model is loaded": """
-from sct_rootlets_task.network.loading import Options, load_network
-from sct_rootlets_task.network.model_folder import read_model_folder
+from sct_rootlets_task.inference.loading import Options, load_network
+from sct_rootlets_task.inference.model_folder import read_model_folder
 from sct_rootlets_task.tasks import BUNDLED
 folder = read_model_folder(next((BUNDLED / "locator").glob("nnUNetTrainer*")))
 load_network(folder, Options(device="cpu", threads=1))
 assert "openvino" in sys.modules
 """,
     "the precision is asked for": """
-from sct_rootlets_task.network.engines import has_native_bf16
+from sct_rootlets_task.inference.openvino_engine import has_native_bf16
 assert has_native_bf16() in (True, False)
 """,
     "a graph is built": """
-from sct_rootlets_task.network.engines import read_weights
-from sct_rootlets_task.network.model_folder import read_model_folder
-from sct_rootlets_task.network.unet import build_graph, read_unet
+from sct_rootlets_task.inference.openvino_engine import read_weights
+from sct_rootlets_task.inference.model_folder import read_model_folder
+from sct_rootlets_task.inference.openvino_unet import build_graph, read_unet
 from sct_rootlets_task.tasks import BUNDLED
 folder = read_model_folder(next((BUNDLED / "locator").glob("nnUNetTrainer*")))
 unet, (weights,) = read_unet(folder.configuration), read_weights(folder)
@@ -65,7 +65,7 @@ build_graph(unet, weights.arrays, folder.configuration["patch_size"])
     "OpenVINO is looked for, then imported twice": """
 import importlib.util
 assert importlib.util.find_spec("openvino") is not None
-from sct_rootlets_task.network.openvino_import import import_openvino
+from sct_rootlets_task.inference.openvino_import import import_openvino
 assert import_openvino() is import_openvino()
 """,
 }
@@ -113,8 +113,8 @@ LOCAL = re.compile(
 def test_a_prediction_sends_nothing_with_any_engine(engine: str, home: Path) -> None:
     code = f"""
 import numpy as np
-from sct_rootlets_task.network.loading import Options, load_network
-from sct_rootlets_task.network.model_folder import read_model_folder
+from sct_rootlets_task.inference.loading import Options, load_network
+from sct_rootlets_task.inference.model_folder import read_model_folder
 from sct_rootlets_task.tasks import BUNDLED
 folder = read_model_folder(next((BUNDLED / "locator").glob("nnUNetTrainer*")))
 load_network(folder, Options(engine={engine!r}, device="cpu", threads=1))
@@ -145,7 +145,7 @@ def test_a_script_without_a_main_guard_runs_once(home: Path, tmp_path: Path) -> 
         "import multiprocessing\n"
         "multiprocessing.set_start_method('spawn', force=True)\n"
         "print('started', flush=True)\n"
-        "from sct_rootlets_task.network.openvino_import import import_openvino\n"
+        "from sct_rootlets_task.inference.openvino_import import import_openvino\n"
         "import_openvino()\n"
         "import threading\n"
         "for other in set(threading.enumerate()) - {threading.current_thread()}:\n"
@@ -231,7 +231,7 @@ def test_however_openvino_asks_for_its_telemetry_it_is_silent(
         (site / "openvino_telemetry" / "backend" / "backend_ga4.py").write_text(LOUD)
     code = f"""
 sys.path.insert(0, {str(site)!r})
-from sct_rootlets_task.network.openvino_import import import_openvino
+from sct_rootlets_task.inference.openvino_import import import_openvino
 assert import_openvino().__file__.startswith({str(site)!r})
 """
     done = run(code, HOME=str(home))
@@ -245,7 +245,7 @@ def test_an_openvino_that_cannot_be_imported_is_a_missing_dependency(
     code = f"""
 sys.path.insert(0, {str(tmp_path)!r})
 from sct_rootlets_task.errors import MissingDependencyError
-from sct_rootlets_task.network.openvino_import import import_openvino
+from sct_rootlets_task.inference.openvino_import import import_openvino
 try:
     import_openvino()
 except MissingDependencyError as error:

@@ -9,9 +9,9 @@ import pytest
 
 pytest.importorskip("torch", reason="the tiny model is written with torch")
 
-from sct_rootlets_task.network import tiled
-from sct_rootlets_task.network.model_folder import ModelFolder, read_model_folder
-from sct_rootlets_task.network.tiled import CLEAR, TiledNetwork, _Run, _Seen
+from sct_rootlets_task.inference import sliding_window
+from sct_rootlets_task.inference.model_folder import ModelFolder, read_model_folder
+from sct_rootlets_task.inference.sliding_window import CLEAR, TiledNetwork, _Run, _Seen
 from tiny_model import write_model
 
 pytestmark = pytest.mark.network
@@ -64,13 +64,13 @@ def scene() -> tuple[np.ndarray, np.ndarray]:
     return volume, near
 
 
-@pytest.mark.parametrize("held", [0, tiled.HELD_BYTES])
+@pytest.mark.parametrize("held", [0, sliding_window.HELD_BYTES])
 @pytest.mark.parametrize("quarrel", [0.0, 3.0, 7.0])
 @pytest.mark.parametrize("folds", [1, 2])
 def test_the_labels_are_those_of_all_tiles(
     folder: ModelFolder, quarrel: float, folds: int, held: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tiled, "HELD_BYTES", held)
+    monkeypatch.setattr(sliding_window, "HELD_BYTES", held)
     volume, near = scene()
     engines = [Quarrelsome(quarrel, 4.0 + fold) for fold in range(folds)]
     network = TiledNetwork(folder, engines)
@@ -126,7 +126,7 @@ def whole_run(seen: _Seen, ahead: np.ndarray, weight: float) -> _Run:
 @pytest.fixture
 def little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     """Forget what can be forgotten, however little it is."""
-    monkeypatch.setattr(tiled, "HELD_BYTES", 0)
+    monkeypatch.setattr(sliding_window, "HELD_BYTES", 0)
 
 
 def test_nothing_is_forgotten_while_it_is_little() -> None:

@@ -5,9 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sct_rootlets_task.network.resampling import Resize, linear_taps
-from sct_rootlets_task.network.tiled import _inside_tile, _margins, classes_on_grid
-from sct_rootlets_task.network.tiles import CONTRADICTION, ROUNDING, Schedule, TileGrid, gaussian
+from sct_rootlets_task.inference.resampling import Resize, linear_taps
+from sct_rootlets_task.inference.sliding_window import _inside_tile, _margins, classes_on_grid
+from sct_rootlets_task.inference.tile_schedule import (
+    CONTRADICTION,
+    ROUNDING,
+    Schedule,
+    TileGrid,
+    gaussian,
+)
 
 GRIDS = [((40, 30, 20), (16, 12, 8)), ((17, 12, 9), (16, 12, 8)), ((16, 12, 8), (16, 12, 8))]
 

@@ -1,4 +1,4 @@
-"""Cases are exact, repeatable and labelled; a training can be cut off and goes on."""
+"""Cases are exact, repeatable and labeled; a training can be cut off and goes on."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 
 from fake_network import Loader
-from sct_rootlets_task.analysis import borders
-from sct_rootlets_task.network.loading import Options, load_network
-from sct_rootlets_task.network.model_folder import read_model_folder
+from sct_rootlets_task.inference.loading import Options, load_network
+from sct_rootlets_task.inference.model_folder import read_model_folder
+from sct_rootlets_task.levels import boundary_refinement
 from training import choices, evaluate, limits, train, trainer
-from training.artefacts import FAMILIES, SHORT_MM, VISIBLE, Artist
+from training.artefacts import FAMILIES, SHORT_MM, VISIBLE, ImageSynthesizer
 from training.average import average
 from training.cases import LOCATOR, SPINE_MM, STARTER, Case, CaseMaker, Recipe, _visible
 from training.template import (
@@ -87,7 +87,7 @@ def test_the_same_seed_makes_the_same_case_and_another_seed_another() -> None:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_every_family_of_contrast_makes_finite_normalised_images(family: str) -> None:
+def test_every_family_of_contrast_makes_finite_normalized_images(family: str) -> None:
     case = make(3, family=family)
     assert case.family == family
     assert tuple(case.image.shape) == SMALL.shape
@@ -95,7 +95,7 @@ def test_every_family_of_contrast_makes_finite_normalised_images(family: str) ->
     assert abs(float(case.image.mean())) < 0.05
 
 
-def test_rootlets_lie_in_the_canal_of_their_level_or_a_neighbour() -> None:
+def test_rootlets_lie_in_the_canal_of_their_level_or_a_neighbor() -> None:
     seen = 0
     for seed in range(8):
         case = make(seed)
@@ -109,7 +109,9 @@ def test_rootlets_lie_in_the_canal_of_their_level_or_a_neighbour() -> None:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_rootlets_can_be_told_from_the_fluid_in_every_family(family: str) -> None:
     for seed in range(50):
-        csf, _, _, root = Artist(np.random.default_rng(seed), (8, 8, 8), 0.8)._tones(family)
+        csf, _, _, root = ImageSynthesizer(np.random.default_rng(seed), (8, 8, 8), 0.8)._tones(
+            family
+        )
         assert abs(csf - root) > VISIBLE - 1e-9
         assert root >= 0
 
@@ -118,7 +120,7 @@ def test_rootlets_can_be_told_from_the_fluid_in_every_family(family: str) -> Non
     ("share", "cord", "level"), [(0.6, 0.0, 5), (0.5, 0.4, 5), (0.4, 0.0, 0), (0.6, 0.5, 0)]
 )
 @pytest.mark.parametrize("place", [4, 5])  # a rootlet's own voxel; beside it, where sampling missed
-def test_a_voxel_is_labelled_when_half_of_it_is_rootlet_and_the_cord_leaves_it_free(
+def test_a_voxel_is_labeled_when_half_of_it_is_rootlet_and_the_cord_leaves_it_free(
     share: float, cord: float, level: int, place: int
 ) -> None:
     levels = torch.zeros(9, 9, 9, dtype=torch.uint8)
@@ -141,7 +143,7 @@ def test_a_case_has_no_rootlets_under_the_cord() -> None:
     assert not any(hidden.make("T2w").levels.any() for _ in range(4))
 
 
-def test_rootlets_of_c1_are_painted_in_some_cases_and_never_labelled() -> None:
+def test_rootlets_of_c1_are_painted_in_some_cases_and_never_labeled() -> None:
     upper = world()
     upper.levels[44:] = 0
     upper.levels[upper.levels == 5] = FIRST_LEVEL
@@ -206,7 +208,7 @@ def test_rootlets_are_painted_between_cord_and_fluid_in_t2w() -> None:
     rng = np.random.default_rng(0)
     tissues = torch.zeros(4, 16, 16, 16)
     tissues[0, :, :, :6], tissues[1, :, :, 6:], tissues[3, :, 6:10, 9:13] = 1, 1, 1
-    artist = Artist(rng, (16, 16, 16), 0.8)
+    artist = ImageSynthesizer(rng, (16, 16, 16), 0.8)
     image = artist.painted(torch.zeros(16, 16, 16), tissues, tissues[[0, 2]], "T2w")
     fluid, rootlet = image[:, :4, 8:], image[:, 7:9, 10:12]
     assert float(rootlet.mean()) < float(fluid.mean())
@@ -215,7 +217,7 @@ def test_rootlets_are_painted_between_cord_and_fluid_in_t2w() -> None:
 def test_what_is_hidden_changes_the_surroundings_and_stays_finite() -> None:
     image = torch.rand(16, 16, 16)
     results = [
-        Artist(np.random.default_rng(seed), (16, 16, 16), 3.0).hidden(image.clone())
+        ImageSynthesizer(np.random.default_rng(seed), (16, 16, 16), 3.0).hidden(image.clone())
         for seed in range(10)
     ]
     assert all(bool(result.isfinite().all()) for result in results)
@@ -225,7 +227,8 @@ def test_what_is_hidden_changes_the_surroundings_and_stays_finite() -> None:
 def test_a_coarse_grid_shows_less_noise_than_a_fine_one() -> None:
     def noise(voxel_mm: float) -> float:
         artists = (
-            Artist(np.random.default_rng(seed), (12, 12, 12), voxel_mm, 1.0) for seed in range(40)
+            ImageSynthesizer(np.random.default_rng(seed), (12, 12, 12), voxel_mm, 1.0)
+            for seed in range(40)
         )
         flat = [artist.degraded(torch.full((12, 12, 12), 0.5), "T2w") for artist in artists]
         return float(np.mean([float((image - image.mean()).diff(dim=2).std()) for image in flat]))
@@ -236,12 +239,13 @@ def test_a_coarse_grid_shows_less_noise_than_a_fine_one() -> None:
 def _scanned(limits_mm: tuple[float, float], image: torch.Tensor) -> list[torch.Tensor]:
     """Return an image as acquired by forty scanners whose voxels have sizes within limits."""
     artists = [
-        Artist(np.random.default_rng(seed), tuple(image.shape), 0.8, 1.0) for seed in range(40)
+        ImageSynthesizer(np.random.default_rng(seed), tuple(image.shape), 0.8, 1.0)
+        for seed in range(40)
     ]
     return [artist.acquired(image, "UNIT1", limits_mm) for artist in artists]
 
 
-def test_noise_of_larger_voxels_is_alike_in_neighbours_after_resampling() -> None:
+def test_noise_of_larger_voxels_is_alike_in_neighbors_after_resampling() -> None:
     def alike(limits_mm: tuple[float, float]) -> float:
         noises = [image - image.mean() for image in _scanned(limits_mm, torch.full((24,) * 3, 0.5))]
         return float(np.median([n.diff(dim=2).std() / n.std() for n in noises]))
@@ -267,7 +271,9 @@ def test_a_scan_of_larger_voxels_keeps_everything_in_its_place() -> None:
 def test_a_scan_of_smaller_voxels_is_degraded_on_the_grid_of_the_case() -> None:
     image, compared = torch.rand(12, 12, 12), 0
     for seed in range(8):
-        fine, same = (Artist(np.random.default_rng(seed), (12, 12, 12), 0.8, 1.0) for _ in range(2))
+        fine, same = (
+            ImageSynthesizer(np.random.default_rng(seed), (12, 12, 12), 0.8, 1.0) for _ in range(2)
+        )
         acquired = fine.acquired(image, "T2w", (0.5, 0.7))
         same.rng.uniform(0.5, 0.7)
         if same.rng.random() >= 0.3:  # else the size along one axis is drawn apart
@@ -292,7 +298,7 @@ def test_thick_slices_are_simulated_up_to_the_largest_size() -> None:
 
     def detail(thickest_mm: float) -> float:
         artists = (
-            Artist(np.random.default_rng(seed), (24, 24, 24), 3.0, thickest_mm)
+            ImageSynthesizer(np.random.default_rng(seed), (24, 24, 24), 3.0, thickest_mm)
             for seed in range(60)
         )
         return min(float(artist._blurred(sharp).std()) for artist in artists)
@@ -331,7 +337,7 @@ def test_throat_and_neck_slide_along_the_spine_and_the_spine_does_not() -> None:
         part.float()
         for part in torch.meshgrid(*(torch.arange(n) for n in (40, 300, 60)), indexing="ij")
     )
-    artist = Artist(maker.rng, (40, 300, 60), 0.6)
+    artist = ImageSynthesizer(maker.rng, (40, 300, 60), 0.6)
     slid = maker._slid(world(), [z, y - 120, x], artist)
     reach_mm = (y - 120 - 30).abs() * 0.6
     assert float(slid[reach_mm < SPINE_MM].abs().max()) == 0
@@ -354,7 +360,7 @@ def test_the_canal_of_a_scan_without_mask_has_no_stray_pieces(
     assert not found[:, 60:].any()
 
 
-def test_nothing_is_labelled_outside_the_field_of_view() -> None:
+def test_nothing_is_labeled_outside_the_field_of_view() -> None:
     cut = Recipe((32, 24, 24), 0.8, (1.0, 1.0), away=0.0, painted=1.0, lost=1.0)
     for seed in range(5):
         case = make(seed, cut)
@@ -364,7 +370,7 @@ def test_nothing_is_labelled_outside_the_field_of_view() -> None:
 
 
 def test_a_short_field_of_view_is_a_window_along_the_cord() -> None:
-    artist = Artist(np.random.default_rng(0), (80, 6, 6), 3.0)
+    artist = ImageSynthesizer(np.random.default_rng(0), (80, 6, 6), 3.0)
     assert bool(artist.field_of_view(0.0).all())
     starts = set()
     for _ in range(30):
@@ -728,15 +734,15 @@ def test_each_choice_changes_something_there_is() -> None:
     known = {field.name for field in fields(evaluate.ByLocator)}
     assert known >= choices.SOURCE
     changed = [name for change in choices.CHOICES.values() for name in change]
-    assert all(name in choices.SOURCE or hasattr(borders, name) for name in changed)
+    assert all(name in choices.SOURCE or hasattr(boundary_refinement, name) for name in changed)
     assert next(iter(choices.CHOICES.values())) == {}
 
 
 def test_a_choice_does_not_outlive_its_case() -> None:
-    before = borders.LONGEST_MM
+    before = boundary_refinement.LONGEST_MM
     with choices._constants({"LONGEST_MM": 3.0}):
-        assert borders.LONGEST_MM == 3.0
-    assert before == borders.LONGEST_MM
+        assert boundary_refinement.LONGEST_MM == 3.0
+    assert before == boundary_refinement.LONGEST_MM
 
 
 def test_the_figures_of_choices_are_over_the_cases_with_rootlets() -> None:

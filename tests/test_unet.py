@@ -9,10 +9,10 @@ import pytest
 
 import tiny_model
 from sct_rootlets_task.errors import ModelError
-from sct_rootlets_task.network import unet, winograd
-from sct_rootlets_task.network.engines import Mirrored
-from sct_rootlets_task.network.openvino_import import import_openvino
-from sct_rootlets_task.network.unet import (
+from sct_rootlets_task.inference import openvino_unet, openvino_winograd
+from sct_rootlets_task.inference.openvino_engine import Mirrored
+from sct_rootlets_task.inference.openvino_import import import_openvino
+from sct_rootlets_task.inference.openvino_unet import (
     UnsupportedNetworkError,
     build_graph,
     multiply_adds,
@@ -91,7 +91,7 @@ def test_the_graph_equals_the_torch_network(
 ) -> None:
     import torch
 
-    monkeypatch.setattr(unet, "LEAST_VOXELS", least)
+    monkeypatch.setattr(openvino_unet, "LEAST_VOXELS", least)
     described = configuration(kind, conv_bias=bias)
     network = torch_network(described)
     weights = {name: value.numpy() for name, value in network.state_dict().items()}
@@ -101,7 +101,7 @@ def test_the_graph_equals_the_torch_network(
     assert openvino_logits(described, weights, x) == pytest.approx(expected, abs=1e-4)
 
 
-def test_a_million_voxels_are_normalised_as_exactly_as_few() -> None:
+def test_a_million_voxels_are_normalized_as_exactly_as_few() -> None:
     import torch
 
     described = configuration("PlainConvUNet")
@@ -127,9 +127,9 @@ def test_fewer_multiplications_give_the_same_logits(
 ) -> None:
     import torch
 
-    monkeypatch.setattr(unet, "LEAST_MULTIPLY_ADDS", 0)
-    monkeypatch.setattr(unet, "LEAST_VOXELS", 0)
-    monkeypatch.setattr(winograd, "CHUNK_VOXELS", chunk)
+    monkeypatch.setattr(openvino_unet, "LEAST_MULTIPLY_ADDS", 0)
+    monkeypatch.setattr(openvino_unet, "LEAST_VOXELS", 0)
+    monkeypatch.setattr(openvino_winograd, "CHUNK_VOXELS", chunk)
     kernels = [[3, 3, 3], [3, 3, 3], [3, 3, 1]]
     described = configuration(kind, conv_bias=bias, kernel_sizes=kernels)
     network = torch_network(described)
@@ -146,7 +146,7 @@ def test_small_convolutions_are_left_as_they_are(monkeypatch: pytest.MonkeyPatch
     state = torch_network(described).state_dict()
     weights = {name: value.numpy() for name, value in state.items()}
     assert count_operations(described, weights, "Slice") == 0
-    monkeypatch.setattr(unet, "LEAST_MULTIPLY_ADDS", 0)
+    monkeypatch.setattr(openvino_unet, "LEAST_MULTIPLY_ADDS", 0)
     assert count_operations(described, weights, "Slice") > 0
 
 
@@ -154,7 +154,7 @@ def test_what_is_upsampled_can_be_treated_like_any_volume() -> None:
     ops = import_openvino().opset13
 
     lower = ops.parameter([1, 2, 4, 4, 4], np.float32)
-    larger = winograd.Upsampled(ops, lower, np.ones((2, 3, 2, 2, 2), np.float32), None)
+    larger = openvino_winograd.Upsampled(ops, lower, np.ones((2, 3, 2, 2, 2), np.float32), None)
     assert larger.map(ops.relu).shape == larger.shape == (1, 3, 8, 8, 8)
 
 
@@ -162,8 +162,10 @@ def test_what_is_upsampled_can_be_treated_like_any_volume() -> None:
 def test_the_transforms_are_those_of_a_filter_of_three_taps(fourth: int) -> None:
     rng = np.random.default_rng(fourth)
     signal, taps = rng.standard_normal(6), rng.standard_normal(3)
-    products = (winograd.INPUTS @ signal) * (winograd.FILTERS @ taps)
-    assert winograd.OUTPUTS[fourth] @ products == pytest.approx(signal[fourth : fourth + 3] @ taps)
+    products = (openvino_winograd.INPUTS @ signal) * (openvino_winograd.FILTERS @ taps)
+    assert openvino_winograd.OUTPUTS[fourth] @ products == pytest.approx(
+        signal[fourth : fourth + 3] @ taps
+    )
 
 
 def test_plans_of_the_old_format_describe_the_same_network() -> None:
@@ -245,7 +247,7 @@ def test_multiply_adds_agree_with_counting_the_torch_layers(kind: str) -> None:
 
 
 def test_half_of_the_multiplications_are_saved(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(unet, "LEAST_MULTIPLY_ADDS", 0)
+    monkeypatch.setattr(openvino_unet, "LEAST_MULTIPLY_ADDS", 0)
     kernels = [[1, 3, 3], [3, 3, 3], [3, 3, 3]]
     described = configuration("PlainConvUNet", n_conv_per_stage=[1, 20, 1], kernel_sizes=kernels)
     state = torch_network(described).state_dict()

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sct_rootlets_task import untrusted
-from sct_rootlets_task.untrusted import (
+from sct_rootlets_task.io import untrusted
+from sct_rootlets_task.io.untrusted import (
     is_world_writable,
     open_regular,
     printable,

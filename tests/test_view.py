@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sct_rootlets_task import view as module
-from sct_rootlets_task.images import InputImage
-from sct_rootlets_task.orientation import obliqueness
-from sct_rootlets_task.padding import find_padding
-from sct_rootlets_task.view import View, along_world_axes, view_of
+from sct_rootlets_task.io.images import InputImage
+from sct_rootlets_task.io.orientation import obliqueness
+from sct_rootlets_task.segmentation import view as module
+from sct_rootlets_task.segmentation.padding import find_padding
+from sct_rootlets_task.segmentation.view import View, along_world_axes, view_of
 from test_orientation import ORIENTATIONS
 from volumes import affine_of
 

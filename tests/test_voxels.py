@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import label
 
-from sct_rootlets_task.voxels import connected, voxels_of
+from sct_rootlets_task.rootlets.components import connected, voxels_of
 
 LAYOUTS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "C": np.ascontiguousarray,

@@ -10,8 +10,8 @@ import pytest
 pytest.importorskip("torch")
 
 from benchmarks.wide import write_wide
-from sct_rootlets_task.network.loading import Options, load_network
-from sct_rootlets_task.network.model_folder import read_model_folder
+from sct_rootlets_task.inference.loading import Options, load_network
+from sct_rootlets_task.inference.model_folder import read_model_folder
 from tiny_model import FEATURES, write_model
 
 pytestmark = pytest.mark.network

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from sct_rootlets_task.network.resampling import Resize, coarse_axis, means_matrix, resize_image
+from sct_rootlets_task.inference.resampling import Resize, coarse_axis, means_matrix, resize_image
 
 FAMILIES = {"T2w": 0.16, "UNIT1": 0.18, "INV1": 0.2, "INV2": 0.24, "free": 0.22}
 """Kinds of contrast and how often each is drawn. UNIT1, INV1 and INV2 are those of MP2RAGE."""
@@ -19,7 +19,7 @@ VISIBLE = 0.2
 """Least difference of rootlets and CSF: no one could segment what cannot be told from the CSF."""
 
 
-class Artist:
+class ImageSynthesizer:
     """Paints and degrades one case.
 
     Parameters
@@ -67,7 +67,7 @@ class Artist:
         smooth = interpolate(drawn, size=self.shape, mode="trilinear", align_corners=True)
         return smooth[0, 0] * amount
 
-    def recoloured(self, image: Any, family: str) -> Any:
+    def recolored(self, image: Any, family: str) -> Any:
         """Return the surroundings in another contrast."""
         rng = self.rng
         if family == "T2w":
@@ -89,13 +89,13 @@ class Artist:
         ----------
         image : tensor, shape (z, y, x)
         tissues : tensor, shape (4, z, y, x)
-            Share of cord, CSF, grey matter and rootlets.
+            Share of cord, CSF, gray matter and rootlets.
         moved_cord : tensor, shape (2, z, y, x)
-            Share of cord and grey matter where they are to be painted.
+            Share of cord and gray matter where they are to be painted.
         family : str
             Key of :data:`FAMILIES`.
         """
-        csf, cord, grey, root = self._tones(family)
+        csf, cord, gray, root = self._tones(family)
         self.contrast, self.cord_contrast = abs(root - csf), abs(cord - csf)
         canal = _closed((tissues[0] + tissues[1]).clamp(0, 1))
         fluid = csf * (1 + self.noise((6, 9, 9), 0.07) + self.noise((2.5, 4, 4), 0.04))
@@ -106,7 +106,7 @@ class Artist:
         result = result * (1 - ink) + ink * root
         cord_share = moved_cord[0].clamp(0, 1) * canal
         texture = 1 + self.noise((4, 2, 2), 0.03)
-        inner = cord * (1 - moved_cord[1]) + grey * moved_cord[1]
+        inner = cord * (1 - moved_cord[1]) + gray * moved_cord[1]
         return result * (1 - cord_share) + cord_share * inner * texture
 
     def hidden(self, image: Any) -> Any:
@@ -178,7 +178,7 @@ class Artist:
         if small == self.shape:
             return self.degraded(image, family)
         voxel_mm = float(sizes.mean())
-        scanner = Artist(rng, small, voxel_mm, max(self.thickest_mm, voxel_mm))
+        scanner = ImageSynthesizer(rng, small, voxel_mm, max(self.thickest_mm, voxel_mm))
         for axis, n in enumerate(small):
             means = torch.from_numpy(means_matrix(self.shape[axis], n))
             image = torch.tensordot(means, image, ([1], [axis])).movedim(0, axis)
@@ -217,7 +217,7 @@ class Artist:
             inside[:start], inside[start + size :] = False, False
         return inside
 
-    def normalised(self, image: Any, inside: Any) -> Any:
+    def normalized(self, image: Any, inside: Any) -> Any:
         """Return the image as nnU-Net sees it: z-score of the field of view, 0 beyond it."""
         known = image[inside]
         if known.numel() < 2:
@@ -225,11 +225,11 @@ class Artist:
         return (image - known.mean()) / (known.std() + 1e-6) * inside
 
     def _tones(self, family: str) -> tuple[float, float, float, float]:
-        """Return intensities of CSF, cord, grey matter and rootlets, which can be told from CSF."""
-        csf, cord, grey, root = self._drawn_tones(family)
+        """Return intensities of CSF, cord, gray matter and rootlets, which can be told from CSF."""
+        csf, cord, gray, root = self._drawn_tones(family)
         if root > csf or csf < VISIBLE:
-            return csf, cord, grey, max(root, csf + VISIBLE)
-        return csf, cord, grey, max(min(root, csf - VISIBLE), 0.0)
+            return csf, cord, gray, max(root, csf + VISIBLE)
+        return csf, cord, gray, max(min(root, csf - VISIBLE), 0.0)
 
     def _drawn_tones(self, family: str) -> tuple[float, float, float, float]:
         rng = self.rng

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from training.artefacts import Artist
+from training.artefacts import ImageSynthesizer
 from training.template import C1, FIRST_LEVEL
 from training.worlds import World
 
@@ -43,7 +43,7 @@ class Recipe:
     lost : float
         Share of cases cut at each of the six sides.
     short : float
-        Share of cases with a short field of view, see :meth:`Artist.field_of_view`.
+        Share of cases with a short field of view, see :meth:`ImageSynthesizer.field_of_view`.
     hidden : float
         Share of cases of which parts are hidden.
     thickest_mm : float
@@ -125,7 +125,7 @@ class CaseMaker:
         Share of the cases → worlds they are cut from.
     recipe : Recipe
     seed : int or sequence of int
-    artist : type of Artist, optional
+    artist : type of ImageSynthesizer, optional
         What paints and degrades them.
     """
 
@@ -135,7 +135,7 @@ class CaseMaker:
         recipe: Recipe,
         seed: Any,
         *,
-        artist: type[Artist] = Artist,
+        artist: type[ImageSynthesizer] = ImageSynthesizer,
     ) -> None:
         self.rng = np.random.default_rng(seed)
         self.recipe = recipe
@@ -156,7 +156,7 @@ class CaseMaker:
         levels = _sample(world.levels[None], canal, "nearest")[0].byte()
         classes = _sample(world.classes[None], canal, "nearest")[0].byte()
         family = family or artist.draw_family()
-        image = artist.recoloured(image, family)
+        image = artist.recolored(image, family)
         if world.tissues is not None and self.rng.random() < self.recipe.painted:
             cord = self._moved_cord(world, canal, artist)
             tissues = _sample(world.tissues, canal, "bilinear")
@@ -173,10 +173,10 @@ class CaseMaker:
         inside &= artist.field_of_view(self.recipe.lost, self.recipe.short)
         levels, classes = levels * inside, classes * inside
         clear = artist.contrast / max(artist.noise_level, 1e-6)
-        image, cord = artist.normalised(image, inside), artist.cord_contrast
+        image, cord = artist.normalized(image, inside), artist.cord_contrast
         return Case(image, levels, classes, world.negative, family, world.name, clear, cord)
 
-    def _places(self, world: World, artist: Artist) -> list[Any]:
+    def _places(self, world: World, artist: ImageSynthesizer) -> list[Any]:
         """Return where each voxel of a case lies in the world: three tensors, in voxels."""
         import torch
 
@@ -216,7 +216,7 @@ class CaseMaker:
             places[2] = 2 * world.line[:, 1].mean() - places[2]
         return places
 
-    def _slid(self, world: World, places: Any, artist: Artist) -> Any:
+    def _slid(self, world: World, places: Any, artist: ImageSynthesizer) -> Any:
         """Return how far what lies in front of the spine, or behind it, slides along it.
 
         Chin, throat and shoulders stand at other heights in everyone, so they must not tell levels.
@@ -263,7 +263,7 @@ class CaseMaker:
             beside[0] += rng.choice([-1, 1]) * rng.uniform(25, 40) * mm
         return np.array([z, *(along + beside)])
 
-    def _moved_canal(self, world: World, places: Any, artist: Artist) -> tuple[Any, Any]:
+    def _moved_canal(self, world: World, places: Any, artist: ImageSynthesizer) -> tuple[Any, Any]:
         """Return the places for the surroundings, and those for what is inside the canal.
 
         The levels shift against the vertebrae, and the canal is wider or narrower.
@@ -274,10 +274,10 @@ class CaseMaker:
         if self.recipe is LOCATOR:
             return places, places
         shift = self._level_shift(artist, mm)
-        centre = _line_at(world, places[0])
+        center = _line_at(world, places[0])
         width = rng.uniform(0.85, 1.2)
         canal = [places[0] + shift]
-        for part, middle in zip(places[1:], centre, strict=True):
+        for part, middle in zip(places[1:], center, strict=True):
             canal.append(middle + (part - middle) / (width * rng.uniform(0.93, 1.07)))
         return places, canal
 
@@ -298,12 +298,12 @@ class CaseMaker:
             first &= canal[1] < _line_at(world, canal[0])[0]
         return ~first
 
-    def _level_shift(self, artist: Artist, mm: float) -> Any:
+    def _level_shift(self, artist: ImageSynthesizer, mm: float) -> Any:
         """Return how far levels lie from where the vertebrae have them, in voxels of `mm` a mm."""
         return self.rng.normal(0, 2.5) * mm + artist.noise((18, 40, 40), 0.7 * mm)
 
-    def _moved_cord(self, world: World, canal: Any, artist: Artist) -> Any:
-        """Return cord and grey matter, the cord being thicker, thinner or somewhere else."""
+    def _moved_cord(self, world: World, canal: Any, artist: ImageSynthesizer) -> Any:
+        """Return cord and gray matter, the cord being thicker, thinner or somewhere else."""
         rng, mm = self.rng, 1 / world.voxel_mm
         places = [canal[0]]
         for part, middle, spread in zip(

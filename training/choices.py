@@ -20,12 +20,13 @@ from typing import Any
 
 import numpy as np
 
-from sct_rootlets_task.analysis import borders
-from sct_rootlets_task.levels import ByLocator
-from sct_rootlets_task.locator import ToldLevels, levels_beside_canal
-from sct_rootlets_task.network.model_folder import read_model_folder
-from sct_rootlets_task.postprocess import HookContext
-from sct_rootlets_task.tasks import BUNDLED, find_task
+from sct_rootlets_task.inference.model_folder import read_model_folder
+from sct_rootlets_task.levels import boundary_refinement
+from sct_rootlets_task.levels.assignment import AssignedLevels, levels_beside_canal
+from sct_rootlets_task.levels.sources import ByLocator
+from sct_rootlets_task.registry import TASKS
+from sct_rootlets_task.rootlets.postprocess import HookContext
+from sct_rootlets_task.tasks import BUNDLED
 from training.cases import WHOLE, CaseMaker, starter_groups
 from training.evaluate import (
     LEVELS,
@@ -78,14 +79,14 @@ Row = dict[str, Any]
 @contextmanager
 def _constants(changes: Mapping[str, float]) -> Iterator[None]:
     """Give constants of :mod:`.borders` other values for a while."""
-    before = {name: getattr(borders, name) for name in changes}
+    before = {name: getattr(boundary_refinement, name) for name in changes}
     try:
         for name, value in changes.items():
-            setattr(borders, name, value)
+            setattr(boundary_refinement, name, value)
         yield
     finally:
         for name, value in before.items():
-            setattr(borders, name, value)
+            setattr(boundary_refinement, name, value)
 
 
 @cache
@@ -126,7 +127,7 @@ def tell(data: Path, short: bool, seed: tuple[int, int]) -> list[Row]:
         fields: dict[str, Any] = {k: v for k, v in changes.items() if k in SOURCE}
         source = replace(judge.source, **fields)
         with _constants({k: v for k, v in changes.items() if k not in SOURCE}):
-            told = ToldLevels(np.zeros(truth.shape, np.uint8))
+            told = AssignedLevels(np.zeros(truth.shape, np.uint8))
             if found.canal is not None:
                 told = levels_beside_canal(
                     found.classes > 0,
@@ -144,7 +145,7 @@ def tell(data: Path, short: bool, seed: tuple[int, int]) -> list[Row]:
 
 
 def _after_hooks(labels: np.ndarray, affine: np.ndarray, level_weight: float) -> np.ndarray:
-    task = find_task("rootlets")
+    task = TASKS.find("rootlets")
     hooks = task.hooks if np.isfinite(level_weight) else task.hooks[:-1]
     for hook in hooks:
         labels = hook(labels, HookContext(affine, task.levels, level_weight))

@@ -32,27 +32,24 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
-from sct_rootlets_task import environment, pipeline
-from sct_rootlets_task.analysis.agreement import ALL, MEAN, compare
-from sct_rootlets_task.analysis.bundles import find_bundles
-from sct_rootlets_task.analysis.centreline import line_through_rootlets
-from sct_rootlets_task.analysis.geometry import to_world
-from sct_rootlets_task.analysis.plausibility import (
-    WARNING,
-    Flag,
-    LevelSummary,
-    check,
-    summarise,
-)
-from sct_rootlets_task.images import InputImage, load_image
-from sct_rootlets_task.levels import ByLocator, level_name
-from sct_rootlets_task.locator import LocatedLevels
-from sct_rootlets_task.models import resolve
-from sct_rootlets_task.network.loading import Options
-from sct_rootlets_task.paths import model_root
-from sct_rootlets_task.pipeline import Segmenter
+from sct_rootlets_task import environment
+from sct_rootlets_task.analysis.check import WARNING, Flag, LevelSummary, check, summarize
+from sct_rootlets_task.analysis.evaluate import ALL, MEAN, compare
+from sct_rootlets_task.inference.loading import Options
+from sct_rootlets_task.io.images import InputImage, load_image
+from sct_rootlets_task.io.paths import model_root
+from sct_rootlets_task.level_names import level_name
+from sct_rootlets_task.levels.assignment import LocatedLevels
+from sct_rootlets_task.levels.sources import ByLocator
+from sct_rootlets_task.models.resolve import resolve
+from sct_rootlets_task.registry import TASKS
+from sct_rootlets_task.rootlets.bundles import find_bundles
+from sct_rootlets_task.rootlets.centerline import line_through_rootlets
+from sct_rootlets_task.rootlets.geometry import to_world
 from sct_rootlets_task.runtime import default_threads
-from sct_rootlets_task.tasks import BUNDLED, find_task
+from sct_rootlets_task.segmentation import segmenter
+from sct_rootlets_task.segmentation.segmenter import Segmenter
+from sct_rootlets_task.tasks import BUNDLED
 from training.artefacts import FAMILIES, VISIBLE
 from training.cases import WHOLE, CaseMaker, starter_groups
 from training.template import UNKNOWN, load_template
@@ -92,11 +89,11 @@ class Judge:
     @cached_property
     def segmenter(self) -> Segmenter:
         """The rootlets task with the starter."""
-        task = find_task("rootlets")
+        task = TASKS.find("rootlets")
         folder = next(self.starter.glob("nnUNetTrainer*"))
         model = resolve(task, "starter", model_root(None)).model
         release = replace(task.release("starter"), level_source=self.source)
-        settings = pipeline.Settings(Options(threads=default_threads()))
+        settings = segmenter.Settings(Options(threads=default_threads()))
         return Segmenter(task, replace(model, path=folder, release=release), settings)
 
     @cached_property
@@ -111,7 +108,7 @@ class Judge:
     def locate(self, image: InputImage, folder: Path | None = None) -> LocatedLevels:
         """Return the levels of the canal, by the locator under test or another one."""
         options = Options(device="cpu", threads=default_threads())
-        return pipeline.locate(image, options, locator=folder or Path(self.source.locator))
+        return segmenter.locate(image, options, locator=folder or Path(self.source.locator))
 
     def real(self, subject: str) -> InputImage:
         """Return one of the shared T2w images."""
@@ -235,12 +232,12 @@ def short_window(classes: np.ndarray, number: int) -> slice:
 
 
 def _near_share(some: np.ndarray, others: np.ndarray) -> float | None:
-    """Return the share of some voxels with one of the others among their 26 neighbours or there."""
+    """Return the share of some voxels with one of the others among their 26 neighbors or there."""
     return float(_grown(others)[some].mean()) if some.any() else None
 
 
 def _grown(mask: np.ndarray) -> np.ndarray:
-    """Return a mask with the 26 neighbours of its voxels."""
+    """Return a mask with the 26 neighbors of its voxels."""
     from scipy.ndimage import binary_dilation
 
     return np.asarray(binary_dilation(mask, np.ones((3, 3, 3))))
@@ -323,8 +320,8 @@ def robustness(judge: Judge, subject: str = "errsm24", *, only: str = "") -> Ite
     for name, changed in _variants(image):
         if not name.endswith(only):
             continue
-        before = _centres(_still_in_view(whole, image, changed), image.affine)
-        after = _centres(judge.segment(changed), changed.affine)
+        before = _centers(_still_in_view(whole, image, changed), image.affine)
+        after = _centers(judge.segment(changed), changed.affine)
         moved = {v: float(np.linalg.norm(after[v] - before[v])) for v in before if v in after}
         yield {
             "change": name, "levels lost": len(before) - len(moved),
@@ -333,7 +330,7 @@ def robustness(judge: Judge, subject: str = "errsm24", *, only: str = "") -> Ite
         }  # fmt: skip
 
 
-CONTINUED: dict[str, dict[str, Any]] = {"goes on": {}, "ends there": {"continued_mm": 0.0}}
+CONTINUED: dict[str, dict[str, Any]] = {"goes on": {}, "ends there": {"edge_padding_mm": 0.0}}
 """What the network is shown past the end of an image, by fields of the level source."""
 END_MM, KEPT_MM, CUT_EVERY_MM = 4, 70, 16
 """For :func:`ends`; the scans have slices of 1 mm."""
@@ -382,7 +379,7 @@ def _beside_cuts(
 SWITCHES: dict[str, dict[str, Any]] = {
     "as it is": {},
     "borders as located": {"shift_mm": 0.0},
-    "no averaging for the locator": {"grain_mm": None},
+    "no averaging for the locator": {"min_voxel_mm": None},
 }
 """What an ablation switches off, by fields of the level source."""
 
@@ -539,7 +536,7 @@ def _truth(world: World, image: InputImage) -> np.ndarray:
 
 def _summaries(labels: np.ndarray, affine: np.ndarray) -> tuple[LevelSummary, ...]:
     """Return the levels found, from head to tail."""
-    return summarise(find_bundles(labels, affine).items) if labels.any() else ()
+    return summarize(find_bundles(labels, affine).items) if labels.any() else ()
 
 
 def _short(flag: Flag) -> str:
@@ -560,7 +557,7 @@ def _farthest(labels: np.ndarray, affine: np.ndarray) -> float | None:
     return round(float(np.linalg.norm(across, axis=1).max()), 1)
 
 
-def _centres(labels: np.ndarray, affine: np.ndarray) -> dict[int, np.ndarray]:
+def _centers(labels: np.ndarray, affine: np.ndarray) -> dict[int, np.ndarray]:
     """Return the middle of each level in world mm: of its two sides' ends along the body."""
     result = {}
     for level in LEVELS:

@@ -25,12 +25,12 @@ from typing import Any
 
 import numpy as np
 
-from sct_rootlets_task.analysis.agreement import ALL, MEAN, compare
-from sct_rootlets_task.levels import ByLocator
-from sct_rootlets_task.locator import located_levels
-from sct_rootlets_task.network.model_folder import read_model_folder
+from sct_rootlets_task.analysis.evaluate import ALL, MEAN, compare
+from sct_rootlets_task.inference.model_folder import read_model_folder
+from sct_rootlets_task.levels.assignment import located_levels
+from sct_rootlets_task.levels.sources import ByLocator
 from sct_rootlets_task.tasks import BUNDLED
-from training.artefacts import FAMILIES, VISIBLE, Artist
+from training.artefacts import FAMILIES, VISIBLE, ImageSynthesizer
 from training.cases import STARTER, WHOLE, CaseMaker, starter_groups
 from training.evaluate import (
     CORD_SEEN,
@@ -46,7 +46,7 @@ from training.evaluate import (
 )
 
 
-class Quiet(Artist):
+class Quiet(ImageSynthesizer):
     """Adds no noise, and draws as many random numbers as if it did."""
 
     def _white(self) -> Any:
@@ -70,8 +70,8 @@ class Full(Sharp):
 
 
 AS_EVALUATED = "as evaluated"
-ARTISTS: dict[str, type[Artist]] = {
-    AS_EVALUATED: Artist, "no noise": Quiet, "nor blur": Sharp, "rootlets in full": Full,
+ARTISTS: dict[str, type[ImageSynthesizer]] = {
+    AS_EVALUATED: ImageSynthesizer, "no noise": Quiet, "nor blur": Sharp, "rootlets in full": Full,
 }  # fmt: skip
 RESAMPLED, MOVED = "truth on the starter's grid", "truth moved by half a voxel"
 BY_VERTEBRAE, EXACT = "against the vertebrae", "no network: exactly the vertebrae"
@@ -80,7 +80,7 @@ BY_VERTEBRAE, EXACT = "against the vertebrae", "no network: exactly the vertebra
 class Unshifted(CaseMaker):
     """Puts levels where the vertebrae have them, and draws as many random numbers as if not."""
 
-    def _level_shift(self, artist: Artist, mm: float) -> Any:
+    def _level_shift(self, artist: ImageSynthesizer, mm: float) -> Any:
         return super()._level_shift(artist, mm) * 0
 
 

@@ -83,7 +83,7 @@ def with_c1(levels: np.ndarray) -> np.ndarray:
 
 
 def middles(field: np.ndarray) -> np.ndarray:
-    """Return the smoothed centre of mass (y, x) of each slice, interpolated where it is empty."""
+    """Return the smoothed center of mass (y, x) of each slice, interpolated where it is empty."""
     from scipy.ndimage import gaussian_filter1d
 
     mass = field.sum(axis=(1, 2))
@@ -91,8 +91,8 @@ def middles(field: np.ndarray) -> np.ndarray:
     columns = []
     for axis in (1, 2):
         places = np.arange(field.shape[axis])
-        centre = (field.sum(axis=3 - axis) @ places)[present] / mass[present]
-        columns.append(np.interp(np.arange(len(mass)), present, centre))
+        center = (field.sum(axis=3 - axis) @ places)[present] / mass[present]
+        columns.append(np.interp(np.arange(len(mass)), present, center))
     return gaussian_filter1d(np.stack(columns, axis=1), 5, axis=0)
 
 

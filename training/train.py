@@ -22,9 +22,9 @@ from typing import Any
 import numpy as np
 from nibabel import as_closest_canonical
 
-from sct_rootlets_task.locator import fit_canal
-from sct_rootlets_task.network.loading import Options, load_network
-from sct_rootlets_task.network.model_folder import read_model_folder
+from sct_rootlets_task.inference.loading import Options, load_network
+from sct_rootlets_task.inference.model_folder import read_model_folder
+from sct_rootlets_task.levels.assignment import fit_canal
 from training.cases import LOCATOR, STARTER, CaseMaker, Recipe, locator_groups, starter_groups
 from training.template import to_zyx
 from training.trainer import (

@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from sct_rootlets_task.network.checkpoint import read_checkpoint
-from sct_rootlets_task.network.model_folder import read_model_folder
+from sct_rootlets_task.inference.checkpoint import read_checkpoint
+from sct_rootlets_task.inference.model_folder import read_model_folder
 from sct_rootlets_task.tasks import BUNDLED
 from training.cases import Case, CaseMaker
 from training.template import BELOW, UNKNOWN
@@ -174,7 +174,7 @@ class Training:
         self._rounded = precision == "bf16"
         self.averaged = copy.deepcopy(self.network)
         self.loss, self.schedule, self.out, self.device = loss, schedule, out, device
-        self.optimiser = torch.optim.AdamW(network.parameters(), weight_decay=1e-4)
+        self.optimizer = torch.optim.AdamW(network.parameters(), weight_decay=1e-4)
         self.step = 0
         out.mkdir(parents=True, exist_ok=True)
         if (out / STATE).is_file():
@@ -197,17 +197,17 @@ class Training:
     def _one_step(self, cases: list[Case]) -> float:
         import torch
 
-        for group in self.optimiser.param_groups:
+        for group in self.optimizer.param_groups:
             group["lr"] = self._rate()
         x = torch.stack([case.image for case in cases])[:, None].to(self.device)
-        self.optimiser.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad(set_to_none=True)
         kind = self.device.split(":")[0]
         with torch.autocast(kind, dtype=torch.bfloat16, enabled=self._rounded):
             logits = self._forward(x)
         loss = self.loss(logits.float(), cases)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), 5.0)
-        self.optimiser.step()
+        self.optimizer.step()
         kept = min(AVERAGING, (self.step + 1) / (self.step + 10))
         with torch.no_grad():
             pairs = zip(self.averaged.parameters(), self.network.parameters(), strict=True)
@@ -228,7 +228,7 @@ class Training:
             stream.write(json.dumps(line) + "\n")
         state = {
             "network": self.network.state_dict(), "averaged": self.averaged.state_dict(),
-            "optimiser": self.optimiser.state_dict(), "step": self.step,
+            "optimizer": self.optimizer.state_dict(), "step": self.step,
         }  # fmt: skip
         torch.save(state, self.out / f"{STATE}.part")
         (self.out / f"{STATE}.part").replace(self.out / STATE)
@@ -236,7 +236,7 @@ class Training:
     def _restore(self, state: dict[str, Any]) -> None:
         self.network.load_state_dict(state["network"])
         self.averaged.load_state_dict(state["averaged"])
-        self.optimiser.load_state_dict(state["optimiser"])
+        self.optimizer.load_state_dict(state["optimizer"])
         self.step = state["step"]
         logger.info("going on from step %d", self.step)
 

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from sct_rootlets_task.network.checkpoint import read_checkpoint
+from sct_rootlets_task.inference.checkpoint import read_checkpoint
 from sct_rootlets_task.tasks import BUNDLED
 
 SOURCE = "own_evaluation"
@@ -23,9 +23,7 @@ SYNTHETIC = (
     "synthetic images made around PAM50 and three real necks, of seeds that training never used; "
     "the anatomies are those of the training"
 )
-REAL = (
-    "T2w scan, 1 mm isotropic, of a healthy adult; used for training, its rootlets never labelled"
-)
+REAL = "T2w scan, 1 mm isotropic, of a healthy adult; used for training, its rootlets never labeled"
 TIES = {
     "points": "true levels by the given points of the vertebrae C2 and T2",
     "discs": "true levels by the discs, marked by eye",
@@ -70,7 +68,7 @@ def figures(results: dict[str, list[Entry]]) -> Iterator[Entry]:
     for row in results.get("real", ()):
         group = f"sub-{row['image']}, levels {row['levels']}"
         gaps = [float(gap) for gap in row["midpoints apart mm"].split()]
-        yield _figure("distances of neighbouring midpoints", gaps, "mm", group, REAL)
+        yield _figure("distances of neighboring midpoints", gaps, "mm", group, REAL)
         for tie, how in TIES.items():
             if f"left-out level error, by {tie}" not in row:
                 continue

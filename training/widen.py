@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from sct_rootlets_task.network.checkpoint import read_checkpoint
+from sct_rootlets_task.inference.checkpoint import read_checkpoint
 from training.trainer import CHECKPOINT, build_network, write_folder
 
 
@@ -48,7 +48,7 @@ def widened(narrow: Mapping[str, np.ndarray], wide: Mapping[str, np.ndarray]) ->
                 f"Expected {name} to be at most of the shape {new.shape}, found {old.shape}. Give "
                 "the wide network at least as many features in each stage."
             )
-        if old.ndim == 1:  # bias, or scale and shift of a normalisation
+        if old.ndim == 1:  # bias, or scale and shift of a normalization
             new[: len(old)] = old
             result[name] = new
             continue

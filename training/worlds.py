@@ -1,7 +1,7 @@
 """Volumes with known levels and tissues, from which training cases are cut.
 
 A *world* is the template itself; a real image into whose spinal canal the template's tissues,
-rootlets and levels were carried along the centre line (a *hybrid*); a real image with rootlets that
+rootlets and levels were carried along the centerline (a *hybrid*); a real image with rootlets that
 a network found in it; the package's own synthetic sample; or a *negative*, of which only is known
 that it shows no cervical level.
 """
@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from sct_rootlets_task.levels import LOCATOR_GRAIN_MM
+from sct_rootlets_task.levels.sources import LOCATOR_MIN_VOXEL_MM
 from training.template import (
     ABOVE,
     DISCS,
@@ -33,7 +33,7 @@ from training.template import (
     to_zyx,
 )
 
-FINE_MM, COARSE_MM = 0.6, LOCATOR_GRAIN_MM
+FINE_MM, COARSE_MM = 0.6, LOCATOR_MIN_VOXEL_MM
 WITH_LANDMARKS = ("errsm11", "errsm18", "errsm24")
 """Real images with a mask of the cord and the points of the vertebrae C2 and T2."""
 DISCS_BY_EYE = {
@@ -47,7 +47,7 @@ DISCS_BY_EYE = {
 plane of the real images."""
 WITHOUT_LANDMARKS = tuple(name for name in DISCS_BY_EYE if name not in WITH_LANDMARKS)
 REACH_MM = 30.0
-"""How far from the centre line the template's tissues are carried."""
+"""How far from the centerline the template's tissues are carried."""
 FRONT_MM, BACK_MM = 100.0, 80.0
 
 CanalFinder = Callable[[np.ndarray], np.ndarray]
@@ -65,7 +65,7 @@ class World:
     image : tensor of float16, shape (z, y, x)
         1 is bright.
     tissues : tensor of float16, shape (4, z, y, x), or None
-        Share of cord, CSF, grey matter and rootlets; None if the canal cannot be repainted.
+        Share of cord, CSF, gray matter and rootlets; None if the canal cannot be repainted.
     levels : tensor of uint8, shape (z, y, x)
         Level of the rootlets, 2 to 9; 1 for those of C1, which are in the tissues as well.
     classes : tensor of uint8, shape (z, y, x)
@@ -114,7 +114,7 @@ def hybrid(
 ) -> World:
     """Return a real image with the template in its canal.
 
-    Along the centre line the template is tied to the discs marked in the image, or to the points of
+    Along the centerline the template is tied to the discs marked in the image, or to the points of
     the vertebrae C2 and T2 alone, which were not marked by us.
 
     Parameters
@@ -176,7 +176,7 @@ def _slices_along(line: np.ndarray, places: np.ndarray, known: np.ndarray) -> np
 
 
 def sample_world(seed: int) -> World:
-    """Return the package's synthetic sample; borders halfway between neighbouring rootlets."""
+    """Return the package's synthetic sample; borders halfway between neighboring rootlets."""
     from scipy.ndimage import distance_transform_edt
 
     from sct_rootlets_task.sample import make_sample
@@ -317,8 +317,8 @@ def _carried(
     high[1] = min(line[:, 1].max() + FRONT_MM, high[1])
     axes = [np.arange(a, b, FINE_MM) for a, b in zip(low, high, strict=True)]
     shape = tuple(len(axis) for axis in axes)
-    centre = [np.interp(axes[0], line[:, 0], column) for column in line[:, 1:].T]
-    near = np.abs(axes[1][None] - centre[0][:, None]) < REACH_MM
+    center = [np.interp(axes[0], line[:, 0], column) for column in line[:, 1:].T]
+    near = np.abs(axes[1][None] - center[0][:, None]) < REACH_MM
     near &= ((axes[0] >= line[0, 0]) & (axes[0] <= line[-1, 0]))[:, None]
     points = [np.repeat(axes[a][index], shape[2]) for a, index in enumerate(np.nonzero(near))]
     points.append(np.tile(axes[2], near.sum()))
@@ -337,7 +337,7 @@ def _carried(
     classes[(axes[0] < line[0, 0]) | (axes[0] > line[-1, 0])] = UNKNOWN
     grid = np.meshgrid(*axes, indexing="ij", sparse=True)
     fine = map_coordinates(image, np.broadcast_arrays(*grid), order=1, mode="nearest")
-    middle = np.stack([(c - low[a + 1]) / FINE_MM for a, c in enumerate(centre)], axis=1)
+    middle = np.stack([(c - low[a + 1]) / FINE_MM for a, c in enumerate(center)], axis=1)
     inside = np.flatnonzero((axes[0] >= line[0, 0]) & (axes[0] <= line[-1, 0]))
     return _world(
         name, FINE_MM, scaled(fine), tissues, levels, classes,

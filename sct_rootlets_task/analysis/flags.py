@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from sct_rootlets_task.analysis.anatomy import describe
-from sct_rootlets_task.analysis.geometry import to_world
+from sct_rootlets_task.level_names import value_name
+from sct_rootlets_task.rootlets.geometry import to_world
 
 WARNING, NOTE = "warning", "note"
 
@@ -285,7 +285,7 @@ def flag(
     """
     kind = KINDS[code]
     low, high = expected
-    name = "" if level is None else describe(level)
+    name = "" if level is None else value_name(level)
     known = {"value": value, "low": low, "high": high, "name": name, "side": side, **words}
     found = Flag(
         code,

@@ -1,6 +1,6 @@
 """Spinal levels from rootlets: where each level of the cord begins and ends, without gaps.
 
-All lengths are arc lengths in mm along the cord's centre line. The rootlets of a level count where
+All lengths are arc lengths in mm along the cord's centerline. The rootlets of a level count where
 they enter the cord: within :data:`REACH_MM` of it. Between the cranial end of the first level and
 the caudal end of the last, the methods are
 
@@ -24,8 +24,24 @@ from typing import Any
 
 import numpy as np
 
-from sct_rootlets_task.analysis.anatomy import describe, has_priors, spacing
-from sct_rootlets_task.analysis.bundles import (
+from sct_rootlets_task.analysis.check import Report, check, summarize
+from sct_rootlets_task.analysis.flags import LANDMARK, NOT_COVERED
+from sct_rootlets_task.errors import ImageError, UsageError
+from sct_rootlets_task.io.label_values import inside_mask
+from sct_rootlets_task.io.short_repr import short_repr
+from sct_rootlets_task.level_names import value_name
+from sct_rootlets_task.levels.anatomical_priors import has_priors, spacing
+from sct_rootlets_task.levels.cord_mask import (
+    COVER_MM,
+    CordMask,
+    levels_out_of_reach,
+    name_levels,
+    read_cord,
+    require_reach,
+)
+from sct_rootlets_task.levels.corrections import sound_bundles
+from sct_rootlets_task.levels.landmarks import Landmarks, pmj_arc, references_from_images
+from sct_rootlets_task.rootlets.bundles import (
     CORD_HALF_WIDTH_MM,
     DORSAL,
     LEFT,
@@ -37,17 +53,8 @@ from sct_rootlets_task.analysis.bundles import (
     find_bundles,
     table,
 )
-from sct_rootlets_task.analysis.consistency import sound_bundles
-from sct_rootlets_task.analysis.cord_mask import (
-    COVER_MM,
-    CordMask,
-    levels_out_of_reach,
-    name_levels,
-    read_cord,
-    require_reach,
-)
-from sct_rootlets_task.analysis.flags import LANDMARK, NOT_COVERED
-from sct_rootlets_task.analysis.geometry import (
+from sct_rootlets_task.rootlets.components import voxels_of
+from sct_rootlets_task.rootlets.geometry import (
     level_map,
     like,
     require_labels,
@@ -55,12 +62,6 @@ from sct_rootlets_task.analysis.geometry import (
     to_world,
     voxel_volume,
 )
-from sct_rootlets_task.analysis.plausibility import Report, check, summarise
-from sct_rootlets_task.analysis.references import References, pmj_arc, references_from_images
-from sct_rootlets_task.errors import ImageError, UsageError
-from sct_rootlets_task.label_values import inside_mask
-from sct_rootlets_task.short_repr import short_repr
-from sct_rootlets_task.voxels import voxels_of
 
 CAUDAL, MIDPOINT, ROOTLETS = "caudal", "midpoint", "rootlets"
 METHODS = (CAUDAL, MIDPOINT, ROOTLETS)
@@ -155,7 +156,7 @@ class SpinalLevels:
     rows : tuple of dict
         One a level, from top to bottom, by the columns of :data:`COLUMNS`.
     labels : ndarray of uint8, shape (i, j, k), or None
-        The cord coloured by level; None without a cord mask.
+        The cord colored by level; None without a cord mask.
     spans : tuple of Span
         The levels as arc lengths.
     origin : str
@@ -202,7 +203,7 @@ class SpinalLevels:
         OutputError
             If the file cannot be written.
         """
-        from sct_rootlets_task.files import write_csv
+        from sct_rootlets_task.io.atomic import write_csv
 
         write_csv(Path(path), self.rows, list(COLUMNS))
 
@@ -226,11 +227,11 @@ def spinal_levels(
     affine : ndarray of float, shape (4, 4)
         Voxel index to world mm, of labels and cord.
     cord : ndarray, shape (i, j, k), optional
-        Cord mask. Without it the centre line is estimated from the rootlets, all of a level's
-        rootlets count, and there is no coloured cord.
+        Cord mask. Without it the centerline is estimated from the rootlets, all of a level's
+        rootlets count, and there is no colored cord.
     pmj : ndarray of float, shape (3,), optional
         World point of the pontomedullary junction, see
-        :func:`sct_rootlets_task.analysis.references.pmj_point`.
+        :func:`sct_rootlets_task.levels.landmarks.pmj_point`.
     method : {"caudal", "midpoint", "rootlets"}
         See the module's description.
     reach_mm : float
@@ -246,7 +247,7 @@ def spinal_levels(
         If there are no rootlets, the cord mask is none, lies on another grid or reaches no level,
         or the PMJ cannot be one.
     """
-    references = References(cord=cord, pmj=pmj)
+    references = Landmarks(cord=cord, pmj=pmj)
     return _measured(
         labels, affine, references=references, method=method, reach_mm=reach_mm, fname=fname
     )
@@ -256,7 +257,7 @@ def _measured(
     labels: np.ndarray,
     affine: np.ndarray,
     *,
-    references: References,
+    references: Landmarks,
     method: str,
     reach_mm: float,
     fname: str,
@@ -277,10 +278,10 @@ def _measured(
     aside = levels_out_of_reach(bundles, mask, beyond_too=False) if mask else []
     spans = _with_cover(spans_of(rootlets, method), mask, aside, name)
     drawn = [span for span in spans if span.level not in aside]
-    coloured = None if cord is None else _colour(cord, bundles, drawn)
+    colored = None if cord is None else _color(cord, bundles, drawn)
     spans = _with_area(spans, mask)
     origin, zero = _origin(bundles, cord, references.pmj, rootlets[0])
-    heights = {s.level: round(s.height, 3) for s in (*summarise(sound), *report.levels)}
+    heights = {s.level: round(s.height, 3) for s in (*summarize(sound), *report.levels)}
     rows = []
     for span in spans:
         row = {
@@ -288,7 +289,7 @@ def _measured(
             "fname": fname,
             **_places(span, bundles, origin, zero),
             "rootlets_height": heights.get(span.level, ""),
-            **_sizes(span, [b for b in sound if b.level == span.level], coloured, affine),
+            **_sizes(span, [b for b in sound if b.level == span.level], colored, affine),
             "method": method,
             "flags": " ".join([*_codes(report, span), *span.flags]),
         }
@@ -297,7 +298,7 @@ def _measured(
         *_warnings(report, spans, mask, zero if origin == PMJ else None),
         *_remarks(spans),
     )
-    return SpinalLevels(tuple(rows), coloured, tuple(spans), origin, method, warnings)
+    return SpinalLevels(tuple(rows), colored, tuple(spans), origin, method, warnings)
 
 
 def spinal_levels_image(
@@ -327,7 +328,7 @@ def spinal_levels_image(
     SpinalLevels
         The table.
     nibabel.Nifti1Image or None
-        The cord coloured by level; None without a cord mask.
+        The cord colored by level; None without a cord mask.
 
     Raises
     ------
@@ -490,7 +491,7 @@ def _remarks(spans: Sequence[Span]) -> Iterator[str]:
         ),
     }
     for flag, text in texts.items():
-        names = ", ".join(describe(span.level) for span in spans if flag in span.flags)
+        names = ", ".join(value_name(span.level) for span in spans if flag in span.flags)
         if names:
             yield f"{names}: {text}"
 
@@ -569,15 +570,15 @@ def _rootlet_span(
     return Span(mine[0].level, min(e[0] for e in ends), max(e[1] for e in ends), flags)
 
 
-def _colour(cord: np.ndarray, bundles: Bundles, spans: Sequence[Span]) -> np.ndarray:
-    """Return the cord coloured by level."""
-    coloured = np.zeros(cord.shape, dtype=np.uint8)
+def _color(cord: np.ndarray, bundles: Bundles, spans: Sequence[Span]) -> np.ndarray:
+    """Return the cord colored by level."""
+    colored = np.zeros(cord.shape, dtype=np.uint8)
     voxels = voxels_of(inside_mask(cord))
     arcs = bundles.line.project(to_world(voxels, bundles.affine))[:, 0]
     for span in spans:
         inside = (arcs >= span.start) & (arcs < span.end)
-        coloured[tuple(voxels[inside].T)] = span.level
-    return coloured
+        colored[tuple(voxels[inside].T)] = span.level
+    return colored
 
 
 def _origin(
@@ -588,7 +589,7 @@ def _origin(
         return PMJ, pmj_arc(bundles.line, pmj)
     if cord is not None:
         return CORD_MASK_TOP, 0.0
-    return describe(first.level), first.start
+    return value_name(first.level), first.start
 
 
 def _places(span: Span, bundles: Bundles, origin: str, zero: float) -> dict[str, Any]:
@@ -610,14 +611,14 @@ def _places(span: Span, bundles: Bundles, origin: str, zero: float) -> dict[str,
 
 
 def _slices(span: Span, bundles: Bundles) -> tuple[int, int]:
-    """Return the axial slices the centre line crosses within a level, from the inferior end."""
+    """Return the axial slices the centerline crosses within a level, from the inferior end."""
     axis, upwards = slice_axis(bundles.affine)
     points = bundles.line.at(np.array([span.start, span.end]))
     inverse = np.linalg.inv(bundles.affine)
     along = points @ inverse[axis, :3] + inverse[axis, 3]
     last = bundles.shape[axis] - 1
     low, high = sorted(along if upwards else last - along)
-    # A slice belongs to the level in which its centre lies.
+    # A slice belongs to the level in which its center lies.
     first, final = int(np.ceil(low)), int(np.ceil(high)) - 1
     if final < first:
         first = final = round((low + high) / 2)
@@ -625,12 +626,12 @@ def _slices(span: Span, bundles: Bundles) -> tuple[int, int]:
 
 
 def _sizes(
-    span: Span, mine: Sequence[Bundle], coloured: np.ndarray | None, affine: np.ndarray
+    span: Span, mine: Sequence[Bundle], colored: np.ndarray | None, affine: np.ndarray
 ) -> dict[str, Any]:
     """Return the rootlets' volumes (mm³) and the cord's mean cross-section (mm²)."""
     area: float | str = ""
-    if coloured is not None and span.height > 0:
-        cord_mm3 = np.count_nonzero(coloured == span.level) * voxel_volume(affine)
+    if colored is not None and span.height > 0:
+        cord_mm3 = np.count_nonzero(colored == span.level) * voxel_volume(affine)
         area = round(float(cord_mm3 / span.height), 2)
     return {
         "volume": round(sum(b.volume for b in mine), 3),

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from sct_rootlets_task.analysis.bundles import DORSAL, LEFT, RIGHT, VENTRAL, find_bundles
-from sct_rootlets_task.analysis.cord_mask import levels_out_of_reach, name_levels, read_cord
-from sct_rootlets_task.analysis.geometry import require_labels
-from sct_rootlets_task.analysis.references import references_from_images
 from sct_rootlets_task.errors import ImageError
+from sct_rootlets_task.levels.cord_mask import levels_out_of_reach, name_levels, read_cord
+from sct_rootlets_task.levels.landmarks import references_from_images
+from sct_rootlets_task.rootlets.bundles import DORSAL, LEFT, RIGHT, VENTRAL, find_bundles
+from sct_rootlets_task.rootlets.geometry import require_labels
 
 PARTS = tuple(f"{side}_{part}" for side in (LEFT, RIGHT) for part in (DORSAL, VENTRAL))
 """Names of the parts, in the order of :func:`split`."""
@@ -24,7 +24,7 @@ def split(
 ) -> dict[str, np.ndarray]:
     """Split a segmentation into left and right, dorsal and ventral rootlets.
 
-    Sides and roots are told by the cord's own axes: its centre line and the long axis of its
+    Sides and roots are told by the cord's own axes: its centerline and the long axis of its
     section, so a turned or bent cord makes no difference. A connected piece stays whole unless it
     reaches well into both halves, or into both roots; then it is cut voxel by voxel.
 
@@ -94,7 +94,7 @@ def split_image(image: Any, cord: Any) -> dict[str, Any]:
     ImageError
         If the two images lie on different grids.
     """
-    from sct_rootlets_task.analysis.geometry import level_map, like
+    from sct_rootlets_task.rootlets.geometry import level_map, like
 
     labels = level_map(image)
     known = references_from_images(image, cord=cord)

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from sct_rootlets_task import __version__
-from sct_rootlets_task.files import write_json
-from sct_rootlets_task.images import InputImage
+from sct_rootlets_task.io.atomic import write_json
+from sct_rootlets_task.io.images import InputImage
 from sct_rootlets_task.qc import render
 from sct_rootlets_task.qc.measures import level_rows, missing_levels
 from sct_rootlets_task.qc.scene import Scene, label_name, load_scene
@@ -50,7 +50,7 @@ class Details:
     model : str
         Name of the model that made it; otherwise the sidecar beside the segmentation tells.
     around : Path, optional
-        Mask on the image's grid that the views are centred on (``-qc-seg``).
+        Mask on the image's grid that the views are centered on (``-qc-seg``).
     expected : tuple of int
         Levels there should be.
     flags : sequence of mapping
@@ -302,7 +302,7 @@ def _row(scene: Scene, row: render.Row) -> dict[str, Any]:
     """Return a row of the mosaic with the place in world mm that each tile shows."""
     tiles = []
     for z in row.slices:
-        x, y = scene.centre[z]
+        x, y = scene.center[z]
         place = scene.affine[:3, :3] @ (x, y, z) + scene.affine[:3, 3]
         tiles.append({"slice": z, "mm": [round(float(part), 2) for part in place]})
     return {"levels": list(row.levels), "name": row.name, "found": row.found, "tiles": tiles}
@@ -319,11 +319,11 @@ def _views(scene: Scene, rows: Sequence[render.Row]) -> dict[str, render.Layers]
 def _write_pictures(folder: Path, views: Mapping[str, render.Layers]) -> dict[str, list[int]]:
     """Write the views and return their sizes (width, height) in pixels."""
     for name, layers in views.items():
-        picture = render.grey_picture(layers)
+        picture = render.gray_picture(layers)
         picture.save(folder / f"{name}.jpg", quality=_JPEG_QUALITY)
         render.label_picture(layers).save(folder / f"{name}.png", optimize=True)
     _write_thumbnail(folder / "thumbnail.jpg", views["coronal"], views["sagittal"])
-    return {name: list(layers.grey.shape[::-1]) for name, layers in views.items()}
+    return {name: list(layers.gray.shape[::-1]) for name, layers in views.items()}
 
 
 def _write_thumbnail(path: Path, *views: render.Layers) -> None:

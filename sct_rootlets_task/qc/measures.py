@@ -93,7 +93,7 @@ def _row(scene: Scene, level: int, arc: np.ndarray) -> dict[str, Any]:
 
 def _arc(scene: Scene) -> np.ndarray:
     """Return the length of the cord's line from the inferior end to each slice, in mm."""
-    steps = np.diff(scene.centre * scene.spacing[:2], axis=0)
+    steps = np.diff(scene.center * scene.spacing[:2], axis=0)
     lengths = np.sqrt((steps**2).sum(axis=1) + scene.spacing[2] ** 2)
     return np.concatenate([[0.0], np.cumsum(lengths)])
 

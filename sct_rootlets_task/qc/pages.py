@@ -12,8 +12,8 @@ from typing import Any
 
 from sct_rootlets_task import __version__
 from sct_rootlets_task.errors import MissingDependencyError
-from sct_rootlets_task.files import atomic_output
-from sct_rootlets_task.luts import level_colour
+from sct_rootlets_task.io.atomic import atomic_output
+from sct_rootlets_task.level_names import level_color
 from sct_rootlets_task.qc.measures import columns_of
 from sct_rootlets_task.qc.scene import label_name
 from sct_rootlets_task.qc.stored import UnreadableEntry, path_of, plain
@@ -52,7 +52,7 @@ def fingerprint() -> str:
 
 
 def write_static(folder: Path) -> None:
-    """Write styles and scripts into a report's folder, with the colours of the levels."""
+    """Write styles and scripts into a report's folder, with the colors of the levels."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in _static_files():
         with atomic_output(folder / name) as temporary:
@@ -69,11 +69,11 @@ def is_static(folder: Path) -> bool:
 def _static_files() -> Iterator[tuple[str, bytes]]:
     for source in _STATIC.iterdir():
         yield source.name, source.read_bytes()
-    colours = {value: level_colour(value) for value in range(1, 256)}
+    colors = {value: level_color(value) for value in range(1, 256)}
     rules = "".join(
-        f".lv-{v} {{ --level: rgb({r} {g} {b}); }}\n" for v, (r, g, b) in colours.items()
+        f".lv-{v} {{ --level: rgb({r} {g} {b}); }}\n" for v, (r, g, b) in colors.items()
     )
-    names = {v: {"name": label_name(v), "colour": colour} for v, colour in colours.items()}
+    names = {v: {"name": label_name(v), "color": color} for v, color in colors.items()}
     yield "levels.css", rules.encode("ascii")
     yield "levels.js", f"QC.levels({json.dumps(names)});\n".encode("ascii")
 

@@ -1,4 +1,4 @@
-"""Views of a scene as two layers of one size: the image in grey, the levels above it.
+"""Views of a scene as two layers of one size: the image in gray, the levels above it.
 
 Every view is in the radiological convention: right (or anterior) on the left of the picture,
 anterior (or superior) at its top.
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from sct_rootlets_task.errors import MissingDependencyError
-from sct_rootlets_task.luts import level_colour
+from sct_rootlets_task.level_names import level_color
 from sct_rootlets_task.qc.scene import Scene, label_name
 
 TILES = 7
@@ -41,7 +41,7 @@ class Layers:
 
     Parameters
     ----------
-    grey : ndarray of uint8, shape (rows, columns)
+    gray : ndarray of uint8, shape (rows, columns)
         The image.
     labels : ndarray of uint8, same shape
         Level of each pixel, 0 for none.
@@ -49,7 +49,7 @@ class Layers:
         Side of a pixel in mm.
     """
 
-    grey: np.ndarray
+    gray: np.ndarray
     labels: np.ndarray
     pixel_mm: float
 
@@ -80,9 +80,9 @@ class Row:
 
 @dataclass(frozen=True)
 class _Frame:
-    """The part of a plane to show: its centre (index), half its size (mm), the pixel size (mm)."""
+    """The part of a plane to show: its center (index), half its size (mm), the pixel size (mm)."""
 
-    centre: tuple[float, float]
+    center: tuple[float, float]
     half: tuple[float, float]
     pixel: float
 
@@ -144,21 +144,21 @@ def _spread(scene: Scene, first: int, last: int) -> tuple[int, ...]:
 
 
 def mosaic(scene: Scene, rows: Sequence[Row]) -> Layers:
-    """Draw the axial slices of all rows below one another, centred on the cord."""
+    """Draw the axial slices of all rows below one another, centered on the cord."""
     columns = max(len(row.slices) for row in rows)
     blank = np.zeros((TILE_PX, TILE_PX), np.uint8)
     lines = []
     for row in rows:
         tiles = [axial(scene, z, TILE_PX) for z in row.slices]
-        tiles += [replace(tiles[0], grey=blank, labels=blank)] * (columns - len(tiles))
+        tiles += [replace(tiles[0], gray=blank, labels=blank)] * (columns - len(tiles))
         lines.append(
-            [np.concatenate([getattr(t, n) for t in tiles], 1) for n in ("grey", "labels")]
+            [np.concatenate([getattr(t, n) for t in tiles], 1) for n in ("gray", "labels")]
         )
-    grey, labels = (np.concatenate(layer, axis=0) for layer in zip(*lines, strict=True))
-    for layer in (grey, labels):
+    gray, labels = (np.concatenate(layer, axis=0) for layer in zip(*lines, strict=True))
+    for layer in (gray, labels):
         for pixel in range(_EDGE_PX):
             layer[pixel::TILE_PX], layer[:, TILE_PX - 1 - pixel :: TILE_PX] = 0, 0
-    return Layers(grey, labels, tiles[0].pixel_mm)
+    return Layers(gray, labels, tiles[0].pixel_mm)
 
 
 def axial(scene: Scene, z: int, size: int) -> Layers:
@@ -177,28 +177,28 @@ def axial(scene: Scene, z: int, size: int) -> Layers:
     if not scene.located:
         sides = [n * s for n, s in zip(scene.image.shape[:2], scene.spacing[:2], strict=True)]
         half = min(max(sides) / 2, _WHOLE_MM)
-    x, y = scene.centre[z]
+    x, y = scene.center[z]
     frame = _Frame((float(x), float(y)), (half, half), 2 * half / size)
     return _view(scene, scene.image[:, :, z], scene.labels[:, :, z], (0, 1), frame)
 
 
 def coronal(scene: Scene) -> Layers:
     """Draw the coronal plane that follows the cord, with all levels projected onto it."""
-    plane = _along_cord(scene.image, scene.centre[:, 1], axis=1)
+    plane = _along_cord(scene.image, scene.center[:, 1], axis=1)
     return _lengthwise(scene, plane, axis=0)
 
 
 def sagittal(scene: Scene) -> Layers:
     """Draw the sagittal plane that follows the cord, with all levels projected onto it."""
-    plane = _along_cord(scene.image, scene.centre[:, 0], axis=0)
+    plane = _along_cord(scene.image, scene.center[:, 0], axis=0)
     return _lengthwise(scene, plane, axis=1)
 
 
-def _along_cord(image: np.ndarray, centre: np.ndarray, axis: int) -> np.ndarray:
+def _along_cord(image: np.ndarray, center: np.ndarray, axis: int) -> np.ndarray:
     """Return the plane (in-plane axis, z) at a position that changes from slice to slice."""
     last = image.shape[axis] - 1
-    low = np.clip(np.floor(centre).astype(int), 0, last)
-    high, share = np.clip(low + 1, 0, last), np.clip(centre - low, 0, 1)
+    low = np.clip(np.floor(center).astype(int), 0, last)
+    high, share = np.clip(low + 1, 0, last), np.clip(center - low, 0, 1)
     slices = np.arange(image.shape[2])
     planes = [
         image[low, :, slices] if axis == 0 else image[:, low, slices].T,
@@ -212,12 +212,12 @@ def _lengthwise(scene: Scene, plane: np.ndarray, axis: int) -> Layers:
     region, size = scene.region, scene.spacing[axis]
     low, high = -0.5, plane.shape[0] - 0.5
     if scene.located:
-        line = scene.centre[region, axis]
+        line = scene.center[region, axis]
         behind, ahead = (max(part, scene.reach) / size for part in _BESIDE_MM[axis])
         low, high = max(low, line.min() - behind), min(high, line.max() + ahead)
     half = (high - low) / 2 * size, (region.stop - region.start) / 2 * scene.spacing[2]
-    centre = (low + high) / 2, (region.start + region.stop - 1) / 2
-    frame = _Frame(centre, half, max(_PIXEL_MM, 2 * max(half) / _MAX_PX))
+    center = (low + high) / 2, (region.start + region.stop - 1) / 2
+    frame = _Frame(center, half, max(_PIXEL_MM, 2 * max(half) / _MAX_PX))
     return _view(scene, plane, scene.labels.max(axis=1 - axis), (axis, 2), frame)
 
 
@@ -228,8 +228,8 @@ def _view(
     pillow = require_pillow()
     spacing = scene.spacing[axes[0]], scene.spacing[axes[1]]
     shade = _cut(scene.shade(plane).astype(np.float32), spacing, frame, pillow.Resampling.BICUBIC)
-    grey = np.clip(shade * 255, 0, 255).round().astype(np.uint8)
-    return Layers(grey, _cut(labels, spacing, frame, pillow.Resampling.NEAREST), frame.pixel)
+    gray = np.clip(shade * 255, 0, 255).round().astype(np.uint8)
+    return Layers(gray, _cut(labels, spacing, frame, pillow.Resampling.NEAREST), frame.pixel)
 
 
 def _cut(
@@ -237,19 +237,19 @@ def _cut(
 ) -> np.ndarray:
     """Return the frame as a picture, black outside the image.
 
-    Thick voxels keep their edges: a blend over several millimetres would show what is not there.
+    Thick voxels keep their edges: a blend over several millimeters would show what is not there.
     """
     pillow = require_pillow()
-    centre = list(frame.centre)
+    center = list(frame.center)
     sizes = list(spacing)
     for axis in (0, 1):
         if spacing[axis] > _SMOOTH_UP_TO_MM:
             times = math.ceil(spacing[axis] / frame.pixel)
             plane = np.repeat(plane, times, axis=axis)
-            centre[axis] = (centre[axis] + 0.5) * times - 0.5
+            center[axis] = (center[axis] + 0.5) * times - 0.5
             sizes[axis] /= times
     picture = plane[::-1, ::-1].T
-    middle = [n - (c + 0.5) for n, c in zip(plane.shape, centre, strict=True)]
+    middle = [n - (c + 0.5) for n, c in zip(plane.shape, center, strict=True)]
     half = [h / size for h, size in zip(frame.half, sizes, strict=True)]
     pads = [
         (max(0, math.ceil(h - m)) + 1, max(0, math.ceil(m + h - n)) + 1)
@@ -273,7 +273,7 @@ def scale_mm(width_mm: float) -> int:
 
 
 def blend(layers: Layers, opacity: float = 0.8) -> np.ndarray:
-    """Return a view in colour, uint8, shape (rows, columns, 3).
+    """Return a view in color, uint8, shape (rows, columns, 3).
 
     Parameters
     ----------
@@ -282,14 +282,14 @@ def blend(layers: Layers, opacity: float = 0.8) -> np.ndarray:
     opacity : float
         Of the levels, 0 to 1.
     """
-    colours = np.array(_palette()).reshape(256, 3)[layers.labels].astype(np.float32)
+    colors = np.array(_palette()).reshape(256, 3)[layers.labels].astype(np.float32)
     cover = (layers.labels != 0)[:, :, None] * opacity
-    return (layers.grey[:, :, None] * (1 - cover) + colours * cover).round().astype(np.uint8)
+    return (layers.gray[:, :, None] * (1 - cover) + colors * cover).round().astype(np.uint8)
 
 
-def grey_picture(layers: Layers) -> Any:
+def gray_picture(layers: Layers) -> Any:
     """Return the image layer as a Pillow image."""
-    return require_pillow().fromarray(layers.grey)
+    return require_pillow().fromarray(layers.gray)
 
 
 def label_picture(layers: Layers) -> Any:
@@ -301,7 +301,7 @@ def label_picture(layers: Layers) -> Any:
 
 
 def _palette() -> list[int]:
-    return [0, 0, 0, *(part for value in range(1, 256) for part in level_colour(value))]
+    return [0, 0, 0, *(part for value in range(1, 256) for part in level_color(value))]
 
 
 def require_pillow() -> Any:

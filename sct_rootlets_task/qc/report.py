@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from sct_rootlets_task.errors import OutputError, RootletsError
-from sct_rootlets_task.files import write_json
-from sct_rootlets_task.locks import held
+from sct_rootlets_task.io.atomic import write_json
+from sct_rootlets_task.io.locks import held
 from sct_rootlets_task.qc import pages
 from sct_rootlets_task.qc.entry import Details, identity, write_data, write_entry
 from sct_rootlets_task.qc.folder import (

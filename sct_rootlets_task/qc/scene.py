@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 
 from sct_rootlets_task.errors import ImageError
-from sct_rootlets_task.images import InputImage, load_image, load_labels
-from sct_rootlets_task.label_values import inside_mask
-from sct_rootlets_task.levels import level_name
-from sct_rootlets_task.orientation import Reorientation, on_grid
+from sct_rootlets_task.io.images import InputImage, load_image, load_labels
+from sct_rootlets_task.io.label_values import inside_mask
+from sct_rootlets_task.io.orientation import Reorientation, on_grid
+from sct_rootlets_task.level_names import level_name
 
 MARGIN_MM = 18.0
 """How far beyond the outermost levels the pictures reach along the cord."""
@@ -47,10 +47,10 @@ class Scene:
         Index of these arrays to world mm.
     spacing : tuple of float
         Voxel sizes in mm along the three axes.
-    centre : ndarray of float, shape (z, 2)
-        Index (x, y) of the cord's centre in each axial slice.
+    center : ndarray of float, shape (z, 2)
+        Index (x, y) of the cord's center in each axial slice.
     located : bool
-        Whether the centre was found; otherwise it is the middle of the image.
+        Whether the center was found; otherwise it is the middle of the image.
     region : slice
         Axial slices to show.
     reach : float
@@ -65,7 +65,7 @@ class Scene:
     labels: np.ndarray
     affine: np.ndarray
     spacing: tuple[float, ...]
-    centre: np.ndarray
+    center: np.ndarray
     located: bool
     region: slice
     reach: float
@@ -116,7 +116,7 @@ def load_scene(image: Path, segmentation: Path, around: Path | None = None) -> S
     segmentation : Path
         Level map on the grid of the image; it may be empty.
     around : Path, optional
-        Mask on the same grid, see :func:`load_mask`, that the views are centred on and made wide
+        Mask on the same grid, see :func:`load_mask`, that the views are centered on and made wide
         enough for; without it the levels themselves tell where the cord runs.
 
     Raises
@@ -132,19 +132,19 @@ def load_scene(image: Path, segmentation: Path, around: Path | None = None) -> S
         mask = _on_grid(load_mask(around), source)
     spacing = Reorientation.to_sct(source.affine, "LPI").forward_spacing(source.spacing)
     located = bool(mask.any())
-    find = _centre_of_mask if around is not None else _centre_of_rootlets
-    centre = find(mask, spacing) if located else _middle(mask.shape)
+    find = _center_of_mask if around is not None else _center_of_rootlets
+    center = find(mask, spacing) if located else _middle(mask.shape)
     region = _region(labels if labels.any() else mask, spacing[2])
     return Scene(
         image=voxels,
         labels=labels,
         affine=affine,
         spacing=spacing,
-        centre=centre,
+        center=center,
         located=located,
         region=region,
-        reach=_reach(mask if around is not None else None, centre, spacing),
-        window=_window(voxels, centre[region].mean(axis=0), spacing, region if located else None),
+        reach=_reach(mask if around is not None else None, center, spacing),
+        window=_window(voxels, center[region].mean(axis=0), spacing, region if located else None),
         source=source,
     )
 
@@ -179,7 +179,7 @@ def load_mask(path: Path) -> InputImage:
 
 
 def require_mask(mask: Path, *images: Path) -> None:
-    """Find out, before anything is run, whether views can be centred on a mask.
+    """Find out, before anything is run, whether views can be centered on a mask.
 
     Parameters
     ----------
@@ -225,8 +225,8 @@ def _middle(shape: Sequence[int]) -> np.ndarray:
     return np.tile([(n - 1) / 2 for n in shape[:2]], (shape[2], 1))
 
 
-def _centre_of_mask(mask: np.ndarray, spacing: tuple[float, ...]) -> np.ndarray:
-    """Return the centre of mass of each slice, between and beyond them the nearest ones."""
+def _center_of_mask(mask: np.ndarray, spacing: tuple[float, ...]) -> np.ndarray:
+    """Return the center of mass of each slice, between and beyond them the nearest ones."""
     del spacing
     slices = np.arange(mask.shape[2])
     area = mask.sum(axis=(0, 1))
@@ -238,7 +238,7 @@ def _centre_of_mask(mask: np.ndarray, spacing: tuple[float, ...]) -> np.ndarray:
     return np.stack([np.interp(slices, present, (m[present] / area[present])) for m in means], 1)
 
 
-def _centre_of_rootlets(mask: np.ndarray, spacing: tuple[float, ...]) -> np.ndarray:
+def _center_of_rootlets(mask: np.ndarray, spacing: tuple[float, ...]) -> np.ndarray:
     """Return a smooth line between the left and the right rootlets.
 
     Between left and right, only slices with rootlets on both sides tell where the cord lies, as
@@ -319,24 +319,24 @@ def _region(mask: np.ndarray, spacing: float) -> slice:
     )
 
 
-def _reach(mask: np.ndarray | None, centre: np.ndarray, spacing: tuple[float, ...]) -> float:
+def _reach(mask: np.ndarray | None, center: np.ndarray, spacing: tuple[float, ...]) -> float:
     """Return half the side of an axial view: around the canal, or around all of a given mask."""
     if mask is None or not mask.any():
         return _NEAR_MM
     x, y, z = np.nonzero(mask)
-    far = np.abs(np.stack([x, y], axis=1) - centre[z]) * spacing[:2]
+    far = np.abs(np.stack([x, y], axis=1) - center[z]) * spacing[:2]
     return float(max(_NEAR_MM, far.max() + 2))
 
 
 def _window(
-    voxels: np.ndarray, centre: np.ndarray, spacing: tuple[float, ...], rows: slice | None
+    voxels: np.ndarray, center: np.ndarray, spacing: tuple[float, ...], rows: slice | None
 ) -> tuple[float, float]:
     """Return black and white: white is the brightest tissue around the cord (CSF on T2w)."""
     sample = voxels.ravel()[:: max(1, voxels.size // _SAMPLE)].astype(np.float64)
     low, high = (float(value) for value in np.percentile(sample, (1, 99.5)))
     if rows is not None:
         reach = [max(1, round(_NEAR_MM / size)) for size in spacing[:2]]
-        x, y = centre.round().astype(int)
+        x, y = center.round().astype(int)
         near = voxels[
             max(0, x - reach[0]) : x + reach[0] + 1, max(0, y - reach[1]) : y + reach[1] + 1, rows
         ]

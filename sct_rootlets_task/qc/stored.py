@@ -18,8 +18,8 @@ from urllib.parse import quote, unquote_to_bytes
 
 import numpy as np
 
-from sct_rootlets_task.ownership import sidecar_of
-from sct_rootlets_task.untrusted import printable
+from sct_rootlets_task.io.ownership import sidecar_of
+from sct_rootlets_task.io.untrusted import printable
 
 DATA = "entry.json"
 """File of an entry with everything its pages are made from."""

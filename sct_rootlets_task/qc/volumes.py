@@ -79,7 +79,7 @@ def _box(scene: Scene) -> tuple[slice, ...]:
     shape = scene.image.shape
     if not scene.located:
         return tuple(slice(0, n) for n in shape)
-    line = scene.centre[scene.region]
+    line = scene.center[scene.region]
     ends = [(line[:, 0].min(), line[:, 0].max()), (line[:, 1].min(), line[:, 1].max())]
     ends.append((scene.region.start, scene.region.stop - 1))
     box = []

@@ -146,7 +146,7 @@ const QC = (() => {
     row.scrollIntoView({ block: "nearest" });
   }
 
-  function neighbour(row, by) {
+  function neighbor(row, by) {
     const list = visible();
     const place = list.indexOf(row);
     return list[place < 0 ? (by > 0 ? 0 : list.length - 1) : place + by] || null;
@@ -195,8 +195,8 @@ const QC = (() => {
     const list = visible();
     const place = list.indexOf(row);
     element("position").textContent = place < 0 ? "" : `${place + 1} of ${list.length}`;
-    element("previous").disabled = !neighbour(row, -1);
-    element("next").disabled = !neighbour(row, 1);
+    element("previous").disabled = !neighbor(row, -1);
+    element("next").disabled = !neighbor(row, 1);
     refreshReview();
     element("sheet").replaceChildren();
     for (const listener of listeners.close) listener();
@@ -243,7 +243,7 @@ const QC = (() => {
   }
 
   function go(by) {
-    const row = neighbour(byId.get(opened), by);
+    const row = neighbor(byId.get(opened), by);
     if (row) location.replace(`#${row.dataset.id}`);
   }
 
@@ -378,7 +378,7 @@ const QC = (() => {
     if (field) field.focus();
   }
 
-  const step = (by) => (opened ? go(by) : select(neighbour(selected, by) || selected));
+  const step = (by) => (opened ? go(by) : select(neighbor(selected, by) || selected));
 
   const KEYS = {
     p: onRated("pass"), a: onRated("artefact"), f: onRated("fail"), n: onNote,
@@ -488,8 +488,8 @@ const QC = (() => {
     load,
     setScale,
     on: (event, listener) => listeners[event].push(listener),
-    levels: (table) => Object.assign(QC.colours, table),
-    colours: {},
+    levels: (table) => Object.assign(QC.colors, table),
+    colors: {},
     /* Set by the viewer. */
     volume: () => {},
   };

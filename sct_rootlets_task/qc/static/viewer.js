@@ -13,11 +13,11 @@
   const state = { id: null, asked: null, shown: null, nv: null, inSight: false, view: SLICES, marked: "", smooth: false, opacity: 0.8, target: null };
 
   /* Only for the values present: NiiVue lets greater ones overwrite the greatest present. */
-  function colourMap(values) {
+  function colorMap(values) {
     const table = { R: [0], G: [0], B: [0], A: [0], I: [0], labels: [""] };
     for (const value of values) {
-      const { name, colour } = QC.colours[value];
-      table.R.push(colour[0]); table.G.push(colour[1]); table.B.push(colour[2]);
+      const { name, color } = QC.colors[value];
+      table.R.push(color[0]); table.G.push(color[1]); table.B.push(color[2]);
       table.A.push(255); table.I.push(value); table.labels.push(name);
     }
     return table;
@@ -83,7 +83,7 @@
   function pip(level) {
     const chip = document.createElement("span");
     chip.className = `pip lv-${level}`;
-    chip.textContent = QC.colours[level].name;
+    chip.textContent = QC.colors[level].name;
     return chip;
   }
 
@@ -159,7 +159,7 @@
     nv.addVolume(image);
     const values = [...new Set(labels.img)].filter(Boolean).sort((a, b) => a - b);
     if (values.length) {
-      labels.setColormapLabel(colourMap(values));
+      labels.setColormapLabel(colorMap(values));
       nv.addVolume(labels);
     }
     element("legend").replaceChildren(...values.map(pip));

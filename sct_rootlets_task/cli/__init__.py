@@ -1,0 +1,1 @@
+"""The two command lines: ``sct_deepseg`` and ``sct_rootlets``."""

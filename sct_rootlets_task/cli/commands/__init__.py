@@ -1,0 +1,1 @@
+"""The commands of ``sct_rootlets``, a module each."""

@@ -1,0 +1,63 @@
+"""``sct_rootlets evaluate``: compare a segmentation with a reference."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from sct_rootlets_task.cli.arguments import add_overwrite, path_argument
+from sct_rootlets_task.cli.console import flush_result
+
+NAME = "evaluate"
+HELP = "Compare a segmentation with a reference: Dice, volumes, surface distances, midpoints."
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the verb."""
+    files: tuple[tuple[str, str, bool, str], ...] = (
+        ("-i", "SEG", True, "Level map to judge."),
+        ("-gt", "REF", True, "Reference on the same grid."),
+        ("-o", "JSON", False, "Also write the figures as JSON."),
+        ("-csv", "CSV", False, "Also write the figures as a table."),
+    )
+    for name, kind, required, text in files:
+        parser.add_argument(name, required=required, type=path_argument, metavar=kind, help=text)
+    add_overwrite(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print the figures, a line a level."""
+    from sct_rootlets_task.analysis.evaluate import COLUMNS, compare_images
+    from sct_rootlets_task.cli.image_files import (
+        check_outputs,
+        made_by,
+        read_labels,
+        tell_if_empty,
+    )
+    from sct_rootlets_task.io.atomic import write_csv, write_json
+
+    check_outputs(arguments, ["o", "csv"], {"csv": list(COLUMNS)})
+    image, reference = read_labels(arguments.i), read_labels(arguments.gt)
+    tell_if_empty(arguments.i, image.dataobj, "every level of the reference counts as missed.")
+    found = compare_images(image, reference)
+    rows = [item.to_dict() for item in found]
+    print(f"{'level':>5}  Dice  volume  HD95 mm  surface mm  midpoint mm  found")
+    for row in rows:
+        print(
+            f"{row['level']:>5}  {_figure(row['dice'], 2):>4}"
+            f"  {_figure(row['volume_difference_percent'], 0):>5}%"
+            f"  {_figure(row['hd95_mm'], 1):>7}  {_figure(row['surface_distance_mm'], 2):>10}"
+            f"  {_figure(row['midpoint_error_mm'], 1):>11}  {row['detection']}"
+        )
+    if arguments.o:
+        names = {"segmentation": arguments.i, "reference": arguments.gt}
+        content = {"GeneratedBy": made_by(arguments), **names, "levels": rows}
+        write_json(Path(arguments.o), content)
+    if arguments.csv:
+        write_csv(Path(arguments.csv), rows, list(COLUMNS))
+    flush_result()
+    return 0
+
+
+def _figure(value: float | None, decimals: int) -> str:
+    return "-" if value is None else f"{value:.{decimals}f}"

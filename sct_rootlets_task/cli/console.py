@@ -1,0 +1,281 @@
+"""Where both commands begin and end: streams that never fail, and one sentence for each error.
+
+This module imports nothing heavy, so that a command that is stopped while it still loads ends in
+order as well.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import io
+import itertools
+import os
+import re
+import shlex
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from typing import TextIO
+
+from sct_rootlets_task import __version__
+from sct_rootlets_task.errors import (
+    FAILED,
+    INTERRUPTED,
+    TERMINATED,
+    OutOfMemoryError,
+    OutputError,
+    RootletsError,
+    is_out_of_memory,
+)
+from sct_rootlets_task.io.untrusted import printable
+
+_LONGEST = 2_000
+_VERBOSITY = re.compile(r"-v(=?[0-9 ]+)?")
+
+
+def sct_deepseg() -> int:
+    """Run the command ``sct_deepseg``; returns its exit code."""
+    return start("sct_deepseg", "sct_rootlets_task.cli.sct_deepseg")
+
+
+def sct_rootlets() -> int:
+    """Run the command ``sct_rootlets``; returns its exit code."""
+    return start("sct_rootlets", "sct_rootlets_task.cli.sct_rootlets")
+
+
+def start(program: str, module: str) -> int:
+    """Run a command of this process, from the import of its modules on.
+
+    Parameters
+    ----------
+    program : str
+        Name of the command, for messages.
+    module : str
+        Module whose ``main()`` is the command.
+
+    Returns
+    -------
+    int
+        Exit code.
+    """
+
+    def body() -> int:
+        from importlib import import_module
+
+        return int(import_module(module).main())
+
+    with forgiving_streams():
+        return run_command(program, sys.argv[1:], body)
+
+
+def run_command(program: str, arguments: Sequence[str], body: Callable[[], int]) -> int:
+    """Run a command and turn whatever ends it into an exit code and one sentence.
+
+    Parameters
+    ----------
+    program : str
+        Name of the command.
+    arguments : sequence of str
+        Its arguments, for messages.
+    body : callable
+        Does the work and returns the exit code.
+
+    Returns
+    -------
+    int
+        What `body` returned; else 1 or 2 after an error, 130 after Ctrl-C.
+    """
+    try:
+        return body()
+    except SystemExit as stop:  # argparse ends this way, for -h as for errors
+        return _code_of(stop)
+    except KeyboardInterrupt:
+        show(f"{program}: interrupted")
+        return INTERRUPTED
+    except Exception as error:
+        if _was_interrupted(error):
+            show(f"{program}: interrupted")
+            return INTERRUPTED
+        if _wants_traceback(arguments) and not is_foreseen(error):
+            import traceback
+
+            show(traceback.format_exc())
+        show(f"{program}: error: {explain(error, shlex.join([program, *arguments]))}")
+        return error.exit_code if isinstance(error, RootletsError) else FAILED
+
+
+def _was_interrupted(error: BaseException | None) -> bool:
+    """Tell whether Ctrl-C is behind an error: some libraries turn it into one of their own."""
+    if error is None:
+        return False
+    if isinstance(error, KeyboardInterrupt):
+        return True
+    return _was_interrupted(error.__cause__ or error.__context__)
+
+
+def explain(error: Exception, doing: str) -> str:
+    """Return what to tell a user about an error.
+
+    Parameters
+    ----------
+    error : Exception
+        One of the package's own speaks for itself; one of the system's is put into a sentence.
+        Any other is a fault of the package, and the text says how to report it.
+    doing : str
+        What was being done, for the last kind.
+    """
+    if isinstance(error, RootletsError):
+        return str(error)
+    if is_out_of_memory(error):
+        return str(OutOfMemoryError())
+    if isinstance(error, OSError) and is_foreseen(error):
+        return _of_the_system(error)
+    kind = type(error).__name__
+    return (
+        f"{kind}: {error} (while running: {doing}). This is a fault of sct_rootlets_task "
+        f"{__version__}: please report it with what the same command prints with -v 2."
+    )
+
+
+def is_foreseen(error: Exception) -> bool:
+    """Tell whether an error is one of the package's own or the system's, and no fault."""
+    of_the_system = isinstance(error, OSError) and bool(error.strerror)
+    return isinstance(error, RootletsError) or is_out_of_memory(error) or of_the_system
+
+
+def _of_the_system(error: OSError) -> str:
+    """Return an error of the system as a sentence with a way out."""
+    names = " → ".join(str(name) for name in (error.filename, error.filename2) if name)
+    if error.errno == errno.ENOENT and not names:
+        return "The working folder is not there any more. Change to another folder."
+    ways = {
+        errno.ENOENT: "Check the path",
+        errno.ENAMETOOLONG: "Choose a shorter name",
+        errno.ENOSPC: "Free space on the disk",
+        errno.EACCES: "Check the permissions",
+    }
+    way = ways.get(error.errno or 0, "Check the disk, and try again")
+    return f"{error.strerror}{f': {names}' if names else ''}. {way}."
+
+
+def show(text: str) -> None:
+    """Print a line on stderr; where that is impossible, nothing happens."""
+    with contextlib.suppress(OSError, ValueError):
+        if sys.stderr is not None:
+            print(harmless(text), file=sys.stderr)
+
+
+def harmless(text: str) -> str:
+    r"""Return a message of several lines that does nothing to a terminal, whatever it quotes.
+
+    Examples
+    --------
+    >>> print(harmless("a\x1b[31mb\nc"))
+    a\x1b[31mb
+    c
+    """
+    return "\n".join(printable(line, _LONGEST) for line in text.split("\n"))
+
+
+def flush_result() -> None:
+    """Make sure that what was printed has arrived, for commands whose result it is.
+
+    Raises
+    ------
+    OutputError
+        If it was lost, on a full disk for example. A reader that went away is no error.
+    """
+    sys.stdout.flush()
+    lost = getattr(sys.stdout, "lost", None)
+    if lost is not None and lost.errno != errno.EPIPE:
+        raise OutputError(
+            f"What was printed could not be written ({lost.strerror}). Free space, or send it "
+            "elsewhere."
+        )
+
+
+@contextlib.contextmanager
+def forgiving_streams() -> Iterator[None]:
+    """Give the process a stdout and a stderr that never raise, and let SIGTERM clean up.
+
+    Standard streams that were closed are opened on the null device: a file opened later must not
+    get their numbers, under which libraries print.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+    sys.stdout = _ForgivingStream.over(sys.stdout, 1)
+    sys.stderr = _ForgivingStream.over(sys.stderr, 2)
+    with contextlib.suppress(ValueError, OSError):  # only the main thread may
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
+    try:
+        yield
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+
+
+class _ForgivingStream(io.TextIOWrapper):
+    """Text stream that notes a failure instead of raising it, and drops what follows."""
+
+    lost: OSError | None = None
+
+    @classmethod
+    def over(cls, stream: TextIO | None, number: int) -> _ForgivingStream:
+        """Return a stream in the place of another one, or of a descriptor if there is none."""
+        if not isinstance(stream, io.TextIOWrapper):
+            raw = open(number, "wb", closefd=False)  # noqa: SIM115 – the stream owns it
+            return cls(raw, encoding="utf-8", errors="backslashreplace")
+        encoding, by_line = stream.encoding, stream.line_buffering
+        unbuffered = stream.write_through  # PYTHONUNBUFFERED
+        return cls(
+            stream.detach(),
+            encoding=encoding,
+            errors="backslashreplace",
+            line_buffering=by_line or number == 2,
+            write_through=unbuffered,
+        )
+
+    def write(self, text: str) -> int:
+        """Write a text, or drop it."""
+        try:
+            return super().write(text)
+        except OSError as error:
+            self._give_up(error)
+            return len(text)
+
+    def flush(self) -> None:
+        """Flush what is buffered, or drop it."""
+        try:
+            super().flush()
+        except OSError as error:
+            self._give_up(error)
+
+    def _give_up(self, error: OSError) -> None:
+        """Send what is still buffered, and all that follows, to the null device."""
+        self.lost = self.lost or error
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, self.fileno())
+        os.close(null)
+        super().flush()
+
+
+def _code_of(stop: SystemExit) -> int:
+    """Return the exit code of what ``sys.exit`` was given; a text is an error to print."""
+    if stop.code is None or isinstance(stop.code, int):
+        return stop.code or 0
+    show(str(stop.code))
+    return FAILED
+
+
+def _wants_traceback(arguments: Sequence[str]) -> bool:
+    """Tell whether the last ``-v`` says 2, in any way that the parsers take it."""
+    values = [
+        after if word == "-v" else word.removeprefix("-v").removeprefix("=")
+        for word, after in itertools.pairwise([*arguments, ""])
+        if _VERBOSITY.fullmatch(word)
+    ]
+    return bool(values) and values[-1].strip().lstrip("0") == "2"

@@ -1,0 +1,84 @@
+"""The ``sct_rootlets`` command: what this package offers beyond ``sct_deepseg``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator, Sequence
+
+from sct_rootlets_task import __version__
+from sct_rootlets_task.cli import console
+from sct_rootlets_task.cli.arguments import VERBOSITY, CommandParser, start_logging
+from sct_rootlets_task.cli.commands import (
+    check,
+    evaluate,
+    levels,
+    locate,
+    models,
+    picture,
+    qc,
+    relabel,
+    sample,
+    sct,
+    split,
+)
+
+_RESULTS = "Results, and the names of files that were made, are printed in any case."
+VERBS = (check, levels, relabel, split, locate, evaluate, qc, picture, models, sample, sct)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of ``sct_rootlets``, a sub-command a verb."""
+    parser = CommandParser(
+        prog="sct_rootlets",
+        description=(
+            "Tools around the rootlets task. To segment images use: sct_deepseg rootlets -i FILE"
+        ),
+        allow_abbrev=False,
+    )
+    parser.add_argument("-version", "--version", action="version", version=__version__)
+    commands = parser.add_subparsers(metavar="VERB", dest="verb", required=True)
+    for verb in VERBS:
+        command = commands.add_parser(
+            verb.NAME,
+            help=verb.HELP,
+            description=verb.HELP,
+            allow_abbrev=False,
+        )
+        verb.add_arguments(command)
+        command.set_defaults(run=verb.run)
+        for leaf in _leaves(command):
+            leaf.add_argument("-v", **{**VERBOSITY, "help": f"{VERBOSITY['help']} {_RESULTS}"})
+    return parser
+
+
+def _leaves(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
+    """Yield the parsers that have no sub-commands of their own."""
+    inner = [a.choices for a in parser._actions if isinstance(a, argparse._SubParsersAction)]
+    if not inner:
+        yield parser
+    for commands in inner:
+        yield from commands.values()
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run ``sct_rootlets``.
+
+    Returns
+    -------
+    int
+        0 when all went well, 1 when a run failed, 2 for a wrong command.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+
+    def body() -> int:
+        arguments = build_parser().parse_args(words)
+        arguments.words = words
+        start_logging(arguments.v)
+        return int(arguments.run(arguments))
+
+    return console.run_command("sct_rootlets", words, body)
+
+
+if __name__ == "__main__":
+    sys.exit(console.sct_rootlets())

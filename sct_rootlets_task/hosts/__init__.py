@@ -1,1 +1,0 @@
-"""The command lines a task is run from."""

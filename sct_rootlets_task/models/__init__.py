@@ -1,0 +1,1 @@
+"""The life of a model on this machine: fetched, installed, found."""

@@ -1,0 +1,1 @@
+"""What a level map is made of: components, bundles, the centerline, millimeters."""

@@ -1,0 +1,1 @@
+"""The tasks inside a real Spinal Cord Toolbox."""

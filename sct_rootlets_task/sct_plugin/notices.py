@@ -1,0 +1,38 @@
+"""Warnings that come once a day: SCT is started hundreds of times in a study."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import time
+
+_DAY_S = 24 * 60 * 60
+
+
+def is_due(text: str) -> bool:
+    """Tell whether a warning has not been given today, and note that it is given now.
+
+    The note is an empty file in the cache folder. Where there is none, every warning is due.
+
+    Parameters
+    ----------
+    text : str
+        The warning; another one has a day of its own.
+    """
+    from sct_rootlets_task.errors import RootletsError
+    from sct_rootlets_task.io.paths import cache_root
+
+    try:
+        root = cache_root()
+    except RootletsError:
+        return True
+    if root is None:
+        return True
+    note = root / "notices" / hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:16]
+    with contextlib.suppress(OSError):
+        if abs(time.time() - note.stat().st_mtime) < _DAY_S:
+            return False
+    with contextlib.suppress(OSError):
+        note.parent.mkdir(parents=True, exist_ok=True)
+        note.touch()
+    return True
