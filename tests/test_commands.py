@@ -78,8 +78,9 @@ def test_pages_use_no_other_way_to_show_a_command() -> None:
         text = (ROOT / page).read_text(encoding="utf-8")
         assert text.count("\n<!-- not run:") == sum(block.page == page for block in MARKED), page
         fences = re.findall(r"^ *(?:`{3,}|~{3,}|:{3,})(.*)$", text, re.MULTILINE)
-        shown = {fence for fence in fences if fence} - {"{toctree}", "{eval-rst}"}
+        shown = {fence for fence in fences if fence} - {"{toctree}", "{eval-rst}", "{glossary}"}
         shown -= {"{code-block} text", "{code-block} diff"}  # a transcript, a patch: no commands
+        shown -= {"{include} generated/rooms.md"}
         assert shown <= {"shell", "{code-block} shell", "{code-block} python"}, page
 
 
@@ -124,7 +125,7 @@ def write_commands(folder: Path) -> None:
 
 
 def write_study(shared: Path) -> None:
-    """Write what the pages take for granted: an image, its rootlets, cord, discs and PMJ."""
+    """Write what the pages take for granted: an image, its rootlets, cord, lesion, discs and PMJ."""
     made = shared / "made"
     made.mkdir()
     sample = make_sample()
@@ -138,7 +139,10 @@ def write_study(shared: Path) -> None:
         voxel = tuple(np.round(inverse @ point)[:3].astype(int))
         if all(0 <= v < n for v, n in zip(voxel, discs.shape, strict=True)):
             discs[voxel] = number
-    arrays = {"T2w": sample.data, "cord": sample.cord.astype(np.uint8), "discs": discs}
+    cord = sample.cord.astype(np.uint8)
+    lesion = np.zeros_like(cord)
+    lesion[tuple(np.argwhere(cord)[:50].T)] = 1
+    arrays = {"T2w": sample.data, "cord": cord, "discs": discs, "lesion": lesion}
     for name, array in arrays.items():
         nib.save(nib.Nifti1Image(array, sample.affine), made / f"sub-01_{name}.nii.gz")
     pmj = np.zeros((3, 3, 3), np.uint8)
