@@ -125,7 +125,7 @@ def write_commands(folder: Path) -> None:
 
 
 def write_study(shared: Path) -> None:
-    """Write what the pages take for granted: an image, its rootlets, cord, lesion, discs and PMJ."""
+    """Write what pages take for granted: an image, rootlets, cord, lesion, discs and PMJ."""
     made = shared / "made"
     made.mkdir()
     sample = make_sample()
