@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -30,6 +30,9 @@ from sct_rootlets_task.qc.stored import (
     short,
 )
 from sct_rootlets_task.qc.volumes import extract
+
+if TYPE_CHECKING:
+    from sct_rootlets_task.analysis.check import Report
 
 VOLUME = "volume.js"
 _THUMBNAIL_HEIGHT, _THUMBNAIL_WIDTH = 168, 1200
@@ -70,6 +73,23 @@ class Details:
     expected: tuple[int, ...] = ()
     flags: Sequence[Mapping[str, Any]] = ()
     levels: Sequence[Mapping[str, Any]] = ()
+
+
+def findings(report: Report) -> dict[str, Any]:
+    """Return what a check found, as keyword arguments of :class:`Details`.
+
+    Parameters
+    ----------
+    report : Report
+        Result of :func:`sct_rootlets_task.analysis.check.check`.
+
+    Returns
+    -------
+    dict
+        ``flags`` and ``levels``.
+    """
+    found = report.to_dict()
+    return {"flags": found["Flags"], "levels": found["Levels"]}
 
 
 def identity(image: Path, segmentation: Path, details: Details) -> str:
