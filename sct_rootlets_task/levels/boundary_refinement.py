@@ -6,7 +6,7 @@ rootlets show it, where they are seen.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from operator import itemgetter
@@ -14,6 +14,7 @@ from operator import itemgetter
 import numpy as np
 
 from sct_rootlets_task.levels.canal import LevelIntervals, binned
+from sct_rootlets_task.rootlets.viterbi import cheapest_path
 
 ANOTHER_WAY = 0.5
 """Levels by which the rootlets of half the levels are told differently, in the mean of each, for a
@@ -199,26 +200,5 @@ def _ways(
         links.append(link + _LONG_COST * rootlets.excess(first, end))
     for common in np.arange(moves[0], moves[-1] + _COMMON_STEP_MM / 2, _COMMON_STEP_MM):
         alone = costs + (moves - common) ** 2 / (2 * _ALONE_SD_MM**2)
-        cost, path = _path(alone, links)
+        cost, path = cheapest_path(alone, links)
         yield cost + 2 * float(np.log1p((common / _COMMON_MM) ** 2)), moves[path]
-
-
-def _path(costs: np.ndarray, links: Sequence[np.ndarray]) -> tuple[float, np.ndarray]:
-    """Return the least cost of a path through places, and its places (index, shape (steps,)).
-
-    Parameters
-    ----------
-    costs : ndarray of float, shape (steps, places)
-        What each place costs at each step.
-    links : sequence of ndarray of float, shape (places, places)
-        What it costs to go from one place to another, between each step and the next.
-    """
-    total, came_from = costs[0], []
-    for cost, link in zip(costs[1:], links, strict=True):
-        ways = total[:, None] + link
-        came_from.append(ways.argmin(axis=0))
-        total = ways.min(axis=0) + cost
-    path = [int(total.argmin())]
-    for table in reversed(came_from):
-        path.append(int(table[path[-1]]))
-    return float(total.min()), np.array(path[::-1])

@@ -7,13 +7,14 @@ each other from head to tail, which leaves only where each ends; that is fitted 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import pairwise, repeat
 
 import numpy as np
 
 from sct_rootlets_task.rootlets.centerline import Centerline, line_through_cord
 from sct_rootlets_task.rootlets.components import voxels_of
 from sct_rootlets_task.rootlets.geometry import to_world
+from sct_rootlets_task.rootlets.viterbi import cheapest_path
 
 BIN_MM = 1.0
 
@@ -142,7 +143,8 @@ def fit_level_intervals(ranks: np.ndarray, affine: np.ndarray) -> LevelIntervals
     size, classes = int(pieces.max()) + 1, np.arange(own.max() + 1)
     counts = np.stack([binned(pieces[own == rank] - 0.5, size) for rank in classes], axis=1)
     costs = counts @ np.minimum(np.abs(classes[:, None] - classes[None]), _FARTHEST)
-    fitted = _in_order(costs)
+    downwards = np.where(classes[:, None] <= classes, 0, np.inf)
+    _, fitted = cheapest_path(costs, repeat(downwards), late=True)
     edges = np.flatnonzero(np.r_[True, np.diff(fitted) != 0, True])
     softened = _softened(edges, fitted, costs * (BIN_MM / _SOFT_MM / counts.sum(axis=1).mean()))
     borders = arcs.min() + BIN_MM * softened
@@ -185,20 +187,3 @@ def _softened(edges: np.ndarray, fitted: np.ndarray, costs: np.ndarray) -> np.nd
         weights = np.exp(cost.min() - cost)
         result[number] = start + 1 + weights @ np.arange(len(cost)) / weights.sum()
     return np.maximum.accumulate(result)
-
-
-def _in_order(costs: np.ndarray) -> np.ndarray:
-    """Return the class of each piece (shape (n,)) from its costs (shape (n, classes))."""
-    classes = np.arange(costs.shape[1])
-    best = np.zeros(len(classes))
-    came_from = np.zeros(costs.shape, dtype=int)
-    for number, cost in enumerate(costs):
-        lowest = np.minimum.accumulate(best)
-        came_from[number] = np.maximum.accumulate(np.where(best == lowest, classes, 0))
-        best = lowest + cost
-    path = np.empty(len(costs), dtype=int)
-    state = int(best.argmin())
-    for number in range(len(costs) - 1, -1, -1):
-        path[number] = state
-        state = int(came_from[number, state])
-    return path

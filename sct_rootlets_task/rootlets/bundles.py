@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from importlib import import_module
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from sct_rootlets_task.level_names import value_name
 from sct_rootlets_task.rootlets.centerline import Centerline, fit_centerline
 from sct_rootlets_task.rootlets.components import connected, voxels_of
 from sct_rootlets_task.rootlets.geometry import to_world, voxel_volume
+from sct_rootlets_task.rootlets.viterbi import cheapest_path
 
 LEFT, RIGHT = "left", "right"
 DORSAL, VENTRAL, UNSURE = "dorsal", "ventral", "unsure"
@@ -420,18 +422,9 @@ def _runs(values: np.ndarray, arcs: np.ndarray) -> np.ndarray:
     np.add.at(counts, (number, which.ravel()), 1)
     disagree = counts.sum(axis=1, keepdims=True) - counts
     change = _CUT_COST * len(values)
-    cost = disagree[0].copy()
-    came_from = np.zeros(counts.shape, dtype=int)
     rank = np.arange(len(levels))
     step = np.where(rank[:, None] > rank, np.inf, change * (rank[:, None] != rank))
-    for row in range(1, len(counts)):
-        total = cost[:, None] + step
-        came_from[row] = total.argmin(axis=0)
-        cost = total.min(axis=0) + disagree[row]
-    best = np.zeros(len(counts), dtype=int)
-    best[-1] = cost.argmin()
-    for row in range(len(counts) - 1, 0, -1):
-        best[row - 1] = came_from[row, best[row]]
+    _, best = cheapest_path(disagree, repeat(step))
     found = levels[best][number]
     # The border between two bundles need not run along a slice: near it, voxels choose their run.
     for border in np.flatnonzero(np.diff(best)) + 1:
