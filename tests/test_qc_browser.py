@@ -299,8 +299,8 @@ def test_images_are_rated_one_after_the_other(page: Any) -> None:
     assert name == "qc_fail.yml"
     assert text.startswith("FILES_SEG:\n    - ")
     assert text.endswith('/0/sub-01_T2w.nii.gz"  # blurred\n')
-    name, text = save(page, "artefact")
-    assert (name, text) == ("qc_artifact.yml", '# No image is rated "artefact".\n')
+    name, text = save(page, "artifact")
+    assert (name, text) == ("qc_artifact.yml", '# No image is rated "artifact".\n')
 
 
 def test_fails_are_saved_as_a_yaml_list_of_files(page: Any, pristine: Path) -> None:
@@ -332,7 +332,7 @@ def test_ratings_are_saved_as_csv_and_read_again(page: Any, tmp_path: Path) -> N
     assert name == "qc_ratings.csv"
     assert text.splitlines()[0].split(",") == list(RATINGS)
     assert set(rows) == set(SUBJECTS)
-    assert rows[HOSTILE]["rating"] == "artefact"
+    assert rows[HOSTILE]["rating"] == "artifact"
     assert rows[HOSTILE]["notes"] == '\'=1+1, "x"', "no spreadsheet may take it for a formula"
     assert rows["sub-02"]["missing"] == "C4 C6 C7 C8 T1"
     (tmp_path / "qc_ratings.csv").write_bytes(text.encode())
@@ -343,8 +343,32 @@ def test_ratings_are_saved_as_csv_and_read_again(page: Any, tmp_path: Path) -> N
     page.set_input_files("#load", tmp_path / "qc_ratings.csv")
     expect_text(page, "tally", "1 rated")
     row = page.locator(f"tr[data-id='{entry_of(page, HOSTILE)}']")
-    assert row.locator(".mark").inner_text() == "~ Artefact"
+    assert row.locator(".mark").inner_text() == "~ Artifact"
     assert row.locator(".notes").input_value() == '=1+1, "x"'
+
+
+def test_ratings_in_the_spelling_of_the_first_versions_are_read(page: Any, tmp_path: Path) -> None:
+    stored = """(id) => {
+      const key = Object.keys(localStorage).find((name) => name.endsWith(`/${id}`));
+      const record = JSON.parse(localStorage.getItem(key));
+      localStorage.setItem(key, JSON.stringify({ ...record, rating: "artefact" }));
+    }"""
+    name = open_entry(page, "sub-01")
+    press(page, "a", "Escape")
+    saved = save(page, "csv")[1]
+    page.evaluate(stored, name)
+    page.reload()
+    page.wait_for_selector("body[data-ready]")
+    mark = page.locator(f"tr[data-id='{name}'] .mark")
+    assert (mark.inner_text(), mark.get_attribute("data-rating")) == ("~ Artifact", "artifact")
+    assert "sub-01_T2w.nii.gz" in save(page, "artifact")[1]
+    (tmp_path / "old.csv").write_text(saved.replace("artifact", "artefact"), encoding="utf-8")
+    page.evaluate("localStorage.clear()")
+    page.reload()
+    page.wait_for_selector("body[data-ready]")
+    page.set_input_files("#load", tmp_path / "old.csv")
+    expect_text(page, "tally", "1 rated")
+    assert mark.inner_text() == "~ Artifact"
 
 
 def test_a_rating_of_an_earlier_run_does_not_count_for_this_one(

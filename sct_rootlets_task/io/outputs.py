@@ -36,7 +36,7 @@ FILES: Mapping[str, str] = {
     "<report>/entries/<id>/<file>": "What that page shows: data, pictures and the volume.",
     "qc_ratings.csv": "Ratings and notes, saved by the browser from the menu Ratings.",
     "qc_fail.yml": "Images rated fail, as SCT's own report lists them; saved by the browser.",
-    "qc_artifact.yml": "Images rated artefact, likewise.",
+    "qc_artifact.yml": "Images rated artifact, likewise.",
     "<models>/<model>_<tag>/source.json": (
         "Where an installed model came from, its checksum, and those of its files."
     ),

@@ -26,7 +26,7 @@ RATINGS: Mapping[str, str] = {
     "subject": "Subject.",
     "image": "Name of the image.",
     "segmentation": "Name of the segmentation.",
-    "rating": "pass, artefact, fail, or empty.",
+    "rating": "pass, artifact, fail, or empty.",
     "notes": "The note.",
     "rated_at": "When it was rated.",
     "rated_run": "this, or earlier when another segmentation has replaced the one rated.",

@@ -4,8 +4,10 @@
    name is handled as text: markup comes only from the report's own templates, which escape it. */
 
 const QC = (() => {
-  const RATINGS = { pass: "✓ Pass", artefact: "~ Artefact", fail: "✕ Fail" };
-  const FILES = { fail: "qc_fail.yml", artefact: "qc_artifact.yml" };
+  const RATINGS = { pass: "✓ Pass", artifact: "~ Artifact", fail: "✕ Fail" };
+  /* Browsers and files hold ratings in the spelling of the first versions, too. */
+  const respelled = (rating) => (rating === "artefact" ? "artifact" : rating);
+  const FILES = { fail: "qc_fail.yml", artifact: "qc_artifact.yml" };
   const element = (id) => document.getElementById(id);
   const all = (selector, root = document) => [...root.querySelectorAll(selector)];
   const report = document.body.dataset.report;
@@ -25,7 +27,8 @@ const QC = (() => {
 
   function read(id) {
     try {
-      return JSON.parse(localStorage.getItem(keyOf(id))) || {};
+      const record = JSON.parse(localStorage.getItem(keyOf(id))) || {};
+      return { ...record, rating: respelled(record.rating) };
     } catch {
       return memory.get(id) || {};
     }
@@ -117,7 +120,7 @@ const QC = (() => {
   }
 
   const NUMBERS = new Set(["found", "warnings"]);
-  const ORDER = { fail: 0, artefact: 1, "": 2, pass: 3 };
+  const ORDER = { fail: 0, artifact: 1, "": 2, pass: 3 };
 
   function compare(a, b) {
     const key = view.sort;
@@ -358,11 +361,12 @@ const QC = (() => {
   /* What was rated last wins, here or in the file. */
   function take(text) {
     for (const line of parseCsv(text)) {
-      const known = byId.has(line.id) && (line.rating in RATINGS || line.rating === "");
+      const rating = respelled(line.rating);
+      const known = byId.has(line.id) && (rating in RATINGS || rating === "");
       if (!known || (read(line.id).when || "") > (line.rated_at || "")) continue;
       const notes = line.notes.replace(/^'(?=\s*[=+\-@＝＋－＠]|[\t\r\n])/, "");
-      if (!line.rating && !notes) continue;
-      write(line.id, { rating: line.rating, notes, when: line.rated_at, stamp: line.stamp });
+      if (!rating && !notes) continue;
+      write(line.id, { rating, notes, when: line.rated_at, stamp: line.stamp });
     }
     filter();
   }
@@ -381,7 +385,7 @@ const QC = (() => {
   const step = (by) => (opened ? go(by) : select(neighbor(selected, by) || selected));
 
   const KEYS = {
-    p: onRated("pass"), a: onRated("artefact"), f: onRated("fail"), n: onNote,
+    p: onRated("pass"), a: onRated("artifact"), f: onRated("fail"), n: onNote,
     o: () => setOverlay({ on: !overlay.on }),
     "[": () => setOverlay({ opacity: overlay.opacity - 0.1 }),
     "]": () => setOverlay({ opacity: overlay.opacity + 0.1 }),
