@@ -5,7 +5,6 @@ Arrays have the axes right, anterior, superior (nibabel's RAS, SCT's LPI), whate
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -17,19 +16,12 @@ from sct_rootlets_task.io.images import InputImage, load_image, load_labels
 from sct_rootlets_task.io.label_values import inside_mask
 from sct_rootlets_task.io.orientation import Reorientation, on_grid
 from sct_rootlets_task.level_names import level_name
+from sct_rootlets_task.rootlets.slice_centers import mask_center, rootlets_center
 
 MARGIN_MM = 18.0
 """How far beyond the outermost levels the pictures reach along the cord."""
 
 _NEAR_MM = 16.0
-_BOTH_SIDES_MM = 8.0
-_SIDE_SHARE = 0.25
-_OUTLIER_MM = 4.0
-_ROUNDS = 4
-_DEGREE = 4
-_MM_PER_DEGREE = 12.0
-# The neck bends forwards and backwards more than to the sides.
-_LEAN = (0.3, 1.0)
 _SAMPLE = 4_000_000
 
 
@@ -132,8 +124,12 @@ def load_scene(image: Path, segmentation: Path, around: Path | None = None) -> S
         mask = _on_grid(load_mask(around), source)
     spacing = Reorientation.to_sct(source.affine, "LPI").forward_spacing(source.spacing)
     located = bool(mask.any())
-    find = _center_of_mask if around is not None else _center_of_rootlets
-    center = find(mask, spacing) if located else _middle(mask.shape)
+    if not located:
+        center = np.tile([(n - 1) / 2 for n in mask.shape[:2]], (mask.shape[2], 1))
+    elif around is not None:
+        center = mask_center(mask)
+    else:
+        center = rootlets_center(mask, spacing)
     region = _region(labels if labels.any() else mask, spacing[2])
     return Scene(
         image=voxels,
@@ -219,93 +215,6 @@ def _on_grid(labels: InputImage, image: InputImage) -> np.ndarray:
         advice="Give one that was made on this very image.",
     )
     return Reorientation.to_sct(image.affine, "LPI").forward(voxels)
-
-
-def _middle(shape: Sequence[int]) -> np.ndarray:
-    return np.tile([(n - 1) / 2 for n in shape[:2]], (shape[2], 1))
-
-
-def _center_of_mask(mask: np.ndarray, spacing: tuple[float, ...]) -> np.ndarray:
-    """Return the center of mass of each slice, between and beyond them the nearest ones."""
-    del spacing
-    slices = np.arange(mask.shape[2])
-    area = mask.sum(axis=(0, 1))
-    present = np.flatnonzero(area)
-    means = [
-        np.tensordot(np.arange(mask.shape[axis]), mask.sum(axis=1 - axis), axes=1)
-        for axis in (0, 1)
-    ]
-    return np.stack([np.interp(slices, present, (m[present] / area[present])) for m in means], 1)
-
-
-def _center_of_rootlets(mask: np.ndarray, spacing: tuple[float, ...]) -> np.ndarray:
-    """Return a smooth line between the left and the right rootlets.
-
-    Between left and right, only slices with rootlets on both sides tell where the cord lies, as
-    long as there are any. The line goes on straight beyond them.
-    """
-    x, y, z = np.nonzero(mask)
-    present = np.unique(z)
-    order = np.argsort(z, kind="stable")
-    groups = np.split(order, np.searchsorted(z[order], present[1:]))
-    middles = np.array([_between_sides(x[group], spacing[0]) for group in groups])
-    both = np.isfinite(middles)
-    if not both.any():
-        both, middles = ~both, np.array([x[group].mean() for group in groups])
-    ahead = np.array([y[group].mean() for group in groups])
-    slices = np.arange(mask.shape[2])
-    lines = [
-        _line(present[both], middles[both], slices, (spacing[0], spacing[2]), _LEAN[0]),
-        _line(present, ahead, slices, (spacing[1], spacing[2]), _LEAN[1]),
-    ]
-    return np.clip(np.stack(lines, axis=1), 0, np.array(mask.shape[:2]) - 1)
-
-
-def _between_sides(x: np.ndarray, size: float) -> float:
-    """Return the place between two groups of voxels far enough apart, else NaN."""
-    left = x < (x.min() + x.max()) / 2
-    share = left.mean()
-    if np.ptp(x) * size < _BOTH_SIDES_MM or min(share, 1 - share) < _SIDE_SHARE:
-        return np.nan
-    return float(x[left].mean() + x[~left].mean()) / 2
-
-
-def _line(
-    present: np.ndarray,
-    values: np.ndarray,
-    slices: np.ndarray,
-    sizes: tuple[float, float],
-    lean: float,
-) -> np.ndarray:
-    """Fit a smooth line through one coordinate, on which outliers count little.
-
-    Parameters
-    ----------
-    present, values : ndarray, shape (n,)
-        Slices and the coordinate in each, in voxels.
-    slices : ndarray, shape (z,)
-        All slices of the image; a value is returned for each.
-    sizes : tuple of float
-        Voxel sizes across and along the cord in mm.
-    lean : float
-        Greatest slope (mm per mm) by which the line goes on beyond `present`.
-    """
-    across, along = sizes
-    first, last = present[0], present[-1]
-    degree = int(min(_DEGREE, len(present) - 1, (last - first) * along // _MM_PER_DEGREE))
-    half = max((last - first) / 2, 1)
-    weights = np.ones(len(present))
-    for _ in range(_ROUNDS):
-        fit = np.polynomial.Polynomial.fit(
-            present, values, degree, domain=(first, first + 2 * half), w=np.sqrt(weights)
-        )
-        weights = 1 / (1 + ((fit(present) - values) * across / _OUTLIER_MM) ** 2)
-    line = fit(np.clip(slices, first, last))
-    limit = lean * along / across
-    for end, beyond in ((first, slices < first), (last, slices > last)):
-        slope = float(np.clip(fit.deriv()(end), -limit, limit))
-        line[beyond] += slope * (slices[beyond] - end)
-    return line
 
 
 def _region(mask: np.ndarray, spacing: float) -> slice:

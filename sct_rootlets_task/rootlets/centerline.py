@@ -15,7 +15,8 @@ from sct_rootlets_task.errors import ImageError
 from sct_rootlets_task.io.label_values import inside_mask
 from sct_rootlets_task.io.short_repr import short_repr
 from sct_rootlets_task.rootlets.components import voxels_of
-from sct_rootlets_task.rootlets.geometry import to_world
+from sct_rootlets_task.rootlets.geometry import require_same_grid, to_world
+from sct_rootlets_task.rootlets.spline import smooth_spline
 
 STEP_MM = 0.5
 """Spacing of the samples of a centerline."""
@@ -23,7 +24,6 @@ STEP_MM = 0.5
 EXTENSION_MM = 80.0
 """How far a line goes on straight beyond the cord or the rootlets it was fitted to."""
 
-_KNOT_MM = 5.0
 _CORD_WAVE_MM = 40.0
 _ROOTLETS_WAVE_MM = 120.0
 _AXES_WINDOW_MM = 15.0
@@ -126,8 +126,6 @@ def fit_centerline(
     ImageError
         If the mask lies on another grid, or there is nothing to fit.
     """
-    from sct_rootlets_task.rootlets.geometry import require_same_grid
-
     if cord is None:
         return line_through_rootlets(to_world(voxels_of(labels), affine))
     require_same_grid(labels, affine, other=cord)
@@ -251,50 +249,7 @@ def _smooth_curve(middles: np.ndarray, weights: np.ndarray, wave_mm: float) -> n
         return np.array([middles[0] + [0, 0, _BIN_MM], middles[0] - [0, 0, _BIN_MM]])
     chord = np.r_[0, np.cumsum(np.linalg.norm(np.diff(middles, axis=0), axis=1))]
     fine = np.linspace(0, chord[-1], max(2, int(chord[-1] / STEP_MM) + 1))
-    return _smooth(chord, middles, weights, wave_mm=wave_mm, wanted=fine)
-
-
-def _smooth(
-    positions: np.ndarray,
-    values: np.ndarray,
-    weights: np.ndarray,
-    *,
-    wave_mm: float,
-    wanted: np.ndarray,
-) -> np.ndarray:
-    """Return a robust penalized spline of values, shape (n, 3), at the wanted positions.
-
-    Outside the data the curve goes on as the polynomial that the penalty leaves free.
-    """
-    from scipy.interpolate import BSpline
-
-    low, high = min(positions[0], wanted[0]), max(positions[-1], wanted[-1])
-    pieces = max(1, int(np.ceil((high - low) / _KNOT_MM)))
-    knot_mm = max((high - low) / pieces, 1e-3)
-    knots = low + knot_mm * np.arange(-3, pieces + 4)
-    basis = BSpline.design_matrix(positions, knots, 3, extrapolate=True).toarray()
-    span = np.ptp(positions)
-    order = 1 + int(span > 2 * _BIN_MM) + int(span > wave_mm / 3)
-    roughness = np.diff(np.eye(basis.shape[1]), n=order, axis=0)
-    stiffness = _stiffness(wave_mm, knot_mm, len(positions) / max(span, _BIN_MM), order)
-    robust = np.ones(len(positions))
-    for _ in range(4):
-        weighted = basis * (weights * robust)[:, None]
-        normal = basis.T @ weighted + stiffness * roughness.T @ roughness
-        coefficients = np.linalg.lstsq(normal, weighted.T @ values, rcond=1e-13)[0]
-        residual = np.linalg.norm(values - basis @ coefficients, axis=1)
-        scale = max(4.7 * float(np.median(residual)), 1.0)
-        robust = np.clip(1 - (residual / scale) ** 2, 0.01, 1) ** 2
-    return BSpline.design_matrix(wanted, knots, 3, extrapolate=True) @ coefficients
-
-
-def _stiffness(wave_mm: float, knot_mm: float, density: float, order: int) -> float:
-    """Return the weight of squared differences that halves waves of the given length.
-
-    A penalty α∫(f⁽ᵐ⁾)² passes a wave number k by 1 / (1 + α k²ᵐ / density); differences of the
-    coefficients of knots h apart stand for the derivative times hᵐ.
-    """
-    return density * (wave_mm / (2 * np.pi)) ** (2 * order) / knot_mm ** (2 * order - 1)
+    return smooth_spline(chord, middles, weights, wave_mm=wave_mm, wanted=fine)
 
 
 def _sampled(curve: np.ndarray, *, source: str, across: np.ndarray | None = None) -> Centerline:
@@ -383,4 +338,4 @@ def _side_curve(points: np.ndarray, arc: np.ndarray, wanted: np.ndarray) -> np.n
     number = np.floor((arc - arc.min()) / _BIN_MM).astype(int)
     count = np.bincount(number)
     positions = np.bincount(number, weights=arc)[count > 0] / count[count > 0]
-    return _smooth(positions, middles, weights, wave_mm=_ROOTLETS_WAVE_MM, wanted=wanted)
+    return smooth_spline(positions, middles, weights, wave_mm=_ROOTLETS_WAVE_MM, wanted=wanted)
