@@ -28,14 +28,14 @@ def test_borders_are_found_where_the_classes_change(axcodes: str) -> None:
         if axcodes == "RAS"
         else fit_level_intervals(ranks()[::-1, ::-1], affine_of(axcodes))
     )
-    assert [run.rank for run in field.runs] == [0, 1, 2, 3]
+    assert [span.rank for span in field.spans] == [0, 1, 2, 3]
     assert np.allclose(field.borders, [29.5, 59.5, 89.5], atol=0.1)  # of voxels' middles
 
 
 def test_a_level_that_is_not_there_is_left_out() -> None:
     values = ranks()
     values[values == 2] = 1
-    assert [run.rank for run in fit_level_intervals(values, affine_of("RAS")).runs] == [0, 1, 3]
+    assert [span.rank for span in fit_level_intervals(values, affine_of("RAS")).spans] == [0, 1, 3]
 
 
 @pytest.mark.parametrize("share", [0.1, 0.3])
@@ -45,7 +45,7 @@ def test_wrong_voxels_move_no_border_and_lower_the_agreement(share: float) -> No
     values[wrong] = rng.integers(0, 4, wrong.sum())
     field = fit_level_intervals(values, affine_of("RAS"))
     assert np.allclose(field.borders, [30, 60, 90], atol=2)
-    assert all(run.agreement == pytest.approx(1 - 0.75 * share, abs=0.08) for run in field.runs)
+    assert all(span.agreement == pytest.approx(1 - 0.75 * share, abs=0.08) for span in field.spans)
 
 
 @pytest.mark.parametrize("count", [40, 150, 240])
@@ -59,7 +59,7 @@ def test_a_few_voxels_fewer_hardly_move_a_border(count: int) -> None:
     top = np.argwhere(inside & (z == z.max()))
     values[tuple(top[np.argsort(top[:, 1])][:count].T)] = -1
     after = fit_level_intervals(values, affine)
-    for old, new in zip(before.runs[1:], after.runs[1:], strict=True):
+    for old, new in zip(before.spans[1:], after.spans[1:], strict=True):
         moved = before.line.at(old.start) - after.line.at(new.start)
         assert np.linalg.norm(moved) < 0.04
 
@@ -69,8 +69,8 @@ def test_the_first_level_keeps_the_lower_share_of_its_length(share: float, borde
     field = fit_level_intervals(ranks(), affine_of("RAS"))
     cut = field.first_cut_to(share)
     assert cut.borders == pytest.approx([border, 59.5, 89.5], abs=0.1)
-    assert cut.runs[0].end == cut.runs[1].start
-    assert cut.runs[2:] == field.runs[2:]
+    assert cut.spans[0].end == cut.spans[1].start
+    assert cut.spans[2:] == field.spans[2:]
 
 
 @pytest.mark.parametrize("missing", [0, 1])

@@ -1,4 +1,4 @@
-"""One color for each level, the same in every picture and viewer."""
+"""Look-up tables of viewers: the color and the name of each level."""
 
 from __future__ import annotations
 

@@ -297,7 +297,7 @@ def located_levels(
     levels = table[class_order(classes)]
     runs = [
         LocatedLevel(int(levels[run.rank]), run.start, run.end, run.agreement)
-        for run in canal.field.runs
+        for run in canal.field.spans
         if levels[run.rank]
     ]
     return LocatedLevels(labels, tuple(runs), canal.field.line, canal.doubts if runs else ())
@@ -492,14 +492,14 @@ def _vote(
 ) -> np.ndarray:
     """Return the rank of each voxel from its place and its component (all of shape (n,))."""
     own = field.rank_at(arcs)
-    counts = np.zeros((components.max(initial=0) + 1, max(run.rank for run in field.runs) + 1))
+    counts = np.zeros((components.max(initial=0) + 1, max(run.rank for run in field.spans) + 1))
     np.add.at(counts, (components, own), 1)
     winner = counts.argmax(axis=1)
     share = counts.max(axis=1) / np.maximum(counts.sum(axis=1), 1)
     decided = share >= majority
     reach = OVERHANG_MM * np.clip((share - majority) / max(1 - majority, 1e-9), 0, 1)
     starts, ends = np.full(counts.shape[1], np.inf), np.full(counts.shape[1], -np.inf)
-    for run in field.runs:
+    for run in field.spans:
         starts[run.rank], ends[run.rank] = run.start, run.end
     wanted = winner[components]
     beyond = np.where(own < wanted, starts[wanted] - arcs, arcs - ends[wanted])

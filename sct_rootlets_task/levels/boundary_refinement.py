@@ -1,7 +1,7 @@
 """The borders between levels, moved from where they are located into the gaps between rootlets.
 
-Where levels lie against the vertebrae differs between people, and what a locator says may be off;
-rootlets show it, where they are seen.
+Where levels lie against the vertebrae differs between people, and a locator may be off. Rootlets
+show it.
 """
 
 from __future__ import annotations
@@ -17,8 +17,7 @@ from sct_rootlets_task.levels.canal import LevelIntervals, binned
 from sct_rootlets_task.rootlets.viterbi import cheapest_path
 
 ANOTHER_WAY = 0.5
-"""Levels by which the rootlets of half the levels are told differently, in the mean of each, for a
-way to be another one."""
+"""Mean difference, in levels, from which the rootlets of a level count as assigned differently."""
 LONGEST_MM = 17.0
 """Rootlets of one level reach over no more of the cord, a tenth of them left out. The number, like
 the costs below, was chosen on synthetic cases: ``training/choices.py``."""
@@ -50,10 +49,9 @@ class Placement:
     field : LevelIntervals
         The levels along the canal.
     margin : float
-        How much more another way would cost, in nats: the best of those that tell the rootlets of
-        half the levels, or more, :data:`ANOTHER_WAY` of a level differently, or more, in the mean.
-        A level counts as much as any other, however few rootlets it shows. 0 for as good a way,
-        infinite if there is none.
+        How much more the best other way would cost, in nats. Another way assigns the rootlets of at
+        least half the levels differently, by :data:`ANOTHER_WAY` of a level in the mean. All levels
+        count alike, however few rootlets they show. 0 for as good a way, infinite without any.
     """
 
     field: LevelIntervals
@@ -65,22 +63,23 @@ def between_rootlets(
 ) -> Placement:
     """Move the borders into the gaps between rootlets, all of them together.
 
-    The borders that together cost least are taken (dynamic programs), costs being about negative
-    log-likelihoods. All borders move by a common distance, of Student's t distribution with 3
-    degrees of freedom and a scale of 4.6 mm, since what is located is off by about the same at
-    neighboring levels; each by some more or less, with a standard deviation of 9 mm; and by
-    another distance than its neighbor, with one of 3 mm. A border costs the density of rootlets
-    where it lies, relative to the mean density.
+    The borders that together cost least are taken (Viterbi); costs are about negative
+    log-likelihoods.
 
-    A level all of which is in view has rootlets, though those of the last one are faint, and few
-    are seen beyond it: so what is located a whole level too high is mended, where the upper end
-    shows no rootlets and the lower end too many. That counts in full where every level shows
-    rootlets, and nothing where half of them or fewer do. The rootlets of one level do not reach
-    over more than :data:`LONGEST_MM`, so it cannot have those of two. Rootlets above the first
-    level cost nothing, since those of C1 may be seen there.
+    - A locator is off by about the same at neighboring levels. So all borders move by a common
+      distance: Student's t distribution, 3 degrees of freedom, scale 4.6 mm. Each moves by some
+      more or less (standard deviation 9 mm), and otherwise than its neighbor (3 mm).
+    - A border costs the density of rootlets where it lies, relative to the mean density.
+    - A level wholly in view has rootlets, though those of the last one are faint, and few are seen
+      beyond it. This mends what is located a whole level too high: the upper end shows no
+      rootlets, the lower end too many. It counts in full where every level shows rootlets, and not
+      at all where half of them or fewer do.
+    - The rootlets of one level reach over no more than :data:`LONGEST_MM`, so it cannot have those
+      of two.
+    - Rootlets above the first level cost nothing: those of C1 may be seen there.
 
-    Rootlets that no border can reach do not count, so it does not matter how far above and below
-    rootlets were looked for; but for those of a first or last level whose own end is not in view.
+    Rootlets that no border can reach do not count, unless they are those of a first or last level
+    whose own end is out of view. So it does not matter how far rootlets were looked for.
 
     Parameters
     ----------
@@ -96,7 +95,7 @@ def between_rootlets(
     borders = field.borders
     if not len(borders):
         return Placement(field)
-    ranks = np.array([run.rank for run in field.runs])
+    ranks = np.array([span.rank for span in field.spans])
     above, below = (shift_mm + LONGEST_MM * (1 <= ranks[end] <= last) for end in (0, -1))
     arcs = arcs[(arcs >= borders[0] - above) & (arcs <= borders[-1] + below)]
     if not len(arcs):
@@ -105,19 +104,19 @@ def between_rootlets(
     rootlets = _Rootlets.of(arcs, ranks, last)
     ways = sorted(_ways(rootlets, borders, ranks, moves, last), key=itemgetter(0))
     moved = [np.maximum.accumulate(borders + move) for _, move in ways]
-    told = [ranks[np.searchsorted(places, rootlets.arcs, side="right")] for places in moved]
+    assigned = [ranks[np.searchsorted(places, rootlets.arcs, side="right")] for places in moved]
     another = [
         cost - ways[0][0]
-        for (cost, _), levels in zip(ways, told, strict=True)
-        if _differ(told[0], levels)
+        for (cost, _), levels in zip(ways, assigned, strict=True)
+        if _differ(assigned[0], levels)
     ]
     return Placement(field.with_borders(moved[0]), min(another, default=np.inf))
 
 
 def _differ(some: np.ndarray, others: np.ndarray) -> bool:
-    """Tell whether half the levels' rootlets are told differently (ranks of rootlets, (n,)).
+    """Say whether the rootlets of half the levels get other ranks, int, shape (n,).
 
-    What lies above the first level, or below the last, counts as a level where it has rootlets.
+    What lies above the first level or below the last counts as a level where it has rootlets.
     """
     apart = [abs(np.mean(others[some == rank] - rank)) for rank in np.unique(some)]
     return bool(np.mean(np.array(apart) >= ANOTHER_WAY) >= 0.5)
@@ -125,7 +124,7 @@ def _differ(some: np.ndarray, others: np.ndarray) -> bool:
 
 @dataclass(frozen=True, eq=False)
 class _Rootlets:
-    """Where rootlets lie along the canal.
+    """Rootlets along the canal.
 
     Parameters
     ----------

@@ -24,7 +24,7 @@ _SOFT_MM = 1.0
 
 
 @dataclass(frozen=True)
-class Run:
+class LevelSpan:
     """A stretch of the canal.
 
     Parameters
@@ -51,24 +51,24 @@ class LevelIntervals:
     ----------
     line : Centerline
         Centerline of the canal.
-    runs : tuple of Run
+    spans : tuple of LevelSpan
         Stretches from head to tail without gaps, in the order of the classes.
     """
 
     line: Centerline
-    runs: tuple[Run, ...]
+    spans: tuple[LevelSpan, ...]
 
     @property
     def length_mm(self) -> float:
         """Length of the canal in view."""
-        return self.runs[-1].end - self.runs[0].start
+        return self.spans[-1].end - self.spans[0].start
 
     def rank_at(self, arcs: np.ndarray) -> np.ndarray:
         """Return the rank (int, shape (n,)) at arc lengths in mm (float, shape (n,)).
 
         Beyond the ends of the canal the first and the last stretch go on.
         """
-        ranks = np.array([run.rank for run in self.runs])
+        ranks = np.array([span.rank for span in self.spans])
         return ranks[np.searchsorted(self.borders, arcs, side="right")]
 
     def first_cut_to(self, share: float) -> LevelIntervals:
@@ -82,34 +82,34 @@ class LevelIntervals:
         share : float
             0 to 1.
         """
-        if len(self.runs) < 3 or [run.rank for run in self.runs[:2]] != [0, 1]:
+        if len(self.spans) < 3 or [span.rank for span in self.spans[:2]] != [0, 1]:
             return self
-        above, first, *others = self.runs
+        above, first, *others = self.spans
         border = first.end - share * (first.end - first.start)
         return replace(
-            self, runs=(replace(above, end=border), replace(first, start=border), *others)
+            self, spans=(replace(above, end=border), replace(first, start=border), *others)
         )
 
     @property
     def borders(self) -> np.ndarray:
-        """Arc lengths in mm where a stretch ends and the next begins, shape (runs - 1,)."""
-        return np.array([run.start for run in self.runs[1:]])
+        """Arc lengths in mm where a stretch ends and the next begins, shape (spans - 1,)."""
+        return np.array([span.start for span in self.spans[1:]])
 
     def with_borders(self, borders: np.ndarray) -> LevelIntervals:
         """Return the same stretches between other borders, of which none lies above the one before.
 
         Parameters
         ----------
-        borders : ndarray of float, shape (runs - 1,)
+        borders : ndarray of float, shape (spans - 1,)
             Arc lengths in mm.
         """
-        starts = np.maximum.accumulate([self.runs[0].start, *borders])
-        ends = [*starts[1:], max(self.runs[-1].end, starts[-1])]
-        runs = [
-            replace(run, start=float(a), end=float(b))
-            for run, a, b in zip(self.runs, starts, ends, strict=True)
+        starts = np.maximum.accumulate([self.spans[0].start, *borders])
+        ends = [*starts[1:], max(self.spans[-1].end, starts[-1])]
+        spans = [
+            replace(span, start=float(a), end=float(b))
+            for span, a, b in zip(self.spans, starts, ends, strict=True)
         ]
-        return replace(self, runs=tuple(runs))
+        return replace(self, spans=tuple(spans))
 
 
 def fit_level_intervals(ranks: np.ndarray, affine: np.ndarray) -> LevelIntervals:
@@ -148,11 +148,13 @@ def fit_level_intervals(ranks: np.ndarray, affine: np.ndarray) -> LevelIntervals
     edges = np.flatnonzero(np.r_[True, np.diff(fitted) != 0, True])
     softened = _softened(edges, fitted, costs * (BIN_MM / _SOFT_MM / counts.sum(axis=1).mean()))
     borders = arcs.min() + BIN_MM * softened
-    runs = []
+    spans = []
     for (a, b), (start, end) in zip(pairwise(edges), pairwise(borders), strict=True):
         total, same = counts[a:b].sum(), counts[a:b, fitted[a]].sum()
-        runs.append(Run(int(fitted[a]), float(start), float(end), float(same / max(total, 1))))
-    return LevelIntervals(line, tuple(runs))
+        spans.append(
+            LevelSpan(int(fitted[a]), float(start), float(end), float(same / max(total, 1)))
+        )
+    return LevelIntervals(line, tuple(spans))
 
 
 def binned(places: np.ndarray, size: int) -> np.ndarray:

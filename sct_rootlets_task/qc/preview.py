@@ -1,4 +1,4 @@
-"""One picture of a level map over its image, for a quick look."""
+"""The preview: one PNG of a level map over its image, for a quick look."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from sct_rootlets_task.qc.scene import Scene, label_name, load_scene
 from sct_rootlets_task.qc.stored import model_of, read_sidecar, shown
 
 WIDTH = 1100
-"""Width of a picture in pixels, at most."""
+"""Width of a preview in pixels, at most."""
 
 _HEIGHT, _LENGTHWISE, _NARROWEST = 570, 540, 560
 _MARGIN, _GAP, _CAPTION = 16, 14, 26
@@ -41,23 +41,23 @@ Point = tuple[float, float]
 
 
 @dataclass(frozen=True)
-class _Ground:
-    """A picture that is drawn on."""
+class _Canvas:
+    """A Pillow image that is drawn on."""
 
-    picture: Any
+    image: Any
 
     def write(
         self, place: Point, text: str, *, anchor: str, ink: Sequence[int] = _INK, font: Any = None
     ) -> None:
         """Write one line with a dark edge, so that it can be read on an image too."""
-        draw = _draw(self.picture)
+        draw = _draw(self.image)
         words = {"font": font or _font(_TEXT_PX), "anchor": anchor, "fill": tuple(ink)}
         draw.text(place, text, **words, stroke_width=2, stroke_fill=_BLACK)
 
     def chip(self, corner: Point, value: int) -> None:
         """Draw the name of a level on its color."""
         x, y = corner
-        draw = _draw(self.picture)
+        draw = _draw(self.image)
         box = (x, y, x + _CHIP[0], y + _CHIP[1])
         draw.rounded_rectangle(box, radius=5, fill=level_color(value))
         middle = (x + _CHIP[0] / 2, y + _CHIP[1] / 2)
@@ -85,7 +85,7 @@ class _Ground:
         if length:
             half = length / mm / 2
             ends = (middle[0] - half, middle[1]), (middle[0] + half, middle[1])
-            draw = _draw(self.picture)
+            draw = _draw(self.image)
             draw.line(ends, fill=_BLACK, width=5)
             draw.line(ends, fill=_INK, width=3)
             self.write((middle[0], middle[1] - 5), f"{length} mm", anchor="mb")
@@ -106,7 +106,7 @@ def draw(image: Path, segmentation: Path, output: Path) -> Path:
     Returns
     -------
     Path
-        The picture.
+        The preview.
 
     Raises
     ------
@@ -136,7 +136,7 @@ def draw(image: Path, segmentation: Path, output: Path) -> Path:
 
 
 def _mark() -> Any:
-    """Return the text by which a picture is known as one of this package."""
+    """Return the text by which a preview is known as one of this package."""
     from PIL.PngImagePlugin import PngInfo
 
     mark = PngInfo()
@@ -156,7 +156,7 @@ def _head(scene: Scene, width: int, segmentation: Path) -> Any:
     in_row = max(1, (room + 4) // step)
     rows = max(1, -(-len(scene.levels) // in_row))
     height = 52 + rows * (_CHIP[1] + 4) + 8
-    head = _Ground(render.require_pillow().new("RGB", (width, height), _PAPER))
+    head = _Canvas(render.require_pillow().new("RGB", (width, height), _PAPER))
     head.write((_MARGIN, 28), title, anchor="lm", font=title_font)
     head.write((width - _MARGIN, 28), text, anchor="rm", ink=_DIM, font=font)
     for number, level in enumerate(scene.levels):
@@ -167,7 +167,7 @@ def _head(scene: Scene, width: int, segmentation: Path) -> Any:
         head.write((width - _MARGIN, 62), note, anchor="rm", ink=_DIM)
     if not scene.levels:
         head.write((_MARGIN, 62), "No level was found.", anchor="lm", ink=_DIM)
-    return head.picture
+    return head.image
 
 
 def _lengthwise(scene: Scene, room: int) -> list[Any]:
@@ -187,14 +187,14 @@ def _view(layers: render.Layers, size: np.ndarray, words: tuple[str, str]) -> An
     """Return a view of the whole cord with its title, the two sides and a scale bar."""
     pillow = render.require_pillow()
     width, height = map(int, size)
-    picture = pillow.fromarray(render.blend(layers)).resize((width, height), pillow.LANCZOS)
-    panel = _Ground(pillow.new("RGB", (max(width, 70), height + _CAPTION), _PAPER))
-    panel.picture.paste(picture, (0, _CAPTION))
+    view = pillow.fromarray(render.blend(layers)).resize((width, height), pillow.LANCZOS)
+    panel = _Canvas(pillow.new("RGB", (max(width, 70), height + _CAPTION), _PAPER))
+    panel.image.paste(view, (0, _CAPTION))
     panel.write((0, _CAPTION / 2), words[0], anchor="lm", ink=_DIM)
     panel.sides(words[1], (width, height), _CAPTION)
     mm = layers.pixel_mm * layers.gray.shape[1] / width
     panel.scale((width / 2, height + _CAPTION - 12), width, mm)
-    return panel.picture
+    return panel.image
 
 
 def _axials(scene: Scene, room: int) -> list[Any]:
@@ -239,20 +239,20 @@ def _tile(layers: render.Layers, level: int, caption: str) -> Any:
     """Return an axial slice below its level and its place."""
     pillow = render.require_pillow()
     side = layers.gray.shape[0]
-    tile = _Ground(pillow.new("RGB", (side, side + _CAPTION), _PAPER))
-    tile.picture.paste(pillow.fromarray(render.blend(layers)), (0, _CAPTION))
+    tile = _Canvas(pillow.new("RGB", (side, side + _CAPTION), _PAPER))
+    tile.image.paste(pillow.fromarray(render.blend(layers)), (0, _CAPTION))
     tile.chip((0, 1), level)
     tile.write((_CHIP[0] + 8, _CAPTION / 2), caption, anchor="lm", ink=_DIM)
     if side >= _SMALLEST_MARKED:
         tile.sides("RL", (side, side), _CAPTION)
         tile.scale((side / 2, side + _CAPTION - 9), side, layers.pixel_mm)
-    return tile.picture
+    return tile.image
 
 
-def _draw(picture: Any) -> Any:
+def _draw(image: Any) -> Any:
     from PIL import ImageDraw
 
-    return ImageDraw.Draw(picture)
+    return ImageDraw.Draw(image)
 
 
 def _font(size: int) -> Any:

@@ -1,4 +1,8 @@
-"""Lists of voxels instead of volumes: rootlets are a few thousand voxels among millions."""
+"""Labeled voxels by their indices, and their connected components.
+
+Rootlets are a few thousand voxels among millions, so an array of indices is much smaller than the
+volume, and faster to work on.
+"""
 
 from __future__ import annotations
 
@@ -31,14 +35,14 @@ def voxels_of(mask: np.ndarray) -> np.ndarray:
 
 
 def connected(voxels: np.ndarray) -> np.ndarray:
-    """Return the 26-connected component, from 0, of each voxel of a list of indices.
+    """Return the number, from 0, of the 26-connected component that each voxel belongs to.
 
-    Rootlets are thin and often touch only at a corner.
+    Corners connect, since rootlets are thin and often touch at a corner alone.
 
     Parameters
     ----------
     voxels : ndarray of int, shape (n, 3)
-        Indices, none of them twice.
+        Voxel indices, each voxel once.
 
     Returns
     -------

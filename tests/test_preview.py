@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,25 +12,25 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from sct_rootlets_task.qc import preview
 from sct_rootlets_task.qc.preview import WIDTH, draw, fitted
 from sct_rootlets_task.qc.render import scale_mm
 from test_qc import phantom, write_case
 
-picture = importlib.import_module("sct_rootlets_task.qc.preview")
 INK = (221, 227, 234)
 
 
 @pytest.fixture
 def written(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Return the list of all that is written into pictures, in order."""
+    """Return the list of all that is written into previews, in order."""
     texts: list[str] = []
-    usual = picture._Ground.write
+    usual = preview._Canvas.write
 
     def write(ground: Any, place: Any, text: str, **words: Any) -> None:
         texts.append(text)
         usual(ground, place, text, **words)
 
-    monkeypatch.setattr(picture._Ground, "write", write)
+    monkeypatch.setattr(preview._Canvas, "write", write)
     return texts
 
 
@@ -120,7 +119,7 @@ def test_the_scale_bar_is_as_long_as_it_says(
 
 
 @pytest.mark.parametrize("levels", [(), (5,), (2, 3, 5), (20, 21, 22, 23, 24, 25)])
-def test_a_picture_fits_a_page_and_its_letters_are_large(
+def test_a_preview_fits_a_page_and_its_letters_are_large(
     tmp_path: Path, written: list[str], levels: tuple[int, ...]
 ) -> None:
     path = draw(*write_case(tmp_path, phantom(levels)[1]), tmp_path / "p.png")
@@ -133,8 +132,8 @@ def test_a_picture_fits_a_page_and_its_letters_are_large(
 @pytest.mark.parametrize("count", [1, 2, 8, 16, 30])
 def test_tiles_fit_into_their_place(count: int) -> None:
     for room in (300, 540, 900):
-        columns, side = picture._grid(count, room)
-        assert columns * (side + picture._GAP) - picture._GAP <= room
+        columns, side = preview._grid(count, room)
+        assert columns * (side + preview._GAP) - preview._GAP <= room
         assert side >= 24
 
 
@@ -156,11 +155,11 @@ def test_a_name_is_shortened_and_shows_no_boxes(
     monkeypatch: pytest.MonkeyPatch, name: str, fonts: bool
 ) -> None:
     if not fonts:
-        monkeypatch.setattr(picture, "_FONTS", ("no such font.ttf",))
+        monkeypatch.setattr(preview, "_FONTS", ("no such font.ttf",))
     text, font = fitted(name, 20, 600)
     assert font.getlength(text) <= 600
     assert text.endswith("nii.gz")
-    assert all(picture._has(font, letter) for letter in text)
+    assert all(preview._has(font, letter) for letter in text)
     if not fonts:
         assert text.isascii()
 
@@ -170,11 +169,11 @@ def test_a_name_in_letters_the_font_has_is_left_as_it_is() -> None:
 
 
 def test_two_names_in_letters_no_font_has_stay_apart(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(picture, "_FONTS", ())
+    monkeypatch.setattr(preview, "_FONTS", ())
     assert fitted("日本", 20, 600)[0] != fitted("日木", 20, 600)[0]
 
 
-def test_a_picture_of_a_strange_name_is_drawn(tmp_path: Path) -> None:
+def test_a_preview_of_a_strange_name_is_drawn(tmp_path: Path) -> None:
     image, segmentation = write_case(tmp_path, name="sub-Å_日本語_" + "long_" * 30)
     assert draw(image, segmentation, tmp_path / "p.png").stat().st_size > 5000
 

@@ -9,7 +9,7 @@ import pytest
 
 from sct_rootlets_task.levels import boundary_refinement
 from sct_rootlets_task.levels.boundary_refinement import between_rootlets
-from sct_rootlets_task.levels.canal import LevelIntervals, Run
+from sct_rootlets_task.levels.canal import LevelIntervals, LevelSpan
 from sct_rootlets_task.rootlets.centerline import line_through_cord
 
 LINE = line_through_cord(np.stack([*np.zeros((2, 121)), np.arange(121.0)], axis=1))
@@ -19,8 +19,8 @@ LAST = 2
 
 def four_stretches() -> LevelIntervals:
     """Return four stretches of 30 mm."""
-    runs = tuple(Run(rank, 30.0 * rank, 30.0 * (rank + 1), 1.0) for rank in range(4))
-    return LevelIntervals(LINE, runs)
+    spans = tuple(LevelSpan(rank, 30.0 * rank, 30.0 * (rank + 1), 1.0) for rank in range(4))
+    return LevelIntervals(LINE, spans)
 
 
 def moved_by(field: LevelIntervals, arcs: np.ndarray, shift_mm: float = 10.0) -> LevelIntervals:
@@ -31,7 +31,7 @@ def test_a_border_moves_into_the_gap_between_rootlets() -> None:
     field = four_stretches()
     arcs = np.concatenate([np.linspace(35, 63, 300), np.linspace(69, 88, 200)])
     moved = moved_by(field, arcs)
-    assert 63 < moved.runs[2].start < 69
+    assert 63 < moved.spans[2].start < 69
 
 
 @pytest.mark.parametrize("shift", [-7.0, 7.0])
@@ -76,8 +76,8 @@ def neck(off: float | np.ndarray) -> LevelIntervals:
     """Return eight levels with canal above and below, located so far (mm) below their place."""
     boundary_refinement = 30 + SPACING * np.arange(EIGHT + 1) + off
     edges = [0.0, *boundary_refinement, 200.0]
-    runs = tuple(Run(rank, edges[rank], edges[rank + 1], 1.0) for rank in range(EIGHT + 2))
-    return LevelIntervals(LINE, runs)
+    spans = tuple(LevelSpan(rank, edges[rank], edges[rank + 1], 1.0) for rank in range(EIGHT + 2))
+    return LevelIntervals(LINE, spans)
 
 
 def bundles(sizes: list[int]) -> np.ndarray:
@@ -145,12 +145,12 @@ def test_a_first_level_without_an_end_in_view_has_no_rootlets_of_two(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     edges = [40.0, 73.0, 88.0, 103.0, 118.0, 125.0]  # the first one holds two bundles
-    runs = tuple(Run(rank, a, b, 1.0) for rank, (a, b) in enumerate(pairwise(edges), 3))
+    spans = tuple(LevelSpan(rank, a, b, 1.0) for rank, (a, b) in enumerate(pairwise(edges), 3))
     arcs = bundles([0, 100, 100, 100, 100, 100])
     middles = np.mean(arcs.reshape(5, -1), axis=1)
 
     def ranks() -> list[int]:
-        placed = between_rootlets(LevelIntervals(LINE, runs), arcs, shift_mm=20.0, last=EIGHT)
+        placed = between_rootlets(LevelIntervals(LINE, spans), arcs, shift_mm=20.0, last=EIGHT)
         return [int(rank) for rank in placed.field.rank_at(middles)]
 
     assert ranks() == [3, 4, 5, 6, 7]

@@ -1,4 +1,4 @@
-"""Lists of voxels are those that numpy and scipy give for the volumes."""
+"""Indices and components of voxels are those that numpy and scipy give for whole volumes."""
 
 from __future__ import annotations
 
