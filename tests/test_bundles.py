@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from sct_rootlets_task.analysis.check import summarize
 from sct_rootlets_task.errors import ImageError, MissingDependencyError
-from sct_rootlets_task.rootlets.bundles import anterior_offset, extent, find_bundles, to_dataframe
+from sct_rootlets_task.rootlets.bundles import extent, find_bundles, table
 from sct_rootlets_task.rootlets.centerline import fit_centerline
+from sct_rootlets_task.rootlets.roots import anterior_offset
 from tools.phantom import PhantomBundle, make_phantom, typical_bundles
 
 ORIENTATIONS = [
@@ -224,9 +225,9 @@ def test_painting_pure_bundles_gives_the_labels_back(seed: int) -> None:
     assert (painted[where] == labels[where]).all()
 
 
-def test_root_height_is_the_same_on_both_sides() -> None:
-    heights = anterior_offset(np.array([7.0, -7.0]), np.array([1.0, 1.0]))
-    assert heights[0] == heights[1]
+def test_the_anterior_offset_is_the_same_on_both_sides() -> None:
+    offsets = anterior_offset(np.array([7.0, -7.0]), np.array([1.0, 1.0]))
+    assert offsets[0] == offsets[1]
 
 
 def test_a_cord_mask_on_another_grid_is_refused() -> None:
@@ -234,16 +235,16 @@ def test_a_cord_mask_on_another_grid_is_refused() -> None:
         find_bundles(np.ones((4, 4, 4), np.uint8), np.eye(4), cord=np.ones((4, 4, 5)))
 
 
-def test_the_table_without_pandas_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_table_without_pandas_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pandas", None)
-    phantom = make_phantom(typical_bundles((5,)), voxel_mm=(1, 1, 1))
     with pytest.raises(MissingDependencyError, match="pip install pandas"):
-        to_dataframe(find_bundles(phantom.labels, phantom.affine))
+        table([])
 
 
-def test_the_table_has_a_row_a_bundle() -> None:
-    pytest.importorskip("pandas")
+def test_a_line_without_rootlets_has_no_bundles() -> None:
     phantom = make_phantom(typical_bundles((5,)), voxel_mm=(1, 1, 1))
-    frame = to_dataframe(find_bundles(phantom.labels, phantom.affine, cord=phantom.cord))
-    assert len(frame) == 4
-    assert {"level", "side", "part", "start", "end", "midpoint", "height"} <= set(frame.columns)
+    line = fit_centerline(phantom.labels, phantom.affine)
+    empty = np.zeros_like(phantom.labels)
+    bundles = find_bundles(empty, phantom.affine, line=line)
+    assert (bundles.items, bundles.border) == ((), None)
+    assert not bundles.paint([]).any()

@@ -42,7 +42,6 @@ from sct_rootlets_task.levels.cord_mask import (
 from sct_rootlets_task.levels.corrections import sound_bundles
 from sct_rootlets_task.levels.landmarks import Landmarks, pmj_arc, references_from_images
 from sct_rootlets_task.rootlets.bundles import (
-    CORD_HALF_WIDTH_MM,
     DORSAL,
     LEFT,
     RIGHT,
@@ -62,6 +61,7 @@ from sct_rootlets_task.rootlets.geometry import (
     to_world,
     voxel_volume,
 )
+from sct_rootlets_task.rootlets.roots import CORD_HALF_WIDTH_MM
 
 CAUDAL, MIDPOINT, ROOTLETS = "caudal", "midpoint", "rootlets"
 METHODS = (CAUDAL, MIDPOINT, ROOTLETS)

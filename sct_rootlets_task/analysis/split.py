@@ -65,7 +65,7 @@ def split(
     for bundle in bundles.items:
         members = np.flatnonzero(bundles.owner == bundle.number)
         ventral: np.ndarray = np.full(len(members), bundle.part == VENTRAL)
-        above = bundles.root_heights[members] - border
+        above = bundles.anterior_offsets[members] - border
         if min((above > _CLEAR_MM).mean(), (above < -_CLEAR_MM).mean()) > _MERGED_SHARE:
             ventral = above > 0
         for root, mask in ((VENTRAL, ventral), (DORSAL, ~ventral)):

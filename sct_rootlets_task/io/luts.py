@@ -54,7 +54,7 @@ def viewer_commands(
     """
     first, second = file_argument(image), file_argument(segmentation)
     tables = {viewer: file_argument(lut_path(segmentation, viewer)) for viewer in viewers}
-    shown = ["fsleyes", first, "-cm", "grayscale", second]
+    shown = ["fsleyes", first, "-cm", "greyscale", second]
     commands = []
     if "fsleyes" in tables:
         commands.append([*shown, "-ot", "label", "-l", tables["fsleyes"], "-a", "70.0"])

@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -74,22 +74,19 @@ class Details:
     flags: Sequence[Mapping[str, Any]] = ()
     levels: Sequence[Mapping[str, Any]] = ()
 
+    @classmethod
+    def of(cls, report: Report, **known: Any) -> Details:
+        """Return details with the flags and levels of a report of the check.
 
-def findings(report: Report) -> dict[str, Any]:
-    """Return what a check found, as keyword arguments of :class:`Details`.
-
-    Parameters
-    ----------
-    report : Report
-        Result of :func:`sct_rootlets_task.analysis.check.check`.
-
-    Returns
-    -------
-    dict
-        ``flags`` and ``levels``.
-    """
-    found = report.to_dict()
-    return {"flags": found["Flags"], "levels": found["Levels"]}
+        Parameters
+        ----------
+        report : Report
+            What the check of the segmentation gives.
+        **known
+            Any other field.
+        """
+        flags = [asdict(flag) for flag in report.flags]
+        return cls(flags=flags, levels=[asdict(level) for level in report.levels], **known)
 
 
 def identity(image: Path, segmentation: Path, details: Details) -> str:

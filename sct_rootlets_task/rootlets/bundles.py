@@ -8,9 +8,8 @@ of another level strewn through a bundle do not cut it, they are its *minority*.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from importlib import import_module
-from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -18,31 +17,21 @@ import numpy as np
 from sct_rootlets_task.errors import MissingDependencyError
 from sct_rootlets_task.level_names import value_name
 from sct_rootlets_task.rootlets.centerline import Centerline, fit_centerline
-from sct_rootlets_task.rootlets.components import connected, voxels_of
+from sct_rootlets_task.rootlets.components import voxels_of
 from sct_rootlets_task.rootlets.geometry import to_world, voxel_volume
-from sct_rootlets_task.rootlets.viterbi import cheapest_path
+from sct_rootlets_task.rootlets.pieces import find_pieces
+from sct_rootlets_task.rootlets.roots import (
+    ROOT_BORDER_MM,
+    anterior_offset,
+    are_ventral,
+    find_border,
+    level_offsets,
+)
 
 LEFT, RIGHT = "left", "right"
 DORSAL, VENTRAL, UNSURE = "dorsal", "ventral", "unsure"
 
-ROOT_SLOPE = 0.6
-"""How far forward (mm) a root runs for each mm outwards: between PAM50's dorsal roots, which start
-beside the cord and run outwards and forwards, and its ventral ones."""
-
-CORD_HALF_WIDTH_MM = 5.5
-"""Half of PAM50's mean cord width between C2 and T1 (10–12 mm)."""
-
-ROOT_BORDER_MM = 0.4
-"""Border between dorsal and ventral in :func:`anterior_offset`: PAM50's dorsal bundles have means
-of −3.1 to −0.7 mm there, its ventral ones 0.5 to 3.3 mm."""
-
 _TIP_STEPS = 1.5
-_RUN_MM = 1.0
-_BORDER_MM = 2.0
-_CUT_COST = 0.1
-_BOTH_SIDES = 0.1
-_CLUSTERS_APART_MM = 2.0
-_ROOTS_APART_MM = 3.0
 
 
 @dataclass(frozen=True)
@@ -127,10 +116,11 @@ class Bundles:
         Voxel index to world mm.
     shape : tuple of int
         Shape of the image.
-    root_heights : ndarray of float, shape (n,)
-        :func:`anterior_offset` of each voxel, levelled between the two sides, in mm.
+    anterior_offsets : ndarray of float, shape (n,)
+        :func:`~sct_rootlets_task.rootlets.roots.anterior_offset` of each voxel, the same on both
+        sides in the median, in mm.
     border : float or None
-        Root height that parts dorsal from ventral; None if it cannot be told.
+        Offset between dorsal and ventral in mm; None if it cannot be known.
     """
 
     items: tuple[Bundle, ...]
@@ -141,7 +131,7 @@ class Bundles:
     line: Centerline
     affine: np.ndarray
     shape: tuple[int, ...]
-    root_heights: np.ndarray
+    anterior_offsets: np.ndarray
     border: float | None
 
     def paint(self, levels: Iterable[int]) -> np.ndarray:
@@ -188,26 +178,22 @@ def find_bundles(
     voxels = voxels_of(labels)
     values = labels[tuple(voxels.T)].astype(np.uint8)
     where = line.project(to_world(voxels, affine))
-    piece = _cut_by_side(connected(voxels), where[:, 1])
-    owner = _cut_by_level(piece, values, where[:, 0])
-    order = np.argsort(owner, kind="stable")
-    groups = np.split(order, np.flatnonzero(np.diff(owner[order])) + 1) if len(order) else []
-    for number, members in enumerate(groups):
-        owner[members] = number
-    heights = _levelled(anterior_offset(where[:, 1], where[:, 2]), where[:, 1])
-    border = _root_border(heights, groups, line)
+    owner = find_pieces(voxels, values, where)
+    sizes = np.bincount(owner)
+    members = np.split(np.argsort(owner, kind="stable"), np.cumsum(sizes))[:-1]
+    offsets = level_offsets(anterior_offset(where[:, 1], where[:, 2]), where[:, 1])
     items = [
-        _bundle(
-            number,
-            voxels[members],
-            values=values[members],
-            where=where[members],
-            affine=affine,
-            line=line,
-        )
-        for number, members in enumerate(groups)
+        _bundle(n, voxels[one], values=values[one], where=where[one], affine=affine, line=line)
+        for n, one in enumerate(members)
     ]
-    items = _with_parts(items, [float(heights[members].mean()) for members in groups], border)
+    means = np.array([offsets[one].mean() for one in members])
+    border = find_border(means, sizes, fixed=ROOT_BORDER_MM if line.source == "cord" else None)
+    if border is not None:
+        ventral = are_ventral(means, [(item.level, item.side) for item in items], border)
+        items = [
+            replace(item, part=VENTRAL if front else DORSAL)
+            for item, front in zip(items, ventral, strict=True)
+        ]
     return Bundles(
         items=tuple(items),
         voxels=voxels,
@@ -217,24 +203,9 @@ def find_bundles(
         line=line,
         affine=affine,
         shape=labels.shape,
-        root_heights=heights,
+        anterior_offsets=offsets,
         border=border,
     )
-
-
-def anterior_offset(right: np.ndarray, anterior: np.ndarray) -> np.ndarray:
-    """Return how far in front of an average root's course points lie, in mm.
-
-    Roots run outwards and forwards from the cord, the dorsal ones so far that they end in front of
-    its center. Measured from a line of that slope instead of from the center, dorsal (negative)
-    and ventral (positive) stay apart along their whole course.
-
-    Parameters
-    ----------
-    right, anterior : ndarray of float, shape (n,)
-        Distance to the right and to the front of the centerline in mm.
-    """
-    return anterior - ROOT_SLOPE * (np.abs(right) - CORD_HALF_WIDTH_MM)
 
 
 def extent(
@@ -278,28 +249,6 @@ def extent(
         beyond = max(steps[column] - spread, 0.0) ** 2 / (2 * steps[column])
         ends.append(float(sign * (outermost + beyond)))
     return ends[0], ends[1]
-
-
-def to_dataframe(bundles: Bundles) -> Any:
-    """Return a pandas data frame with one row a bundle; ``start`` is its caudal end, as in tables.
-
-    Raises
-    ------
-    MissingDependencyError
-        If pandas is not installed.
-    """
-    rows = [
-        {
-            **asdict(bundle),
-            "start": bundle.end,
-            "end": bundle.start,
-            "midpoint": bundle.midpoint,
-            "height": bundle.height,
-            "purity": bundle.purity,
-        }
-        for bundle in bundles.items
-    ]
-    return table(rows)
 
 
 def table(rows: list[dict[str, Any]], columns: list[str] | None = None) -> Any:
@@ -352,104 +301,3 @@ def _bundle(
         anterior=float(where[:, 2].mean()),
         reach=float(np.hypot(where[:, 1], where[:, 2]).max()),
     )
-
-
-def _levelled(heights: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """Return root heights after a slight turn that makes the two sides alike.
-
-    The long axis of a nearly round section is known to some 10°, which lifts one side and lowers
-    the other; the medians of the two sides (mostly dorsal roots, the larger ones) tell the rest.
-    """
-    on_right = right > 0
-    if on_right.all() or not on_right.any():
-        return heights
-    tilt = (np.median(heights[on_right]) - np.median(heights[~on_right])) / 2
-    return heights - np.where(on_right, tilt, -tilt)
-
-
-def _with_parts(items: list[Bundle], heights: list[float], border: float | None) -> list[Bundle]:
-    """Say of each bundle whether it is dorsal or ventral.
-
-    Of two bundles of one level and side on the same side of the border, but far apart, the one near
-    the border belongs to the other root.
-    """
-    if border is None:
-        return items
-    parts = [VENTRAL if height > border else DORSAL for height in heights]
-    groups: dict[tuple[int, str], list[int]] = {}
-    for item in items:
-        groups.setdefault((item.level, item.side), []).append(item.number)
-    for members in groups.values():
-        members.sort(key=lambda number: heights[number])
-        first, last = members[0], members[-1]
-        if parts[first] == parts[last] and heights[last] - heights[first] > _ROOTS_APART_MM:
-            middle = (heights[first] + heights[last]) / 2
-            for number in members:
-                parts[number] = VENTRAL if heights[number] > middle else DORSAL
-    return [replace(item, part=part) for item, part in zip(items, parts, strict=True)]
-
-
-def _cut_by_side(component: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """Part components that reach over to the other side of the cord."""
-    if not len(component):
-        return component
-    count = np.bincount(component)
-    on_right = np.bincount(component, weights=right > 0) / np.maximum(count, 1)
-    # A few voxels across the middle are the fit's inaccuracy, not a bundle of the other side.
-    both = (on_right >= _BOTH_SIDES) & (on_right <= 1 - _BOTH_SIDES)
-    return component * 2 + (both[component] & (right > 0))
-
-
-def _cut_by_level(piece: np.ndarray, values: np.ndarray, arcs: np.ndarray) -> np.ndarray:
-    """Part pieces in which one level follows upon another along the cord."""
-    owner = piece * 256
-    order = np.argsort(piece, kind="stable")
-    for members in np.split(order, np.flatnonzero(np.diff(piece[order])) + 1):
-        if len(members) and np.ptp(values[members]):
-            owner[members] += _runs(values[members], arcs[members])
-    return owner
-
-
-def _runs(values: np.ndarray, arcs: np.ndarray) -> np.ndarray:
-    """Return the level of the run each voxel lies in.
-
-    Slices of 1 mm along the cord get levels that never decrease, so that as few voxels as possible
-    disagree; a change of level costs as much as a tenth of the piece disagreeing.
-    """
-    levels, which = np.unique(values, return_inverse=True)
-    number = np.floor((arcs - arcs.min()) / _RUN_MM).astype(int)
-    counts = np.zeros((number.max() + 1, len(levels)))
-    np.add.at(counts, (number, which.ravel()), 1)
-    disagree = counts.sum(axis=1, keepdims=True) - counts
-    change = _CUT_COST * len(values)
-    rank = np.arange(len(levels))
-    step = np.where(rank[:, None] > rank, np.inf, change * (rank[:, None] != rank))
-    _, best = cheapest_path(disagree, repeat(step))
-    found = levels[best][number]
-    # The border between two bundles need not run along a slice: near it, voxels choose their run.
-    for border in np.flatnonzero(np.diff(best)) + 1:
-        near = np.abs(arcs - arcs.min() - border * _RUN_MM) <= _BORDER_MM
-        either = np.isin(values, levels[best[[border - 1, border]]])
-        found = np.where(near & either, values, found)
-    return found
-
-
-def _root_border(heights: np.ndarray, groups: list[np.ndarray], line: Centerline) -> float | None:
-    """Return the root height that parts dorsal from ventral bundles, None if it cannot be told.
-
-    Two clusters of bundles clearly apart give the border themselves. Else the border of PAM50 holds
-    if the line is the cord's; one fitted to rootlets lies in the middle of whatever is there.
-    """
-    fixed = ROOT_BORDER_MM if line.source == "cord" else None
-    if len(groups) < 4:
-        return fixed
-    means = np.array([heights[members].mean() for members in groups])
-    sizes = np.sqrt([len(members) for members in groups])
-    low, high = float(np.quantile(means, 0.1)), float(np.quantile(means, 0.9))
-    for _ in range(20):
-        upper = means > (low + high) / 2
-        if upper.all() or not upper.any():
-            return fixed
-        low, high = (float(np.average(means[m], weights=sizes[m])) for m in (~upper, upper))
-    spread = np.sqrt(np.average((means - np.where(upper, high, low)) ** 2, weights=sizes))
-    return (low + high) / 2 if high - low > max(_CLUSTERS_APART_MM, 3 * spread) else fixed
