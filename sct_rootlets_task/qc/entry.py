@@ -51,7 +51,7 @@ class Details:
     command : str
         Command that made the segmentation.
     model : str
-        Name of the model that made it; otherwise the sidecar beside the segmentation tells.
+        Name of the model that made it; by default that in the sidecar beside the segmentation.
     around : Path, optional
         Mask on the image's grid that the views are centered on (``-qc-seg``).
     expected : tuple of int
@@ -92,8 +92,8 @@ class Details:
 def identity(image: Path, segmentation: Path, details: Details) -> str:
     """Return the name of an entry's folder, which is the same when a subject is run again.
 
-    A subject given by name has the same one wherever its files lie; otherwise the files' places
-    tell. Where two images have one name, the report gives the second a longer one.
+    It is made from dataset, subject and file names where a subject is given, else from the files'
+    paths. Where two images have one name, the report gives the second a longer one.
 
     Parameters
     ----------
@@ -112,8 +112,7 @@ def identity(image: Path, segmentation: Path, details: Details) -> str:
     else:
         parts = [str(image.resolve()), str(segmentation.resolve())]
     digest = hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:12]
-    dataset, subject = names_of(image, details)
-    del dataset
+    _, subject = names_of(image, details)
     readable = re.sub(r"[^a-z0-9]+", "-", subject.lower())[:40].strip("-")
     return f"{readable}-{digest}" if readable else digest
 

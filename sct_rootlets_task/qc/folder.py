@@ -197,8 +197,8 @@ def identity_of(report: Path) -> str | None:
     found = _IN_INDEX.search(_read(report / pages.PAGE))
     if found:
         return found[1].decode("ascii")
-    told = Counter(entry.get("report") for entry in _readable(report))
-    named = [(count, name) for name, count in told.items() if _is_identity(name)]
+    counts = Counter(entry.get("report") for entry in _readable(report))
+    named = [(count, name) for name, count in counts.items() if _is_identity(name)]
     return max(named)[1] if named else None
 
 

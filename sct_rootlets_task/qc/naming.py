@@ -57,7 +57,7 @@ def entry_name(entries: Path, entry: Mapping[str, Any]) -> str:
                 return name
     free = next(name for name in _names(wanted, entry) if claims.get(name, {}) == {})
     if free != wanted:
-        _tell(free, claims.get(wanted, {}), entry)
+        _log_new_name(free, claims.get(wanted, {}), entry)
     return free
 
 
@@ -83,10 +83,8 @@ def _claim(folder: Path) -> Mapping[str, Any]:
         if error.newer:
             return {"newer": True}
     known = content if isinstance(content, dict) else {}
-    told = isinstance(known.get("image_path"), str) and isinstance(
-        known.get("segmentation_path"), str
-    )
-    return known if told else {}
+    paths = (known.get("image_path"), known.get("segmentation_path"))
+    return known if all(isinstance(path, str) for path in paths) else {}
 
 
 def _is_same(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
@@ -144,7 +142,7 @@ def _warn_of_other_voxels(old: Mapping[str, Any], new: Mapping[str, Any]) -> Non
         )
 
 
-def _tell(name: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
+def _log_new_name(name: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
     logger.info(
         "%s: subject, image and segmentation are called like those of %s, which stays in the QC "
         "report. This image gets the entry %s.",

@@ -15,7 +15,7 @@ from sct_rootlets_task.errors import ImageError
 from sct_rootlets_task.io.images import InputImage, load_image, load_labels
 from sct_rootlets_task.io.label_values import inside_mask
 from sct_rootlets_task.io.orientation import Reorientation, on_grid
-from sct_rootlets_task.level_names import level_name
+from sct_rootlets_task.level_names import value_name
 from sct_rootlets_task.rootlets.slice_centers import mask_center, rootlets_center
 
 MARGIN_MM = 18.0
@@ -95,7 +95,7 @@ def label_name(value: int) -> str:
     >>> label_name(9), label_name(50)
     ('T1', '50')
     """
-    return level_name(value) if 1 <= value <= 30 else str(value)
+    return value_name(value).removeprefix("value ")
 
 
 def load_scene(image: Path, segmentation: Path, around: Path | None = None) -> Scene:
@@ -109,7 +109,7 @@ def load_scene(image: Path, segmentation: Path, around: Path | None = None) -> S
         Level map on the grid of the image; it may be empty.
     around : Path, optional
         Mask on the same grid, see :func:`load_mask`, that the views are centered on and made wide
-        enough for; without it the levels themselves tell where the cord runs.
+        enough for. Without it they are centered between the levels.
 
     Raises
     ------

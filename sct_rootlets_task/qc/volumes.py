@@ -32,7 +32,7 @@ class Extract:
     offset : tuple of int
         Index of its first voxel in the upright image.
     step : tuple of int
-        Every how-manieth voxel was kept along each axis.
+        Subsampling step along each axis, in voxels.
     whole : bool
         Whether nothing was left out.
     """

@@ -7,7 +7,7 @@ image do not matter.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -135,10 +135,9 @@ def fit_centerline(
 def line_through_cord(points: np.ndarray) -> Centerline:
     """Fit the centerline of a cord mask.
 
-    The mask is cut into 2 mm pieces across the current line, the middles of the pieces are joined
-    by a penalized cubic spline (third-order penalty, so that a cord of constant curvature is not
-    flattened; waves shorter than about 40 mm are smoothed away; outlying pieces are weighted down),
-    and this is repeated with cuts across the new line.
+    The mask is cut into 2 mm pieces across the current line, and a smooth spline joins the middles
+    of the pieces; waves shorter than about 40 mm are smoothed away. Three rounds, each with cuts
+    across the line of the one before.
 
     Parameters
     ----------
@@ -163,9 +162,8 @@ def line_through_cord(points: np.ndarray) -> Centerline:
 def line_through_rootlets(points: np.ndarray) -> Centerline:
     """Estimate the centerline of the cord from the rootlets on its two sides.
 
-    A stiff curve is fitted to the rootlets of each side, so that a bundle missing on one side does
-    not pull the line over; the line runs midway. With rootlets on one side only, the line runs
-    through these.
+    The line runs midway between a stiff curve through the rootlets of each side, so that a bundle
+    missing on one side does not pull it over. With rootlets on one side only, it runs through them.
 
     Parameters
     ----------
@@ -198,10 +196,10 @@ def _require_points(points: np.ndarray, name: str) -> None:
 
 
 def _thinned(points: np.ndarray) -> np.ndarray:
-    """Return evenly spread points of large sets: the middles do not change, the time does.
+    """Return some of the points of large sets, evenly from everywhere, to save time.
 
-    Whether a point is taken depends on where it lies alone, so that a few voxels more or less in a
-    mask do not change which others are.
+    Whether a point is taken depends on its place alone, so a few voxels more or less in a mask do
+    not change the choice of others.
     """
     return points[(points @ _SPREAD) % 1 <= _SAMPLE / len(points)]
 
@@ -282,15 +280,7 @@ def _unit(vectors: np.ndarray) -> np.ndarray:
 def _trimmed(line: Centerline, along: np.ndarray) -> Centerline:
     """Count arc lengths from the cranial end of the given positions along the line."""
     top, bottom = float(along.min()), float(along.max())
-    return Centerline(
-        line.points,
-        line.tangents,
-        line.rights,
-        line.anteriors,
-        line.first - top,
-        bottom - top,
-        line.source,
-    )
+    return replace(line, first=line.first - top, length=bottom - top)
 
 
 def _with_cord_axes(line: Centerline, points: np.ndarray) -> Centerline:
@@ -317,9 +307,7 @@ def _with_cord_axes(line: Centerline, points: np.ndarray) -> Centerline:
     angle = angle[within, None]
     rights = line.rights * np.cos(angle) + line.anteriors * np.sin(angle)
     anteriors = line.anteriors * np.cos(angle) - line.rights * np.sin(angle)
-    return Centerline(
-        line.points, line.tangents, rights, anteriors, line.first, line.length, line.source
-    )
+    return replace(line, rights=rights, anteriors=anteriors)
 
 
 def _midway(points: np.ndarray, where: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
@@ -334,8 +322,7 @@ def _midway(points: np.ndarray, where: np.ndarray) -> tuple[np.ndarray, np.ndarr
 
 def _side_curve(points: np.ndarray, arc: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     """Return a stiff curve through the rootlets of one side at the wanted arc lengths."""
-    middles, weights = _middles(points, arc)
-    number = np.floor((arc - arc.min()) / _BIN_MM).astype(int)
-    count = np.bincount(number)
-    positions = np.bincount(number, weights=arc)[count > 0] / count[count > 0]
-    return smooth_spline(positions, middles, weights, wave_mm=_ROOTLETS_WAVE_MM, wanted=wanted)
+    middles, weights = _middles(np.c_[arc, points], arc)
+    return smooth_spline(
+        middles[:, 0], middles[:, 1:], weights, wave_mm=_ROOTLETS_WAVE_MM, wanted=wanted
+    )
