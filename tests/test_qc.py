@@ -140,6 +140,12 @@ def test_the_center_is_found_between_the_rootlets(tmp_path: Path, sides: str, st
     assert np.abs(middle).max() < 3, "of the cord, with a radius of 4 voxels"
 
 
+@pytest.mark.parametrize("axcodes", ["RAS", "PSR"])
+def test_one_level_is_enough_to_find_the_center_around_it(tmp_path: Path, axcodes: str) -> None:
+    scene = load_scene(*write_case(tmp_path, phantom((4,))[1], axcodes=axcodes))
+    assert np.abs(scene.center[scene.region] - CORD).max() < 3
+
+
 def test_a_mask_tells_the_center_and_how_far_to_look(tmp_path: Path) -> None:
     image, segmentation = write_case(tmp_path)
     mask = np.zeros(SHAPE, np.uint8)

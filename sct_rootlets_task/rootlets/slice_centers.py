@@ -12,7 +12,7 @@ import numpy as np
 from sct_rootlets_task.rootlets.spline import smooth_spline
 
 _BOTH_SIDES_MM, _SIDE_SHARE = 8.0, 0.25
-# On four necks with a cord mask this follows bends and passes over single bundles.
+# Chosen on three people and PAM50, whose cord masks show where the center is.
 _WAVE_MM = 60.0
 _END_MM = 5.0
 # The neck bends forwards and backwards more than to the sides.
