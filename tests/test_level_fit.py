@@ -31,7 +31,6 @@ def bundle(
         start=midpoint - height / 2,
         end=midpoint + height / 2,
         volume=volume,
-        lateral=8.0,
         anterior=0.0,
         reach=10.0,
     )

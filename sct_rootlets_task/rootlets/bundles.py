@@ -54,8 +54,8 @@ class Bundle:
         Cranial and caudal end along the centerline, arc length in mm.
     volume : float
         mm³.
-    lateral, anterior : float
-        Mean distance to the side and to the front of the centerline, mm.
+    anterior : float
+        Mean distance to the front of the centerline, mm.
     reach : float
         Largest distance of a voxel from the centerline, mm.
     """
@@ -68,7 +68,6 @@ class Bundle:
     start: float
     end: float
     volume: float
-    lateral: float
     anterior: float
     reach: float
 
@@ -297,7 +296,6 @@ def _bundle(
         start=start,
         end=end,
         volume=len(voxels) * voxel_volume(affine),
-        lateral=float(np.abs(where[:, 1]).mean()),
         anterior=float(where[:, 2].mean()),
         reach=float(np.hypot(where[:, 1], where[:, 2]).max()),
     )
