@@ -122,6 +122,20 @@ def level_range(levels: Iterable[int]) -> str:
     return first if first == last else f"{first}–{last}"
 
 
+def number_list(values: Iterable[int]) -> str:
+    """Return values for a message: a range where they follow each other, else a list.
+
+    Examples
+    --------
+    >>> number_list([22, 20, 21]), number_list([3, 77])
+    ('20–22', '3, 77')
+    """
+    ordered = sorted(values)
+    if len(ordered) > 1 and len(ordered) == ordered[-1] - ordered[0] + 1:
+        return f"{ordered[0]}–{ordered[-1]}"
+    return ", ".join(map(str, ordered))
+
+
 def level_color(level: int) -> tuple[int, int, int]:
     """Return the color of a level as red, green, blue (0–255).
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from sct_rootlets_task.errors import TaskDefinitionError, UsageError
-from sct_rootlets_task.level_names import level_range
+from sct_rootlets_task.level_names import level_range, number_list
 from sct_rootlets_task.levels.corrections import order_levels, remove_strays, unify_bundles
 from sct_rootlets_task.levels.sources import ByLocator, ByMap, ByName, LevelSource
 from sct_rootlets_task.rootlets.postprocess import Hook, remove_specks
@@ -285,3 +285,51 @@ class TaskRegistry(Mapping[str, Task]):
         if name not in self._tasks:
             raise UsageError(f"-task expects one of {', '.join(self._tasks)}, found {name!r}.")
         return self._tasks[name]
+
+    def of_map(
+        self, values: Collection[int], *, recorded: str | None = None, where: str = ""
+    ) -> Task:
+        """Return the task that a level map belongs to.
+
+        It is the task that the map's sidecar names. Without a sidecar it is the one task whose
+        levels hold all values, else the one that shares some with the map. Names kept for old
+        scripts stand for the task that replaces them.
+
+        Parameters
+        ----------
+        values : collection of int
+            Values in the map; 0 does not count.
+        recorded : str, optional
+            Task that the map's sidecar names; a name that is none of these tasks' does not count.
+        where : str
+            What messages call the map, such as ``level map t2_rootlets.nii.gz``.
+
+        Raises
+        ------
+        UsageError
+            If no task, or more than one, is as likely; it asks for ``-task``.
+        """
+        if recorded in self._tasks:
+            task = self._tasks[recorded]
+            return self._tasks[task.legacy_of] if task.legacy_of else task
+        found = {int(value) for value in values} - {0}
+        tasks = [task for task in self._tasks.values() if task.legacy_of is None]
+        holding = [task for task in tasks if found <= set(task.levels)]
+        likely = holding or [task for task in tasks if found & set(task.levels)]
+        if len(likely) == 1:
+            return likely[0]
+        raise UsageError(_question(found, likely, tasks, where or "level map"))
+
+
+def _question(
+    values: Collection[int], likely: Sequence[Task], tasks: Sequence[Task], where: str
+) -> str:
+    """Return the question which task a map is of, with what speaks for each."""
+    known = ", ".join(f"{task.name} ({task.level_names})" for task in likely or tasks)
+    if not values:
+        found = "It holds no labels, so it may be of"
+    elif likely:
+        found = f"Its values are {number_list(values)}, which may be of"
+    else:
+        found = f"Its values are {number_list(values)}, which are levels of none of"
+    return f"Which task is the {where} of? {found} {known}. Name the task with -task."

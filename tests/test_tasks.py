@@ -140,3 +140,49 @@ def test_a_model_that_knows_only_rootlets_takes_its_levels_from_the_locator() ->
         assert named == ROOTLETS.level_source
     told = replace(PUBLISHED, level_source=ByMap(((1, 5),)))
     assert ROOTLETS.levels_of(told, binary) == told.level_source
+
+
+LUMBAR = replace(ROOTLETS, name="lumbar", levels=tuple(range(20, 28)))
+THORACIC = replace(ROOTLETS, name="thoracic", levels=tuple(range(9, 21)))
+SEVERAL = TaskRegistry([*TASKS.values(), LUMBAR, THORACIC])
+
+
+@pytest.mark.parametrize(
+    ("tasks", "values", "recorded", "task"),
+    [
+        (TASKS, range(10), None, "rootlets"),
+        (TASKS, (3, 77), None, "rootlets"),
+        (TASKS, (), None, "rootlets"),
+        (TASKS, (3, 4), "seg_spinal_rootlets_t2w", "rootlets"),
+        (TASKS, (3, 4), "of another package", "rootlets"),
+        (SEVERAL, (0, 2, 9), None, "rootlets"),
+        (SEVERAL, (8, 9, 10), "thoracic", "thoracic"),
+        (SEVERAL, (10, 11), None, "thoracic"),
+        (SEVERAL, (21, 99), None, "lumbar"),
+        (SEVERAL, (), "lumbar", "lumbar"),
+        (SEVERAL, (3, 4), "lumbar", "lumbar"),
+    ],
+)
+def test_a_map_is_of_the_task_of_its_sidecar_or_of_its_values(
+    tasks: TaskRegistry, values: Any, recorded: str | None, task: str
+) -> None:
+    assert tasks.of_map(values, recorded=recorded).name == task
+
+
+@pytest.mark.parametrize(
+    ("tasks", "values", "question"),
+    [
+        (TASKS, range(20, 28), "Its values are 20–27, which are levels of none of rootlets"),
+        (SEVERAL, (9,), "Its values are 9, which may be of rootlets (C2–T1), thoracic (T1–T12)."),
+        (SEVERAL, (3, 22), "Its values are 3, 22, which may be of rootlets (C2–T1), lumbar"),
+        (SEVERAL, (), "It holds no labels, so it may be of rootlets (C2–T1), lumbar (T12–S2)"),
+        (SEVERAL, (77,), "which are levels of none of rootlets (C2–T1), lumbar (T12–S2), thor"),
+    ],
+)
+def test_a_map_that_may_be_of_several_tasks_or_of_none_is_a_question(
+    tasks: TaskRegistry, values: Any, question: str
+) -> None:
+    with pytest.raises(UsageError, match="-task") as caught:
+        tasks.of_map(values, where="level map a.nii.gz")
+    assert question in str(caught.value)
+    assert "Which task is the level map a.nii.gz of?" in str(caught.value)
