@@ -20,8 +20,9 @@ import numpy as np
 from sct_rootlets_task.analysis.check import check
 from sct_rootlets_task.analysis.spinal_levels import METHODS, SpinalLevels, spinal_levels
 from sct_rootlets_task.level_names import value_name
-from sct_rootlets_task.levels.anatomical_priors import HEIGHT_PAM50_MM, MIDPOINT_BELOW_PMJ_MM
+from sct_rootlets_task.levels.anatomical_priors import CERVICAL
 from sct_rootlets_task.levels.landmarks import Landmarks, disc_points, pmj_arc, pmj_point
+from sct_rootlets_task.registry import ROOTLETS
 from sct_rootlets_task.rootlets.centerline import fit_centerline
 from sct_rootlets_task.rootlets.geometry import to_world
 
@@ -57,15 +58,15 @@ def _middle(mask: np.ndarray, affine: np.ndarray) -> np.ndarray:
 
 def rootlet_table(labels: np.ndarray, affine: np.ndarray, references: Landmarks) -> None:
     assert references.pmj is not None
-    report = check(labels, affine, references=references)
+    report = check(labels, affine, references=references, task=ROOTLETS)
     # Arc length 0 is the top of the cord mask; spinal_levels counts from the PMJ.
     zero = pmj_arc(fit_centerline(labels, affine, cord=references.cord), references.pmj)
     print("level  height  published  gap to next   below PMJ  Cadotte")
     for level in report.levels:
         gap = "" if level.gap is None else f"{level.gap:.1f}"
-        mean, sd = MIDPOINT_BELOW_PMJ_MM.get(level.level, (float("nan"),) * 2)
+        mean, sd = CERVICAL.midpoint_below_pmj_mm.get(level.level, (float("nan"),) * 2)
         print(
-            f"{level.name:5}{level.height:8.1f}{HEIGHT_PAM50_MM[level.level]:11.1f}{gap:>13}"
+            f"{level.name:5}{level.height:8.1f}{CERVICAL.template_height_mm[level.level]:11.1f}{gap:>13}"
             f"{level.midpoint - zero:12.1f}{mean:9.1f} ± {sd:.1f}"
         )
     print(f"flags: {[flag.text for flag in report.flags] or 'none'}")
@@ -126,7 +127,12 @@ def main(arguments: list[str] | None = None) -> None:
     discs = disc_points(*read("pam50/PAM50_label_disc.nii.gz"))
     pmj = template_pmj()
     rootlet_table(labels, affine, Landmarks(cord=cord, pmj=pmj, discs=discs))
-    found = [spinal_levels(labels, affine, cord=cord, pmj=pmj, method=m) for m in METHODS]
+    found = [
+        spinal_levels(
+            labels, affine, references=Landmarks(cord=cord, pmj=pmj), method=m, task=ROOTLETS
+        )
+        for m in METHODS
+    ]
     for levels in found:
         overlap_table(levels, frostell, cord > 0, abs(float(affine[2, 2])))
     if options.picture:

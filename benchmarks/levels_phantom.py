@@ -15,7 +15,7 @@ import argparse
 
 import numpy as np
 
-from sct_rootlets_task.analysis.check import summarize
+from sct_rootlets_task.analysis.level_summary import summarize
 from sct_rootlets_task.rootlets.bundles import find_bundles
 from tools.phantom import make_phantom, typical_bundles
 

@@ -28,8 +28,10 @@ import numpy as np
 
 from sct_rootlets_task.analysis.check import Report, check
 from sct_rootlets_task.analysis.relabel import levels_from_discs
+from sct_rootlets_task.levels.anatomical_priors import CERVICAL
 from sct_rootlets_task.levels.corrections import order_levels, remove_strays, unify_bundles
 from sct_rootlets_task.levels.landmarks import Landmarks, disc_points
+from sct_rootlets_task.registry import ROOTLETS
 from sct_rootlets_task.rootlets.components import connected
 from sct_rootlets_task.rootlets.postprocess import HookContext, remove_specks
 
@@ -241,7 +243,7 @@ class Tally:
 
 def relabeled(labels: np.ndarray, affine: np.ndarray) -> np.ndarray:
     """Apply the hooks in the task's order."""
-    context = HookContext(affine, LEVELS)
+    context = HookContext(affine, LEVELS, priors=CERVICAL)
     for hook in HOOKS:
         labels = hook(labels, context)
     return labels
@@ -277,11 +279,13 @@ def run_case(template: Template, case: Case, tally: Tally) -> None:
     tally.untouched += bool((result[spared] == case.labels[spared]).all())
     missing = not case.pieces
     if case.shifted:
-        again = levels_from_discs(result, template.affine, discs=template.discs, cord=template.cord)
+        again = levels_from_discs(
+            result, template.affine, discs=template.discs, cord=template.cord, task=ROOTLETS
+        )
         tally.by_discs += sum(restored_pieces(case, again))
     if missing or not all(restored):
         references = Landmarks(cord=template.cord, discs=template.discs if case.shifted else None)
-        report = check(result, template.affine, references=references)
+        report = check(result, template.affine, references=references, task=ROOTLETS)
         tally.unrepaired += 1
         if missing:
             gone = set(LEVELS) - {int(v) for v in np.unique(result)}
@@ -302,6 +306,7 @@ def main(arguments: list[str] | None = None) -> None:
         template.labels,
         template.affine,
         references=Landmarks(cord=template.cord, discs=template.discs),
+        task=ROOTLETS,
     ).warnings
     print(
         f"intact labels: {np.count_nonzero(intact != template.labels)} voxels changed, "

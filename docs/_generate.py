@@ -274,7 +274,7 @@ def files_to_markdown() -> str:
 
 def flags_to_markdown() -> str:
     """Return the page of the codes of the plausibility check."""
-    from sct_rootlets_task.analysis.check import CODES
+    from sct_rootlets_task.analysis.flags import CODES
 
     parts = [
         "# Flags of the check",

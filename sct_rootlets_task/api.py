@@ -274,10 +274,9 @@ def check(
     from sct_rootlets_task.registry import TASKS
     from sct_rootlets_task.segmentation.sidecar import check_map
 
-    levels = TASKS.find(task).levels
     labels = _level_map(segmentation)[1]
     known = _references(labels, cord=cord, pmj=pmj, discs=discs, locator=locator)
-    return check_map(file_of(segmentation), labels, levels=levels, references=known)
+    return check_map(file_of(segmentation), labels, task=TASKS.find(task), references=known)
 
 
 def relabel(
@@ -323,25 +322,29 @@ def relabel(
         or reach too few levels.
     """
     from sct_rootlets_task.analysis import relabel
+    from sct_rootlets_task.registry import TASKS
 
     way = _one_way(mapping=mapping, shift=shift, anchor=anchor, discs=discs, locator=locator)
     source, image = _level_map(segmentation)
     labels, grid = np.asarray(image.dataobj), image.affine
     known = _references(image, cord=cord, discs=discs, locator=locator)
+    task = TASKS.of_map(np.unique(labels))
     if way == "mapping":
-        renumbered = relabel.map_levels(labels, _table(mapping))
+        renumbered = relabel.map_levels(labels, _table(mapping), task=task)
     elif way == "shift":
-        renumbered = relabel.shift_levels(labels, _whole(shift, way))
+        renumbered = relabel.shift_levels(labels, _whole(shift, way), task=task)
     elif way == "anchor":
         level, number = _pair(anchor)
-        renumbered = relabel.anchor_levels(labels, grid, level=level, slice_number=number)
+        renumbered = relabel.anchor_levels(
+            labels, grid, level=level, slice_number=number, task=task
+        )
     elif way == "discs":
         renumbered = relabel.levels_from_discs(
-            labels, grid, discs=known.discs or {}, cord=known.cord, files=known.files
+            labels, grid, discs=known.discs or {}, task=task, cord=known.cord, files=known.files
         )
     else:
         located = np.asarray(known.located)
-        renumbered = relabel.levels_from_located(labels, grid, located=located)
+        renumbered = relabel.levels_from_located(labels, grid, located=located, task=task)
     return _labels(renumbered, source, "relabeled by sct_rootlets")
 
 
@@ -379,12 +382,16 @@ def spinal_levels(
         If an image lies on another grid or is empty, or a landmark cannot be what it is called.
     """
     from sct_rootlets_task.analysis.spinal_levels import spinal_levels_image
+    from sct_rootlets_task.registry import TASKS
 
     source, labels = _level_map(segmentation)
     mask, mark = _landmark_or_none(cord, "cord"), _landmark_or_none(pmj, "pmj")
     file = file_of(segmentation)
     name = file.name if file else ""
-    found, _ = spinal_levels_image(labels, cord=mask, pmj=mark, method=method, fname=name)
+    task = TASKS.of_map(np.unique(labels.dataobj))
+    found, _ = spinal_levels_image(
+        labels, task=task, cord=mask, pmj=mark, method=method, fname=name
+    )
     _log(found.warnings)
     if found.labels is None:
         return ColoredCord(found, None)

@@ -7,13 +7,15 @@ A spinal level is one number counted from C1 downwards, the convention of the PA
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable
 
 from sct_rootlets_task.errors import LevelSourceError
 
+LAST_LEVEL = 30
+"""S5."""
+
 _REGIONS = (("C", 8), ("T", 12), ("L", 5), ("S", 5))
 _FIRST = {"C": 1, "T": 9, "L": 21, "S": 26}
-_LAST_LEVEL = 30
 _NUMBERED_CLASS = re.compile(r"(?:lvl|level)[ _-]?(\d{1,3})", re.IGNORECASE)
 _NAMED_CLASS = re.compile(r"([CTLS])(\d{1,3})", re.IGNORECASE)
 
@@ -58,9 +60,9 @@ def level_name(level: int) -> str:
     >>> [level_name(level) for level in (2, 8, 9)]
     ['C2', 'C8', 'T1']
     """
-    if not 1 <= level <= _LAST_LEVEL:
+    if not 1 <= level <= LAST_LEVEL:
         raise LevelSourceError(
-            f"A spinal level is a number from 1 (C1) to {_LAST_LEVEL} (S5), not {level}."
+            f"A spinal level is a number from 1 (C1) to {LAST_LEVEL} (S5), not {level}."
         )
     region = max((r for r, _ in _REGIONS if _FIRST[r] <= level), key=lambda r: _FIRST[r])
     return f"{region}{level - _FIRST[region] + 1}"
@@ -74,7 +76,7 @@ def value_name(level: int) -> str:
     >>> value_name(9), value_name(77)
     ('T1', 'value 77')
     """
-    return level_name(level) if 1 <= level <= 30 else f"value {level}"
+    return level_name(level) if 1 <= level <= LAST_LEVEL else f"value {level}"
 
 
 def level_from_class_name(name: str) -> int:
@@ -96,7 +98,7 @@ def level_from_class_name(name: str) -> int:
     (3, 9)
     """
     numbered = _NUMBERED_CLASS.fullmatch(name.strip())
-    if numbered and 1 <= int(numbered[1]) <= _LAST_LEVEL:
+    if numbered and 1 <= int(numbered[1]) <= LAST_LEVEL:
         return int(numbered[1])
     named = _NAMED_CLASS.fullmatch(name.strip())
     if named:
@@ -114,33 +116,40 @@ def level_range(levels: Iterable[int]) -> str:
 
     Examples
     --------
-    >>> level_range(range(2, 10))
-    'C2–T1'
+    >>> level_range([20, 21, 22])
+    'T12–L2'
     """
     ordered = sorted(levels)
     first, last = level_name(ordered[0]), level_name(ordered[-1])
     return first if first == last else f"{first}–{last}"
 
 
-def number_list(values: Iterable[int]) -> str:
-    """Return values for a message: a range where they follow each other, else a list.
+def name_levels(levels: Collection[int], name: Callable[[int], str] = value_name) -> str:
+    """Return levels for a message: a range where they follow each other, else a list.
+
+    Parameters
+    ----------
+    levels : collection of int
+        The levels.
+    name : callable
+        What to write of a level.
 
     Examples
     --------
-    >>> number_list([22, 20, 21]), number_list([3, 77])
-    ('20–22', '3, 77')
+    >>> name_levels([20, 21, 22]), name_levels([20, 21, 22], str), name_levels([3, 77])
+    ('T12–L2', '20–22', 'C3, value 77')
     """
-    ordered = sorted(values)
+    ordered = sorted(levels)
     if len(ordered) > 1 and len(ordered) == ordered[-1] - ordered[0] + 1:
-        return f"{ordered[0]}–{ordered[-1]}"
-    return ", ".join(map(str, ordered))
+        return f"{name(ordered[0])}–{name(ordered[-1])}"
+    return ", ".join(map(name, ordered))
 
 
 def level_color(level: int) -> tuple[int, int, int]:
     """Return the color of a level as red, green, blue (0–255).
 
-    C2 to T1 have the eight that are farthest apart. Of all levels, those that are less than sixteen
-    apart have different colors.
+    Levels that are less than sixteen apart have different colors; any eight in a row, colors far
+    apart. C2 to T1 have those that are farthest apart.
 
     Examples
     --------

@@ -6,6 +6,7 @@ from these entries. To add a task, add one :class:`~sct_rootlets_task.tasks.Task
 
 from __future__ import annotations
 
+from sct_rootlets_task.levels.anatomical_priors import CERVICAL
 from sct_rootlets_task.levels.sources import ByLocator, ByName
 from sct_rootlets_task.tasks import Release, Task, TaskRegistry
 
@@ -52,6 +53,7 @@ ROOTLETS = Task(
     contrasts=("t2", "UNIT1", "T1w-INV1", "T1w-INV2"),
     level_source=ByName(),
     levels=tuple(range(2, 10)),
+    priors=CERVICAL,
 )
 
 SEG_SPINAL_ROOTLETS_T2W = Task(
@@ -91,6 +93,7 @@ SEG_SPINAL_ROOTLETS_T2W = Task(
     contrasts=("t2",),
     level_source=ByName(),
     levels=tuple(range(2, 9)),
+    priors=CERVICAL,
     legacy_of="rootlets",
 )
 

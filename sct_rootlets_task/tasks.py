@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sct_rootlets_task.errors import TaskDefinitionError, UsageError
-from sct_rootlets_task.level_names import level_range, number_list
+from sct_rootlets_task.level_names import LAST_LEVEL, level_range, name_levels
+from sct_rootlets_task.levels.anatomical_priors import AnatomicalPriors
 from sct_rootlets_task.levels.corrections import order_levels, remove_strays, unify_bundles
 from sct_rootlets_task.levels.sources import ByLocator, ByMap, ByName, LevelSource
 from sct_rootlets_task.rootlets.postprocess import Hook, remove_specks
@@ -108,6 +109,8 @@ class Task:
         How the releases tell levels, unless they say otherwise themselves.
     levels : tuple of int
         Spinal levels the task may put out, ascending.
+    priors : AnatomicalPriors, optional
+        Where these levels usually lie. Without priors, what needs them is left out.
     hooks : tuple of Hook
         Post-processing applied by default, in this order.
     suffix : str
@@ -130,6 +133,7 @@ class Task:
     contrasts: tuple[str, ...]
     level_source: LevelSource
     levels: tuple[int, ...]
+    priors: AnatomicalPriors | None = None
     hooks: tuple[Hook, ...] = field(
         default=(remove_specks, remove_strays, unify_bundles, order_levels)
     )
@@ -165,8 +169,10 @@ class Task:
             self.orientation,
         )
         ascending = bool(self.levels) and list(self.levels) == sorted(set(self.levels))
-        in_range = ascending and self.levels[0] >= 1 and self.levels[-1] <= 30
-        _expect(in_range, where, "ascending levels from 1 to 30", self.levels)
+        in_range = ascending and self.levels[0] >= 1 and self.levels[-1] <= LAST_LEVEL
+        _expect(in_range, where, f"ascending levels from 1 to {LAST_LEVEL}", self.levels)
+        covered = self.priors is None or self.priors.cover(*self.levels)
+        _expect(covered, where, "priors with a height for every level", self.levels)
         _expect(bool(self.contrasts), where, "at least one contrast", self.contrasts)
         _expect(self.suffix.startswith("_"), where, "a suffix that starts with '_'", self.suffix)
         _expect(self.qc_style in QC_STYLES, where, f"a QC style of {QC_STYLES}", self.qc_style)
@@ -183,7 +189,7 @@ class Task:
 
     @property
     def level_names(self) -> str:
-        """Levels of the task as text, for example ``C2–T1``."""
+        """Levels of the task as text, for example ``T12–S2``."""
         return level_range(self.levels)
 
     def release(self, tag: str | None = None) -> Release:
@@ -329,7 +335,7 @@ def _question(
     if not values:
         found = "It holds no labels, so it may be of"
     elif likely:
-        found = f"Its values are {number_list(values)}, which may be of"
+        found = f"Its values are {name_levels(values, str)}, which may be of"
     else:
-        found = f"Its values are {number_list(values)}, which are levels of none of"
+        found = f"Its values are {name_levels(values, str)}, which are levels of none of"
     return f"Which task is the {where} of? {found} {known}. Name the task with -task."

@@ -22,7 +22,7 @@ import sct_rootlets_task as srt
 from sct_rootlets_task import Options, Settings, api, check, relabel, segment, spinal_levels, split
 from sct_rootlets_task.analysis.check import Report
 from sct_rootlets_task.errors import ImageError, InputTypeError, RootletsError, UsageError
-from sct_rootlets_task.levels.anatomical_priors import disc_coordinate
+from sct_rootlets_task.levels.anatomical_priors import CERVICAL
 from sct_rootlets_task.levels.assignment import LocatedLevels
 from sct_rootlets_task.qc.stored import DATA
 from sct_rootlets_task.rootlets.geometry import to_world
@@ -557,7 +557,7 @@ def vertebrae(canal: nib.Nifti1Image) -> nib.Nifti1Image:
     voxels = np.argwhere(levels)
     height = (canal.affine @ [*np.argwhere(levels == 5).mean(axis=0), 1])[2]
     above = (to_world(voxels, canal.affine)[:, 2] - height) / 15
-    coordinate = disc_coordinate(5) - above
+    coordinate = CERVICAL.disc_coordinate(5) - above
     found = np.zeros_like(levels)
     found[tuple(voxels.T)] = np.floor(coordinate)
     return nib.Nifti1Image(found, canal.affine)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sct_rootlets_task.analysis.check import summarize
+from sct_rootlets_task.analysis.level_summary import summarize
 from sct_rootlets_task.errors import ImageError, MissingDependencyError
 from sct_rootlets_task.rootlets.bundles import extent, find_bundles, table
 from sct_rootlets_task.rootlets.centerline import fit_centerline

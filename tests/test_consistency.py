@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sct_rootlets_task.levels.anatomical_priors import CERVICAL
 from sct_rootlets_task.levels.corrections import (
     decide_levels,
     follow_bundles,
@@ -43,7 +44,7 @@ def pieces() -> tuple[np.ndarray, ...]:
 
 
 def context() -> HookContext:
-    return HookContext(phantom().affine, LEVELS)
+    return HookContext(phantom().affine, LEVELS, priors=CERVICAL)
 
 
 def hooked(labels: np.ndarray) -> np.ndarray:
@@ -168,7 +169,7 @@ def test_random_blocks_are_never_added_to_and_are_left_alone_the_second_time(see
 
 def hooked_on(labels: np.ndarray) -> np.ndarray:
     for hook in HOOKS:
-        labels = hook(labels, HookContext(np.eye(4), LEVELS))
+        labels = hook(labels, HookContext(np.eye(4), LEVELS, priors=CERVICAL))
     return labels
 
 
@@ -182,7 +183,7 @@ def test_touching_bundles_of_two_levels_keep_both() -> None:
     touching = make_phantom(bundles, voxel_mm=(1, 1, 1))
     result = touching.labels
     for hook in HOOKS:
-        result = hook(result, HookContext(touching.affine, LEVELS))
+        result = hook(result, HookContext(touching.affine, LEVELS, priors=CERVICAL))
     assert (result == touching.labels).all()
 
 
@@ -201,10 +202,12 @@ def test_strays_are_measured_in_mm3_not_voxels() -> None:
     fine = make_phantom(voxel_mm=(0.5, 0.5, 0.5))
     labels = fine.labels.copy()
     labels[0:3, 0:3, 100:103] = 5
-    cleaned = remove_strays(labels, HookContext(fine.affine, LEVELS))
+    cleaned = remove_strays(labels, HookContext(fine.affine, LEVELS, priors=CERVICAL))
     assert (cleaned == fine.labels).all()
     labels[0:5, 0:5, 100:104] = 5
-    assert (remove_strays(labels, HookContext(fine.affine, LEVELS)) == labels).all()
+    assert (
+        remove_strays(labels, HookContext(fine.affine, LEVELS, priors=CERVICAL)) == labels
+    ).all()
 
 
 def test_bundles_beyond_the_last_level_are_removed() -> None:
@@ -213,7 +216,7 @@ def test_bundles_beyond_the_last_level_are_removed() -> None:
         *(PhantomBundle(9, side, "dorsal", 131.0, 140.0) for side in ("left", "right")),
     ]
     extended = make_phantom(bundles, voxel_mm=(1, 1, 1))
-    result = order_levels(extended.labels, HookContext(extended.affine, LEVELS))
+    result = order_levels(extended.labels, HookContext(extended.affine, LEVELS, priors=CERVICAL))
     found = find_bundles(result, extended.affine, cord=extended.cord)
     assert sum(b.level == 9 for b in found.items) == 4
 
@@ -245,7 +248,7 @@ def test_levels_that_count_more_are_changed_for_stronger_reasons_only() -> None:
 def test_hardly_any_voxels_are_no_error(hook: Callable[..., np.ndarray], count: int) -> None:
     labels = np.zeros((6, 6, 6), np.uint8)
     labels[2, 2, :count] = 4
-    result = hook(labels, HookContext(np.diag([2.0, 2, 2, 1]), LEVELS))
+    result = hook(labels, HookContext(np.diag([2.0, 2, 2, 1]), LEVELS, priors=CERVICAL))
     assert (result == labels).all()
 
 
@@ -300,7 +303,7 @@ def test_following_bundles_changes_no_intact_labels(seed: int) -> None:
 
 def test_decisions_are_one_level_a_bundle() -> None:
     bundles = find_bundles(phantom().labels, phantom().affine)
-    assert decide_levels(bundles, LEVELS) == tuple(b.level for b in bundles.items)
+    assert decide_levels(bundles, LEVELS, priors=CERVICAL) == tuple(b.level for b in bundles.items)
 
 
 @pytest.mark.data
@@ -311,5 +314,5 @@ def test_pam50_is_left_alone(shared_data: Path) -> None:
     labels = np.asarray(image.dataobj).astype(np.uint8)
     result = labels
     for hook in HOOKS:
-        result = hook(result, HookContext(image.affine, LEVELS))
+        result = hook(result, HookContext(image.affine, LEVELS, priors=CERVICAL))
     assert (result == labels).all()

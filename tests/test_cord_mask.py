@@ -11,19 +11,21 @@ import pytest
 from scipy.ndimage import binary_dilation
 
 from sct_rootlets_task import api
-from sct_rootlets_task.analysis.check import CODES, Report, check
+from sct_rootlets_task.analysis.check import Report, check
+from sct_rootlets_task.analysis.flags import CODES
 from sct_rootlets_task.analysis.relabel import levels_from_discs
 from sct_rootlets_task.analysis.spinal_levels import SpinalLevels, spinal_levels
 from sct_rootlets_task.analysis.split import split
 from sct_rootlets_task.errors import ImageError
+from sct_rootlets_task.level_names import name_levels
 from sct_rootlets_task.levels.cord_mask import (
     levels_aside,
     levels_out_of_reach,
     line_for,
-    name_levels,
     read_cord,
 )
 from sct_rootlets_task.levels.landmarks import Landmarks
+from sct_rootlets_task.registry import ROOTLETS
 from sct_rootlets_task.rootlets.bundles import find_bundles
 from test_landmarks import SMALL
 from test_shifting import discs, located, phantom
@@ -44,11 +46,17 @@ PAD = 40
 
 def report_of(cord: np.ndarray, labels: np.ndarray | None = None) -> Report:
     labels = phantom().labels if labels is None else labels
-    return check(labels, phantom().affine, references=Landmarks(cord=cord))
+    return check(labels, phantom().affine, references=Landmarks(cord=cord), task=ROOTLETS)
 
 
-def levels_of(cord: np.ndarray, **options: Any) -> SpinalLevels:
-    return spinal_levels(phantom().labels, phantom().affine, cord=cord, **options)
+def levels_of(cord: np.ndarray, pmj: np.ndarray | None = None, **options: Any) -> SpinalLevels:
+    return spinal_levels(
+        phantom().labels,
+        phantom().affine,
+        references=Landmarks(cord=cord, pmj=pmj),
+        **options,
+        task=ROOTLETS,
+    )
 
 
 def kept(low: float, high: float) -> np.ndarray:
@@ -220,13 +228,13 @@ def test_what_is_no_cord_mask_is_refused_by_name_wherever_it_is_used(what: str) 
     cord, affine, labels = NOT_A_CORD[what](), phantom().affine, phantom().labels
     references = Landmarks(cord=cord, files={"cord": "this.nii.gz"})
     with pytest.raises(ImageError, match=r"this\.nii\.gz"):
-        check(labels, affine, references=references)
+        check(labels, affine, references=references, task=ROOTLETS)
     with pytest.raises(ImageError, match="cord mask"):
         levels_of(cord)
     with pytest.raises(ImageError, match="cord mask"):
         split(labels, affine, cord=cord)
     with pytest.raises(ImageError, match="cord mask"):
-        levels_from_discs(labels, affine, discs=discs(), cord=cord)
+        levels_from_discs(labels, affine, discs=discs(), cord=cord, task=ROOTLETS)
 
 
 ALSO_A_CORD: dict[str, Callable[[], np.ndarray]] = {
@@ -266,9 +274,9 @@ def test_a_mask_elsewhere_is_refused_by_every_tool(moved: tuple[int, int]) -> No
     cord = np.roll(wide(phantom().cord), moved, axis=(0, 1))
     labels, affine = wide(phantom().labels), wide_affine()
     with pytest.raises(ImageError, match="beside none of them"):
-        check(labels, affine, references=Landmarks(cord=cord))
+        check(labels, affine, references=Landmarks(cord=cord), task=ROOTLETS)
     with pytest.raises(ImageError, match="beside none of them"):
-        spinal_levels(labels, affine, cord=cord)
+        spinal_levels(labels, affine, references=Landmarks(cord=cord), task=ROOTLETS)
     with pytest.raises(ImageError, match="found none beside C2–T1"):
         split(labels, affine, cord=cord)
 
@@ -285,9 +293,9 @@ def test_a_mask_below_all_levels_is_refused(below: int) -> None:
     x, y = middle
     cord[x - 5 : x + 6, y - 3 : y + 4, first - below - 25 : first - below] = 1
     with pytest.raises(ImageError, match="beside none of them"):
-        check(labels, affine, references=Landmarks(cord=cord))
+        check(labels, affine, references=Landmarks(cord=cord), task=ROOTLETS)
     with pytest.raises(ImageError, match="beside none of them"):
-        spinal_levels(labels, affine, cord=cord)
+        spinal_levels(labels, affine, references=Landmarks(cord=cord), task=ROOTLETS)
 
 
 @pytest.mark.parametrize("moved", [(0, 9), (0, -8)])
@@ -296,10 +304,10 @@ def test_a_mask_somewhat_aside_is_flagged_and_the_check_does_not_measure_along_i
 ) -> None:
     cord = np.roll(wide(phantom().cord), moved, axis=(0, 1))
     labels, affine = wide(phantom().labels), wide_affine()
-    report = check(labels, affine, references=Landmarks(cord=cord))
+    report = check(labels, affine, references=Landmarks(cord=cord), task=ROOTLETS)
     assert {flag.code for flag in report.flags} == {"landmark"}
     assert report.line == "rootlets"
-    found = spinal_levels(labels, affine, cord=cord)
+    found = spinal_levels(labels, affine, references=Landmarks(cord=cord), task=ROOTLETS)
     assert "beside the middle of the rootlets" in found.warnings[0]
     assert all("landmark" in str(row["flags"]).split() for row in found.rows)
 
@@ -311,7 +319,7 @@ def test_a_cord_in_the_place_of_the_rootlets_is_refused(labels: str) -> None:
         with pytest.raises(ImageError, match="cord"):
             report_of(cord, given)
         with pytest.raises(ImageError, match="cord"):
-            spinal_levels(given, phantom().affine, cord=cord)
+            spinal_levels(given, phantom().affine, references=Landmarks(cord=cord), task=ROOTLETS)
 
 
 @pytest.mark.parametrize(("low", "high"), [(0.0, 0.5), (0.5, 1.0)])
@@ -323,7 +331,9 @@ def test_the_split_is_refused_where_the_mask_tells_no_sides(low: float, high: fl
 @pytest.mark.parametrize(("low", "high"), [(0.0, 0.5), (0.5, 1.0)])
 def test_discs_restore_levels_also_with_a_mask_of_a_part(low: float, high: float) -> None:
     labels = phantom().labels
-    result = levels_from_discs(labels, phantom().affine, discs=discs(), cord=kept(low, high))
+    result = levels_from_discs(
+        labels, phantom().affine, discs=discs(), cord=kept(low, high), task=ROOTLETS
+    )
     assert (result == labels).all()
 
 

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 
 from sct_rootlets_task import __version__
 from sct_rootlets_task.analysis import evaluate
-from sct_rootlets_task.analysis.check import CODES
+from sct_rootlets_task.analysis.flags import CODES
 from sct_rootlets_task.analysis.spinal_levels import COLUMNS
 from sct_rootlets_task.cli.grammar import legacy_parser, modern_parser
 from sct_rootlets_task.cli.sct_rootlets import build_parser
@@ -213,12 +213,13 @@ def test_no_code_is_ended_with_that_is_not_declared() -> None:
 
 
 def test_every_flag_that_the_check_raises_is_declared() -> None:
-    text = sources()["analysis/plausibility.py"]
+    modules = ("analysis/check.py", "analysis/single_checks.py")
+    text = "\n".join(sources()[name] for name in modules)
     raised = re.findall(r"flag\(\s*\"(\w+)\"", text) + re.findall(
         r"^        \(\"(\w+)\", ", text, re.MULTILINE
     )
     assert {"empty", "height", "speck", "fragment"} <= set(raised) <= set(CODES)
-    assert set(CODES) - set(raised) == {"landmark", "not_covered", "doubt"}
+    assert set(CODES) - set(raised) == {"landmark", "not_covered", "doubt", "no_priors"}
 
 
 def double(labels: np.ndarray, context: HookContext) -> np.ndarray:

@@ -23,6 +23,7 @@ from sct_rootlets_task.cli import sct_deepseg
 from sct_rootlets_task.cli.sct_rootlets import main
 from sct_rootlets_task.io.luts import VIEWERS, viewer_commands
 from sct_rootlets_task.levels.landmarks import Landmarks, Shift
+from sct_rootlets_task.registry import ROOTLETS
 from sct_rootlets_task.segmentation.sidecar import doubts_beside, without_folders
 from test_plausibility import phantom, pmj
 from test_shifting import discs, located
@@ -53,12 +54,12 @@ def damaged(seed: int) -> tuple[np.ndarray, np.ndarray]:
         voxels = np.argwhere(labels == random.integers(2, 10))
         labels[tuple(voxels[:: random.integers(2, 6)].T)] = 6
     if random.random() < 0.3:
-        labels = shift_levels(labels, 1)
+        labels = shift_levels(labels, 1, task=ROOTLETS)
     return labels, one.affine
 
 
 def report_of(labels: np.ndarray, affine: np.ndarray, **known: Any) -> Report:
-    return check(labels, affine, references=Landmarks(**known))
+    return check(labels, affine, references=Landmarks(**known), task=ROOTLETS)
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -151,7 +152,12 @@ REFERENCES: dict[str, Callable[[], tuple[Phantom, Landmarks]]] = {
 @pytest.mark.parametrize("said", REFERENCES)
 def test_a_reference_that_agrees_is_said_to(said: str, shift: int) -> None:
     one, references = REFERENCES[said]()
-    report = check(shift_levels(one.labels, shift), one.affine, references=references)
+    report = check(
+        shift_levels(one.labels, shift, task=ROOTLETS),
+        one.affine,
+        references=references,
+        task=ROOTLETS,
+    )
     found = opinions(report, references)
     assert found == (() if shift else (f"{said} with the numbers of the levels.",))
     assert ("shift" in {f.code for f in report.flags}) == bool(shift)
@@ -159,7 +165,7 @@ def test_a_reference_that_agrees_is_said_to(said: str, shift: int) -> None:
 
 def test_a_reference_that_cannot_tell_is_said_not_to() -> None:
     nothing_seen = Landmarks(located=np.zeros_like(phantom().labels))
-    report = check(phantom().labels, phantom().affine, references=nothing_seen)
+    report = check(phantom().labels, phantom().affine, references=nothing_seen, task=ROOTLETS)
     (text,) = opinions(report, nothing_seen)
     assert text.startswith("The locator: too few of the levels")
     torn = replace(report, shifts=(Shift("PMJ", 1, 1.0, -0.4),))
@@ -170,8 +176,8 @@ def test_a_reference_that_cannot_tell_is_said_not_to() -> None:
 @pytest.mark.parametrize("name", ["seg.nii.gz", "a b/it's.nii.gz", "ü/$(x).nii"])
 def test_the_command_that_corrects_a_shift_is_complete_and_can_be_pasted(name: str) -> None:
     references = Landmarks(cord=phantom().cord, pmj=pmj(), files={"labels": name})
-    labels = shift_levels(phantom().labels, -1)
-    report = check(labels, phantom().affine, references=references)
+    labels = shift_levels(phantom().labels, -1, task=ROOTLETS)
+    report = check(labels, phantom().affine, references=references, task=ROOTLETS)
     (one,) = [f for f in report.flags if f.code == "shift"]
     words = shlex.split(one.text.partition("them: ")[2])
     stem = name.removesuffix(".gz").removesuffix(".nii")

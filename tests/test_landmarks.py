@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 
 from sct_rootlets_task import api
-from sct_rootlets_task.analysis.check import CODES, Report, check
+from sct_rootlets_task.analysis.check import Report, check, opinions
+from sct_rootlets_task.analysis.flags import CODES
 from sct_rootlets_task.analysis.relabel import levels_from_discs, shift_levels
 from sct_rootlets_task.analysis.spinal_levels import spinal_levels
 from sct_rootlets_task.errors import ImageError
-from sct_rootlets_task.levels.anatomical_priors import disc_coordinate, midpoint_below_pmj
+from sct_rootlets_task.levels.anatomical_priors import CERVICAL
 from sct_rootlets_task.levels.assignment import LocatedLevels
 from sct_rootlets_task.levels.landmarks import (
     Landmarks,
@@ -23,8 +24,9 @@ from sct_rootlets_task.levels.landmarks import (
     pmj_point,
     references_from_images,
 )
+from sct_rootlets_task.registry import ROOTLETS
 from test_plausibility import pmj
-from test_shifting import discs, located, phantom
+from test_shifting import ANY, discs, located, phantom
 from tools.phantom import make_phantom, typical_bundles
 
 LANDMARK = "landmark"
@@ -32,9 +34,11 @@ AXES = {"left": (-1.0, 0, 0), "right": (1.0, 0, 0), "front": (0, 1.0, 0), "back"
 
 
 def report_of(shift: int = 0, *, with_cord: bool = True, **landmarks: Any) -> Report:
-    labels = shift_levels(phantom().labels, shift)
+    labels = shift_levels(phantom().labels, shift, task=ROOTLETS)
     cord = phantom().cord if with_cord else None
-    return check(labels, phantom().affine, references=Landmarks(cord=cord, **landmarks))
+    return check(
+        labels, phantom().affine, references=Landmarks(cord=cord, **landmarks), task=ROOTLETS
+    )
 
 
 def codes(report: Report) -> set[str]:
@@ -67,8 +71,8 @@ def test_a_pmj_below_the_first_level_is_refused_and_never_a_reason_to_renumber(
         spinal_levels(
             phantom().labels,
             phantom().affine,
-            cord=phantom().cord if with_cord else None,
-            pmj=point,
+            references=Landmarks(cord=phantom().cord if with_cord else None, pmj=point),
+            task=ROOTLETS,
         )
 
 
@@ -104,21 +108,34 @@ def test_levels_with_an_implausible_pmj_say_so_in_the_table_and_as_a_warning(
     moved: tuple[float, float, float],
 ) -> None:
     found = spinal_levels(
-        phantom().labels, phantom().affine, cord=phantom().cord, pmj=pmj() + np.array(moved)
+        phantom().labels,
+        phantom().affine,
+        references=Landmarks(cord=phantom().cord, pmj=pmj() + np.array(moved)),
+        task=ROOTLETS,
     )
     assert any("PMJ" in warning for warning in found.warnings)
     assert all(LANDMARK in str(row["flags"]).split() for row in found.rows)
 
 
 def test_levels_with_right_landmarks_have_no_warnings() -> None:
-    found = spinal_levels(phantom().labels, phantom().affine, cord=phantom().cord, pmj=pmj())
+    found = spinal_levels(
+        phantom().labels,
+        phantom().affine,
+        references=Landmarks(cord=phantom().cord, pmj=pmj()),
+        task=ROOTLETS,
+    )
     assert found.warnings == ()
     assert {row["flags"] for row in found.rows} == {""}
 
 
 def test_levels_that_the_pmj_says_are_shifted_say_so() -> None:
-    labels = shift_levels(phantom().labels, 1)
-    found = spinal_levels(labels, phantom().affine, cord=phantom().cord, pmj=pmj())
+    labels = shift_levels(phantom().labels, 1, task=ROOTLETS)
+    found = spinal_levels(
+        labels,
+        phantom().affine,
+        references=Landmarks(cord=phantom().cord, pmj=pmj()),
+        task=ROOTLETS,
+    )
     assert any("-shift -1" in warning for warning in found.warnings)
 
 
@@ -126,7 +143,7 @@ def test_levels_that_the_pmj_says_are_shifted_say_so() -> None:
 def test_one_level_is_no_reason_to_renumber(level: int) -> None:
     labels = np.where(phantom().labels == level, level - 1, 0).astype(np.uint8)
     references = Landmarks(cord=phantom().cord, pmj=pmj(), discs=discs(), located=located())
-    report = check(labels, phantom().affine, references=references)
+    report = check(labels, phantom().affine, references=references, task=ROOTLETS)
     assert report.shifts == ()
 
 
@@ -137,7 +154,7 @@ def test_no_advice_puts_levels_above_c1() -> None:
 
 
 def test_references_that_disagree_advise_no_command() -> None:
-    report = report_of(1, pmj=pmj(), located=shift_levels(located(), 1))
+    report = report_of(1, pmj=pmj(), located=shift_levels(located(), 1, task=ROOTLETS))
     assert {one.shift for one in report.shifts} == {-1, 0}
     texts = [flag.text for flag in report.flags if flag.code == "shift"]
     assert texts
@@ -160,7 +177,7 @@ def test_right_discs_of_a_part_never_change_right_levels(
     cord = phantom().cord if with_cord else None
     some = cut(first, last)
     assert codes(report_of(discs=some, with_cord=with_cord)) == set()
-    assert (levels_from_discs(labels, affine, discs=some, cord=cord) == labels).all()
+    assert (levels_from_discs(labels, affine, discs=some, cord=cord, task=ROOTLETS) == labels).all()
 
 
 @pytest.mark.parametrize("shift", [-2, -1, 1])
@@ -168,10 +185,10 @@ def test_right_discs_of_a_part_never_change_right_levels(
 def test_right_discs_of_a_part_restore_all_levels(
     shift: int, first: int, last: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    shifted = shift_levels(phantom().labels, shift, levels=range(1, 30))
+    shifted = shift_levels(phantom().labels, shift, task=ANY)
     with caplog.at_level(logging.WARNING):
         result = levels_from_discs(
-            shifted, phantom().affine, discs=cut(first, last), cord=phantom().cord
+            shifted, phantom().affine, discs=cut(first, last), cord=phantom().cord, task=ROOTLETS
         )
     assert (result[shifted > 0] == phantom().labels[shifted > 0]).all()
     assert "numbered by counting" in caplog.text
@@ -183,17 +200,23 @@ def test_discs_below_all_levels_have_no_opinion_and_renumber_nothing() -> None:
     assert report.shifts == ()
     assert codes(report) == {LANDMARK}
     with pytest.raises(ImageError, match="found none near C2–T1"):
-        levels_from_discs(phantom().labels, phantom().affine, discs=below)
+        levels_from_discs(phantom().labels, phantom().affine, discs=below, task=ROOTLETS)
 
 
 def test_one_level_within_reach_renumbers_nothing() -> None:
     below = {n: discs()[8] - [0, 0, 18.0 * (n - 8)] for n in range(8, 14)}
     upper = np.where(phantom().labels == 9, 0, phantom().labels).astype(np.uint8)
-    kept = levels_from_discs(upper, phantom().affine, discs=below, cord=phantom().cord)
+    kept = levels_from_discs(
+        upper, phantom().affine, discs=below, cord=phantom().cord, task=ROOTLETS
+    )
     assert (kept == upper).all()
     with pytest.raises(ImageError, match="at least 2 levels"):
         levels_from_discs(
-            shift_levels(upper, -1), phantom().affine, discs=below, cord=phantom().cord
+            shift_levels(upper, -1, task=ROOTLETS),
+            phantom().affine,
+            discs=below,
+            cord=phantom().cord,
+            task=ROOTLETS,
         )
 
 
@@ -201,7 +224,7 @@ def test_a_gap_in_the_numbers_is_filled_as_the_template_has_it() -> None:
     some = {number: discs()[number] for number in (2, 5, 9)}
     labels = phantom().labels
     assert codes(report_of(discs=some)) == set()
-    assert (levels_from_discs(labels, phantom().affine, discs=some) == labels).all()
+    assert (levels_from_discs(labels, phantom().affine, discs=some, task=ROOTLETS) == labels).all()
 
 
 Points = dict[int, np.ndarray]
@@ -251,7 +274,7 @@ def test_discs_that_cannot_be_are_refused(what: str) -> None:
     with pytest.raises(ImageError, match=r"[Dd]isc.*these\.nii\.gz"):
         report_of(discs=CANNOT_BE[what], files=named)
     with pytest.raises(ImageError, match=r"[Dd]isc"):
-        levels_from_discs(phantom().labels, phantom().affine, discs=CANNOT_BE[what])
+        levels_from_discs(phantom().labels, phantom().affine, discs=CANNOT_BE[what], task=ROOTLETS)
 
 
 IMPLAUSIBLE: dict[str, Points] = {
@@ -271,7 +294,9 @@ def test_implausible_discs_are_flagged_have_no_say_and_renumber_nothing(what: st
         assert LANDMARK in codes(report)
         assert report.shifts == ()
     with pytest.raises(ImageError, match="or renumber by a shift"):
-        levels_from_discs(phantom().labels, phantom().affine, discs=IMPLAUSIBLE[what])
+        levels_from_discs(
+            phantom().labels, phantom().affine, discs=IMPLAUSIBLE[what], task=ROOTLETS
+        )
 
 
 @pytest.mark.parametrize("down", [-120.0, 100.0])
@@ -285,7 +310,7 @@ def test_levels_halfway_between_two_numbers_are_warned_of(
     offset: float, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING):
-        levels_from_discs(phantom().labels, phantom().affine, discs=discs(offset))
+        levels_from_discs(phantom().labels, phantom().affine, discs=discs(offset), task=ROOTLETS)
     assert "neighboring numbers fit nearly as well" in caplog.text
 
 
@@ -316,34 +341,40 @@ def test_the_locator_has_no_say_about_levels_beyond_the_canal() -> None:
     assert [one.shift for one in report.shifts] == [0]
     assert report.shifts[0].offset == pytest.approx(0, abs=0.1)
     alone = np.where(located() == 2, 2, 0)
-    assert check(labels, phantom().affine, references=Landmarks(located=alone)).shifts == ()
+    assert (
+        check(labels, phantom().affine, references=Landmarks(located=alone), task=ROOTLETS).shifts
+        == ()
+    )
 
 
 def test_values_that_are_no_level_do_not_count_against_the_locator() -> None:
     labels = phantom().labels.copy()
     labels[labels == 9] = 77
-    report = check(labels, phantom().affine, references=Landmarks(located=located()))
+    report = check(labels, phantom().affine, references=Landmarks(located=located()), task=ROOTLETS)
     assert [one.shift for one in report.shifts] == [0]
 
 
 def test_other_levels_than_the_cervical_ones_are_not_judged_by_cervical_priors() -> None:
     labels = np.where(phantom().labels > 0, phantom().labels + 18, 0).astype(np.uint8)
     references = Landmarks(cord=phantom().cord, pmj=pmj(), discs=discs())
-    report = check(labels, phantom().affine, levels=tuple(range(20, 28)), references=references)
-    assert codes(report) == set()
+    lumbar = replace(ROOTLETS, levels=tuple(range(20, 28)), priors=None)
+    report = check(labels, phantom().affine, task=lumbar, references=references)
+    assert codes(report) == {"no_priors"}
+    assert {flag.source for flag in report.flags} == {"the task", "PMJ", "discs"}
     assert report.shifts == ()
+    assert opinions(report, references) == ()
 
 
 @pytest.mark.parametrize("scale", [0.8, 0.9, 1.15])
 def test_small_and_large_subjects_raise_no_doubt(scale: float) -> None:
     bundles = typical_bundles(spacing_mm=15 * scale, height_mm=9 * scale, first_mm=16 * scale)
     one = make_phantom(bundles, voxel_mm=(1, 1, 1))
-    coordinates = [disc_coordinate(level) for level in range(1, 12)]
+    coordinates = [CERVICAL.disc_coordinate(level) for level in range(1, 12)]
     arcs = scale * np.interp(range(1, 10), coordinates, 16 + 15.0 * np.arange(-1, 10))
     own = {n: one.curve[0] + [0, 10, -arc] for n, arc in zip(range(1, 10), arcs, strict=True)}
-    above = one.curve[0] + [0, 0, scale * (midpoint_below_pmj(2) - 16)]
+    above = one.curve[0] + [0, 0, scale * (CERVICAL.midpoint_below_pmj(2) - 16)]
     references = Landmarks(cord=one.cord, pmj=above, discs=own)
-    report = check(one.labels, one.affine, references=references)
+    report = check(one.labels, one.affine, references=references, task=ROOTLETS)
     assert codes(report) == set()
     assert len(report.shifts) == 2
 
@@ -425,7 +456,7 @@ def test_messages_name_the_file_that_an_image_was_read_from(tmp_path: Path) -> N
 def test_a_mask_is_no_map_of_the_levels_of_the_canal(value: int) -> None:
     mask = phantom().cord.astype(np.uint8) * value
     with pytest.raises(ImageError, match="Expected levels of at most"):
-        check(phantom().labels, phantom().affine, references=Landmarks(located=mask))
+        check(phantom().labels, phantom().affine, references=Landmarks(located=mask), task=ROOTLETS)
     with pytest.raises(ImageError, match="Expected levels of at most"):
         api.relabel(_image(phantom().labels), locator=_located_as(mask))
 
@@ -433,7 +464,12 @@ def test_a_mask_is_no_map_of_the_levels_of_the_canal(value: int) -> None:
 def test_levels_counted_from_the_feet_are_no_levels_of_the_canal() -> None:
     upside_down = np.where(located() > 0, 11 - located(), 0).astype(np.uint8)
     with pytest.raises(ImageError, match="Expected level 2 above level 3"):
-        check(phantom().labels, phantom().affine, references=Landmarks(located=upside_down))
+        check(
+            phantom().labels,
+            phantom().affine,
+            references=Landmarks(located=upside_down),
+            task=ROOTLETS,
+        )
 
 
 @pytest.mark.parametrize("down", [12.0, 16.0])

@@ -20,7 +20,7 @@ from benchmarks.color_distances import (
     report,
     smallest,
 )
-from sct_rootlets_task.analysis.check import relabel_command
+from sct_rootlets_task.analysis.numbering import relabel_command
 from sct_rootlets_task.errors import UsageError
 from sct_rootlets_task.io.luts import VIEWERS, lut_path, lut_text, viewer_commands
 from sct_rootlets_task.io.untrusted import ContentMissingError

@@ -11,13 +11,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sct_rootlets_task.analysis import check as module
-from sct_rootlets_task.analysis.check import CODES, Report, check, check_image
+from sct_rootlets_task.analysis.check import Report, check
+from sct_rootlets_task.analysis.flags import CODES
+from sct_rootlets_task.analysis.measured import measure
 from sct_rootlets_task.analysis.relabel import shift_levels
+from sct_rootlets_task.analysis.single_checks import _check_height
 from sct_rootlets_task.errors import ImageError
-from sct_rootlets_task.levels.anatomical_priors import midpoint_below_pmj
+from sct_rootlets_task.levels.anatomical_priors import CERVICAL
 from sct_rootlets_task.levels.landmarks import Landmarks, disc_points, pmj_point
+from sct_rootlets_task.registry import ROOTLETS
 from sct_rootlets_task.rootlets.components import connected
+from sct_rootlets_task.rootlets.geometry import level_map
 from tools.phantom import Phantom, PhantomBundle, make_phantom, typical_bundles
 
 LEVELS = tuple(range(2, 10))
@@ -30,7 +34,7 @@ def phantom() -> Phantom:
 
 def check_of(labels: np.ndarray, **references: Any) -> Report:
     known = Landmarks(cord=phantom().cord, **references)
-    return check(labels, phantom().affine, references=known)
+    return check(labels, phantom().affine, references=known, task=ROOTLETS)
 
 
 def codes(report: Report) -> set[str]:
@@ -40,7 +44,7 @@ def codes(report: Report) -> set[str]:
 @pytest.mark.parametrize("with_cord", [True, False])
 def test_intact_labels_have_no_flags(with_cord: bool) -> None:
     references = Landmarks(cord=phantom().cord if with_cord else None)
-    report = check(phantom().labels, phantom().affine, references=references)
+    report = check(phantom().labels, phantom().affine, references=references, task=ROOTLETS)
     assert report.flags == ()
     assert [level.level for level in report.levels] == list(LEVELS)
     assert report.line == ("cord" if with_cord else "rootlets")
@@ -59,7 +63,7 @@ def test_levels_are_measured_as_they_were_made() -> None:
 
 
 def test_an_empty_segmentation_is_one_flag() -> None:
-    report = check(np.zeros((5, 5, 5), np.uint8), np.eye(4))
+    report = check(np.zeros((5, 5, 5), np.uint8), np.eye(4), task=ROOTLETS)
     assert codes(report) == {"empty"}
     assert report.levels == ()
 
@@ -75,7 +79,9 @@ def test_a_level_that_is_missing_in_view_is_flagged(level: int) -> None:
 def test_a_level_missing_above_the_rootlets_is_said_to_lie_above_them() -> None:
     labels = np.where(phantom().labels == 2, 0, phantom().labels).astype(np.uint8)
     padded = np.pad(labels, ((0, 0), (0, 0), (0, 20)))
-    (flag,) = [f for f in check(padded, phantom().affine).flags if f.code == "level_missing"]
+    (flag,) = [
+        f for f in check(padded, phantom().affine, task=ROOTLETS).flags if f.code == "level_missing"
+    ]
     assert flag.level == 2
     assert "mm above the first rootlets" in flag.text
 
@@ -85,7 +91,9 @@ def test_a_level_beyond_the_image_is_not_missing() -> None:
     first = np.argwhere(labels == 3)[:, 2].min()
     cut = labels[:, :, : first - 2]
     affine = phantom().affine
-    report = check(cut, affine, references=Landmarks(cord=phantom().cord[:, :, : first - 2]))
+    report = check(
+        cut, affine, references=Landmarks(cord=phantom().cord[:, :, : first - 2]), task=ROOTLETS
+    )
     assert [level.level for level in report.levels] == list(range(4, 10))
     assert "level_missing" not in codes(report)
 
@@ -93,7 +101,7 @@ def test_a_level_beyond_the_image_is_not_missing() -> None:
 def test_a_level_at_the_edge_of_the_image_is_noted_not_warned_of() -> None:
     labels = phantom().labels
     middle = int(np.median(np.argwhere(labels == 4)[:, 2]))
-    report = check(labels[:, :, : middle + 1], phantom().affine)
+    report = check(labels[:, :, : middle + 1], phantom().affine, task=ROOTLETS)
     cut = [flag for flag in report.flags if flag.code == "fov_cut"]
     assert [(flag.level, flag.severity) for flag in cut] == [(4, "note")]
     assert "upper edge" in cut[0].text
@@ -103,7 +111,7 @@ def test_a_level_at_the_edge_of_the_image_is_noted_not_warned_of() -> None:
 def test_a_missing_side_is_flagged_with_its_name(side: str) -> None:
     bundles = [b for b in typical_bundles() if not (b.level == 5 and b.side == side)]
     one = make_phantom(bundles, voxel_mm=(1, 1, 1))
-    report = check(one.labels, one.affine, references=Landmarks(cord=one.cord))
+    report = check(one.labels, one.affine, references=Landmarks(cord=one.cord), task=ROOTLETS)
     flags = [flag for flag in report.flags if flag.code == "side_missing"]
     assert [(flag.level, flag.side, flag.value) for flag in flags] == [(5, side, 0.0)]
 
@@ -111,7 +119,7 @@ def test_a_missing_side_is_flagged_with_its_name(side: str) -> None:
 def made(*extra: PhantomBundle, without: tuple[int, ...] = ()) -> Report:
     bundles = [b for b in typical_bundles() if b.level not in without]
     one = make_phantom([*bundles, *extra], voxel_mm=(1, 1, 1))
-    return check(one.labels, one.affine, references=Landmarks(cord=one.cord))
+    return check(one.labels, one.affine, references=Landmarks(cord=one.cord), task=ROOTLETS)
 
 
 def pairs(level: int, start: float, end: float) -> list[PhantomBundle]:
@@ -134,8 +142,9 @@ def test_a_level_too_high_is_flagged_with_value_and_range() -> None:
 
 @pytest.mark.parametrize(("height", "flags"), [(10.94, 0), (10.96, 1)])
 def test_no_length_is_flagged_that_reads_as_within_its_range(height: float, flags: int) -> None:
-    level = replace(check_of(phantom().labels).levels[0], height=height)  # C2: up to 10.9 mm
-    assert len(list(module._check_height(level))) == flags
+    one = measure(phantom().labels, phantom().affine, ROOTLETS, Landmarks(cord=phantom().cord))
+    level = replace(one.summaries[0], height=height)  # C2: up to 10.9 mm
+    assert len(list(_check_height(one, level))) == flags
 
 
 def test_levels_too_far_apart_are_flagged() -> None:
@@ -220,12 +229,12 @@ def pmj() -> np.ndarray:
     """Return the PMJ that fits the phantom: its C2 lies at 16 mm."""
     curve = phantom().curve
     up = (curve[0] - curve[20]) / np.linalg.norm(curve[0] - curve[20])
-    return curve[0] + up * (midpoint_below_pmj(2) - 16)
+    return curve[0] + up * (CERVICAL.midpoint_below_pmj(2) - 16)
 
 
 @pytest.mark.parametrize("shift", [-1, 0, 1])
 def test_a_shift_of_all_levels_is_flagged_by_the_pmj_with_the_way_back(shift: int) -> None:
-    report = check_of(shift_levels(phantom().labels, shift), pmj=pmj())
+    report = check_of(shift_levels(phantom().labels, shift, task=ROOTLETS), pmj=pmj())
     flags = [flag for flag in report.flags if flag.code == "shift"]
     assert [s.shift for s in report.shifts] == [-shift]
     assert len(flags) == abs(shift)
@@ -238,9 +247,13 @@ def test_a_shift_is_flagged_by_the_locator() -> None:
     from sct_rootlets_task.analysis.spinal_levels import spinal_levels
 
     located = spinal_levels(
-        phantom().labels, phantom().affine, cord=phantom().cord, method="midpoint"
+        phantom().labels,
+        phantom().affine,
+        references=Landmarks(cord=phantom().cord),
+        method="midpoint",
+        task=ROOTLETS,
     ).labels
-    report = check_of(shift_levels(phantom().labels, 1), located=located)
+    report = check_of(shift_levels(phantom().labels, 1, task=ROOTLETS), located=located)
     assert [(s.source, s.shift) for s in report.shifts] == [("locator", -1)]
     assert "shift" in codes(report)
     assert codes(check_of(phantom().labels, located=located)) == set()
@@ -264,16 +277,19 @@ def test_the_table_names_the_flags_of_each_level() -> None:
 
 def test_labels_outside_the_priors_are_measured_without_the_fit() -> None:
     labels = np.where(phantom().labels > 0, phantom().labels + 18, 0).astype(np.uint8)
-    report = check(labels, phantom().affine, levels=tuple(range(20, 28)))
+    lumbar = replace(ROOTLETS, name="lumbar", levels=tuple(range(20, 28)), priors=None)
+    report = check(labels, phantom().affine, task=lumbar)
     assert len(report.levels) == 8
-    assert not codes(report) & {"level_order", "spacing", "height"}
+    assert codes(report) == {"no_priors"}
+    assert [flag.severity for flag in report.flags] == ["note"]
+    assert "task lumbar" in report.flags[0].text
 
 
 @pytest.mark.parametrize("name", ["cord", "located"])
 def test_another_grid_is_refused(name: str) -> None:
     references = Landmarks(**{name: np.ones((3, 3, 3), np.uint8)})
     with pytest.raises(ImageError, match="on the grid of the segmentation"):
-        check(phantom().labels, phantom().affine, references=references)
+        check(phantom().labels, phantom().affine, references=references, task=ROOTLETS)
 
 
 @pytest.mark.data
@@ -285,7 +301,7 @@ def test_pam50_has_no_flags_and_no_shift(shared_data: Path) -> None:
     discs = nib.load(folder / "PAM50_label_disc.nii.gz")
     cord = np.asarray(nib.load(folder / "PAM50_cord.nii.gz").dataobj)
     references = Landmarks(cord=cord, discs=disc_points(np.asarray(discs.dataobj), discs.affine))
-    report = check_image(image, references=references)
+    report = check(level_map(image), image.affine, task=ROOTLETS, references=references)
     assert report.flags == ()
     assert [shift.shift for shift in report.shifts] == [0]
 
@@ -297,7 +313,7 @@ def test_pam50_extents_are_the_published_ones(shared_data: Path) -> None:
     folder = shared_data / "pam50"
     image = nib.load(folder / "PAM50_rootlets.nii.gz")
     cord = np.asarray(nib.load(folder / "PAM50_cord.nii.gz").dataobj)
-    report = check_image(image, references=Landmarks(cord=cord))
+    report = check(level_map(image), image.affine, task=ROOTLETS, references=Landmarks(cord=cord))
     heights = [level.height for level in report.levels]
     assert heights == pytest.approx([8, 15.5, 11, 9.5, 9.5, 11.5, 13.5, 13], abs=0.15)
 
@@ -311,6 +327,8 @@ def test_small_pam50_agrees_with_its_pmj(shared_data: Path) -> None:
     cord = np.asarray(nib.load(folder / "PAM50_small_cord.nii.gz").dataobj)
     mark = nib.load(folder / "PAM50_small_t2_pmj_manual.nii.gz")
     point = pmj_point(np.asarray(mark.dataobj), mark.affine)
-    report = check_image(image, references=Landmarks(cord=cord, pmj=point))
+    report = check(
+        level_map(image), image.affine, task=ROOTLETS, references=Landmarks(cord=cord, pmj=point)
+    )
     assert [shift.shift for shift in report.shifts] == [0]
     assert {flag.level for flag in report.flags if flag.code == "level_missing"} == {9}

@@ -12,6 +12,7 @@ from hypothesis.extra.numpy import arrays
 
 from sct_rootlets_task.errors import UsageError
 from sct_rootlets_task.io.orientation import Reorientation
+from sct_rootlets_task.levels.anatomical_priors import CERVICAL
 from sct_rootlets_task.levels.corrections import keep_largest
 from sct_rootlets_task.rootlets.postprocess import (
     HookContext,
@@ -35,7 +36,7 @@ STEPS: dict[str, Callable[[np.ndarray, HookContext], np.ndarray]] = {
 
 
 def context(axcodes: str = "RAS", zooms: tuple[float, ...] = (1.0, 1.0, 1.0)) -> HookContext:
-    return HookContext(affine_of(axcodes, zooms), LEVELS)
+    return HookContext(affine_of(axcodes, zooms), LEVELS, priors=CERVICAL)
 
 
 @pytest.mark.parametrize("name", STEPS)
@@ -44,7 +45,7 @@ def context(axcodes: str = "RAS", zooms: tuple[float, ...] = (1.0, 1.0, 1.0)) ->
 def test_every_step_is_idempotent_and_keeps_levels_in_place(
     name: str, labels: np.ndarray, affine: np.ndarray
 ) -> None:
-    grid, before = HookContext(affine, LEVELS), labels.copy()
+    grid, before = HookContext(affine, LEVELS, priors=CERVICAL), labels.copy()
     once = STEPS[name](labels, grid)
     assert np.array_equal(labels, before), "the input must not be modified"
     assert once.shape == labels.shape

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from sct_rootlets_task.errors import ImageError
-from sct_rootlets_task.levels.anatomical_priors import disc_coordinate, midpoint_below_pmj
+from sct_rootlets_task.levels.anatomical_priors import CERVICAL
 from sct_rootlets_task.levels.landmarks import (
     disc_coordinates,
     disc_points,
@@ -106,8 +106,8 @@ def test_the_canal_far_away_tells_no_level() -> None:
 def test_the_pmj_tells_how_far_labels_are_shifted_in_small_and_large_subjects(
     wrong: int, scale: float
 ) -> None:
-    midpoints = {level + wrong: scale * midpoint_below_pmj(level) + 7 for level in LEVELS}
-    found = shift_from_pmj(midpoints, 7.0)
+    midpoints = {level + wrong: scale * CERVICAL.midpoint_below_pmj(level) + 7 for level in LEVELS}
+    found = shift_from_pmj(midpoints, 7.0, priors=CERVICAL)
     assert found.shift == -wrong
     assert (found.advantage > 3) == (wrong != 0)
     assert np.sign(round(found.offset)) == np.sign(wrong)
@@ -117,8 +117,10 @@ def test_the_pmj_tells_how_far_labels_are_shifted_in_small_and_large_subjects(
 @pytest.mark.parametrize("offset", [-0.2, 0.0, 0.2])
 def test_the_discs_tell_how_far_labels_are_shifted(wrong: int, offset: float) -> None:
     discs = {n: np.array([6.0, 14.0, 99.0 - 10 * (n - 1)]) for n in range(1, 11)}
-    midpoints = {level + wrong: 10 * (disc_coordinate(level) + offset - 1) for level in LEVELS}
-    found = shift_from_discs(midpoints, LINE, discs=discs)
+    midpoints = {
+        level + wrong: 10 * (CERVICAL.disc_coordinate(level) + offset - 1) for level in LEVELS
+    }
+    found = shift_from_discs(midpoints, LINE, discs=discs, priors=CERVICAL)
     assert found is not None
     assert found.shift == -wrong
     assert (found.advantage > 3) == (wrong != 0)

@@ -24,6 +24,7 @@ from sct_rootlets_task.analysis.spinal_levels import (
 )
 from sct_rootlets_task.errors import ImageError, UsageError
 from sct_rootlets_task.levels.landmarks import Landmarks
+from sct_rootlets_task.registry import ROOTLETS
 from sct_rootlets_task.rootlets.geometry import slice_axis, to_world, voxel_volume
 from tools.phantom import (
     CORD_HALF_DEPTH_MM,
@@ -77,7 +78,12 @@ def phantom(voxel_mm: tuple[float, float, float] = (1, 1, 1), bend: float = 1 / 
 def levels_of(one: Phantom, method: str = "caudal", **options: float) -> SpinalLevels:
     """Measure from the cord's true top, so that distances are the phantom's arc lengths."""
     return spinal_levels(
-        one.labels, one.affine, cord=one.cord, pmj=one.curve[0], method=method, **options
+        one.labels,
+        one.affine,
+        references=Landmarks(cord=one.cord, pmj=one.curve[0]),
+        method=method,
+        **options,
+        task=ROOTLETS,
     )
 
 
@@ -180,9 +186,11 @@ def test_the_origin_of_distances_is_a_column_and_the_columns_are_always_the_same
     below = np.where(one.labels == 5, 0, one.labels).astype(np.uint8)
     tables = {
         "pmj": levels_of(one),
-        "cord_mask_top": spinal_levels(one.labels, one.affine, cord=one.cord),
-        "C5": spinal_levels(one.labels, one.affine),
-        "C6": spinal_levels(below, one.affine),
+        "cord_mask_top": spinal_levels(
+            one.labels, one.affine, references=Landmarks(cord=one.cord), task=ROOTLETS
+        ),
+        "C5": spinal_levels(one.labels, one.affine, task=ROOTLETS),
+        "C6": spinal_levels(below, one.affine, task=ROOTLETS),
     }
     for origin, found in tables.items():
         assert found.origin == origin
@@ -205,9 +213,11 @@ def test_the_origin_of_distances_is_a_column_and_the_columns_are_always_the_same
 def test_each_height_says_whose_it_is(method: str, with_cord: bool) -> None:
     one = phantom((1, 1, 1), 1 / 150)
     cord = one.cord if with_cord else None
-    report = check(one.labels, one.affine, references=Landmarks(cord=cord))
+    report = check(one.labels, one.affine, references=Landmarks(cord=cord), task=ROOTLETS)
     checked = {summary.level: summary for summary in report.levels}
-    for row in spinal_levels(one.labels, one.affine, cord=cord, method=method).rows:
+    for row in spinal_levels(
+        one.labels, one.affine, references=Landmarks(cord=cord), method=method, task=ROOTLETS
+    ).rows:
         summary = checked[row["spinal_level"]]
         assert row["rootlets_height"] == round(summary.height, 3)
         assert row["height"] == row["level_height"]
@@ -218,7 +228,7 @@ def test_each_height_says_whose_it_is(method: str, with_cord: bool) -> None:
 
 def test_without_a_cord_heights_stay_near_the_truth() -> None:
     one = phantom((1, 1, 1), 1 / 150)
-    found = spinal_levels(one.labels, one.affine, method="rootlets")
+    found = spinal_levels(one.labels, one.affine, method="rootlets", task=ROOTLETS)
     for row in found.rows:
         start, end = one.extent(row["spinal_level"])
         assert row["height"] == pytest.approx(end - start, abs=1.2)
@@ -228,7 +238,13 @@ def test_without_a_cord_heights_stay_near_the_truth() -> None:
 def test_a_missing_level_is_interpolated_and_flagged_so(method: str) -> None:
     one = phantom()
     labels = np.where(one.labels == 6, 0, one.labels).astype(np.uint8)
-    found = spinal_levels(labels, one.affine, cord=one.cord, pmj=one.curve[0], method=method)
+    found = spinal_levels(
+        labels,
+        one.affine,
+        references=Landmarks(cord=one.cord, pmj=one.curve[0]),
+        method=method,
+        task=ROOTLETS,
+    )
     row = found.rows[1]
     assert [r["spinal_level"] for r in found.rows] == list(LEVELS)
     assert "interpolated" in row["flags"]
@@ -240,7 +256,9 @@ def test_a_missing_level_is_interpolated_and_flagged_so(method: str) -> None:
 def test_the_published_method_does_not_interpolate() -> None:
     one = phantom()
     labels = np.where(one.labels == 6, 0, one.labels).astype(np.uint8)
-    found = spinal_levels(labels, one.affine, cord=one.cord, method="rootlets")
+    found = spinal_levels(
+        labels, one.affine, references=Landmarks(cord=one.cord), method="rootlets", task=ROOTLETS
+    )
     assert [row["spinal_level"] for row in found.rows] == [5, 7]
 
 
@@ -260,7 +278,13 @@ def test_rootlets_running_down_beside_the_cord_do_not_lengthen_their_level() -> 
     drop = np.zeros_like(labels)
     drop[:, :, low : low + 5] = np.where(far, labels, 0)[:, :, low + 8 : low + 13]
     whole = np.where(labels == 0, drop, labels).astype(np.uint8)
-    near = spinal_levels(whole, one.affine, cord=one.cord, pmj=one.curve[0], reach_mm=2.5)
+    near = spinal_levels(
+        whole,
+        one.affine,
+        references=Landmarks(cord=one.cord, pmj=one.curve[0]),
+        reach_mm=2.5,
+        task=ROOTLETS,
+    )
     assert near.rows[0]["distance_from_pmj_start"] == pytest.approx(
         levels_of(one, reach_mm=2.5).rows[0]["distance_from_pmj_start"], abs=0.5
     )
@@ -270,7 +294,9 @@ def test_specks_do_not_lengthen_a_level() -> None:
     one = phantom()
     labels = one.labels.copy()
     labels[0, 0, 5] = labels[-1, -1, 5] = 5
-    found = spinal_levels(labels, one.affine, cord=one.cord, pmj=one.curve[0])
+    found = spinal_levels(
+        labels, one.affine, references=Landmarks(cord=one.cord, pmj=one.curve[0]), task=ROOTLETS
+    )
     wanted = [row["height"] for row in levels_of(one).rows]
     assert [row["height"] for row in found.rows] == pytest.approx(wanted, abs=0.2)
 
@@ -310,17 +336,23 @@ def test_levels_out_of_order_are_flagged_with_no_negative_height() -> None:
 def test_an_unknown_method_is_a_usage_error() -> None:
     one = phantom()
     with pytest.raises(UsageError, match="caudal, midpoint, rootlets"):
-        spinal_levels(one.labels, one.affine, method="voxels")
+        spinal_levels(one.labels, one.affine, method="voxels", task=ROOTLETS)
 
 
 def test_no_rootlets_and_a_cord_elsewhere_are_refused() -> None:
     one = phantom()
     with pytest.raises(ImageError, match="on the grid of the segmentation"):
-        spinal_levels(one.labels, one.affine, cord=one.cord[:-1])
+        spinal_levels(
+            one.labels, one.affine, references=Landmarks(cord=one.cord[:-1]), task=ROOTLETS
+        )
     with pytest.raises(ImageError, match="found 0 voxels"):
-        spinal_levels(one.labels, one.affine, cord=0 * one.cord)
+        spinal_levels(
+            one.labels, one.affine, references=Landmarks(cord=0 * one.cord), task=ROOTLETS
+        )
     with pytest.raises(ImageError, match="rootlets"):
-        spinal_levels(0 * one.labels, one.affine, cord=one.cord)
+        spinal_levels(
+            0 * one.labels, one.affine, references=Landmarks(cord=one.cord), task=ROOTLETS
+        )
 
 
 def test_images_go_in_and_come_out_on_their_grid() -> None:
@@ -328,12 +360,14 @@ def test_images_go_in_and_come_out_on_their_grid() -> None:
 
     one = phantom().oriented("PSR")
     image = nib.Nifti1Image(one.labels, one.affine)
-    found, colored = spinal_levels_image(image, cord=nib.Nifti1Image(one.cord, one.affine))
+    found, colored = spinal_levels_image(
+        image, cord=nib.Nifti1Image(one.cord, one.affine), task=ROOTLETS
+    )
     assert colored.affine == pytest.approx(one.affine)
     assert (np.asarray(colored.dataobj) == found.labels).all()
     shifted = nib.Nifti1Image(one.cord, one.affine + np.eye(4, k=3))
     with pytest.raises(ImageError, match="apart"):
-        spinal_levels_image(image, cord=shifted)
+        spinal_levels_image(image, cord=shifted, task=ROOTLETS)
 
 
 def test_the_table_is_a_data_frame() -> None:
@@ -349,7 +383,7 @@ def test_pam50_levels_overlap_those_of_frostell(shared_data: Path) -> None:
     image, cord, other = (
         nib.load(folder / f"PAM50_{name}.nii.gz") for name in ("rootlets", "cord", "spinal_levels")
     )
-    found, _ = spinal_levels_image(image, cord=cord)
+    found, _ = spinal_levels_image(image, cord=cord, task=ROOTLETS)
     assert found.labels is not None
     published = np.where(np.asarray(cord.dataobj) > 0, np.asarray(other.dataobj), 0)
     for row in found.rows:
@@ -373,8 +407,10 @@ def test_data_frames_hold_numbers_also_where_some_cannot_be_known(
     found = spinal_levels(
         one.labels,
         one.affine,
-        cord=None if with_cord == "none" else cord,
-        pmj=one.curve[0] if with_pmj else None,
+        references=Landmarks(
+            cord=None if with_cord == "none" else cord, pmj=one.curve[0] if with_pmj else None
+        ),
+        task=ROOTLETS,
     )
     frame = found.to_dataframe()
     texts = ("fname", "distance_origin", "method", "flags")

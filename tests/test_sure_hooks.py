@@ -15,6 +15,7 @@ from fake_network import Loader
 from model_zips import write_model as write_model_folder
 from sct_rootlets_task.cli import sct_deepseg
 from sct_rootlets_task.io.images import load_image
+from sct_rootlets_task.levels.anatomical_priors import CERVICAL
 from sct_rootlets_task.levels.corrections import (
     LARGEST_BUNDLE_MM3,
     is_sure,
@@ -30,7 +31,7 @@ from sct_rootlets_task.segmentation.segmenter import MOST_RELABELED, Segmenter, 
 from volumes import write_image
 
 LEVELS = tuple(range(2, 10))
-CONTEXT = HookContext(np.eye(4), LEVELS)
+CONTEXT = HookContext(np.eye(4), LEVELS, priors=CERVICAL)
 
 
 def blobs(seed: int, smooth: float, share: float) -> np.ndarray:
@@ -93,7 +94,7 @@ def test_a_bundle_gets_one_level_where_more_than_half_of_it_agrees(
 @pytest.mark.parametrize("size", [2.0, 1.0, 0.5])
 def test_what_is_larger_than_a_bundle_can_be_is_left_whatever_the_grid(size: float) -> None:
     affine = np.diag([size, size, size, 1.0])
-    context = HookContext(affine, LEVELS)
+    context = HookContext(affine, LEVELS, priors=CERVICAL)
     for volume, is_unified in ((0.9, True), (1.1, False)):
         count = int(volume * LARGEST_BUNDLE_MM3 / size**3)
         labels = rods({5: count - count // 4, 6: count // 4}, width=5)

@@ -148,7 +148,7 @@ def _after_hooks(labels: np.ndarray, affine: np.ndarray, level_weight: float) ->
     task = TASKS.find("rootlets")
     hooks = task.hooks if np.isfinite(level_weight) else task.hooks[:-1]
     for hook in hooks:
-        labels = hook(labels, HookContext(affine, task.levels, level_weight))
+        labels = hook(labels, HookContext(affine, task.levels, level_weight, task.priors))
     return labels
 
 

@@ -33,8 +33,10 @@ import nibabel as nib
 import numpy as np
 
 from sct_rootlets_task import environment
-from sct_rootlets_task.analysis.check import WARNING, Flag, LevelSummary, check, summarize
+from sct_rootlets_task.analysis.check import check
 from sct_rootlets_task.analysis.evaluate import ALL, MEAN, compare
+from sct_rootlets_task.analysis.flags import WARNING, Flag
+from sct_rootlets_task.analysis.level_summary import LevelSummary, summarize
 from sct_rootlets_task.inference.loading import Options
 from sct_rootlets_task.io.images import InputImage, load_image
 from sct_rootlets_task.io.paths import model_root
@@ -42,7 +44,7 @@ from sct_rootlets_task.level_names import level_name
 from sct_rootlets_task.levels.assignment import LocatedLevels
 from sct_rootlets_task.levels.sources import ByLocator
 from sct_rootlets_task.models.resolve import resolve
-from sct_rootlets_task.registry import TASKS
+from sct_rootlets_task.registry import ROOTLETS, TASKS
 from sct_rootlets_task.rootlets.bundles import find_bundles
 from sct_rootlets_task.rootlets.centerline import line_through_rootlets
 from sct_rootlets_task.rootlets.geometry import to_world
@@ -271,7 +273,7 @@ def real(judge: Judge, left_out: dict[str, Path]) -> Iterator[Row]:
         found = _summaries(labels, image.affine)
         gaps = [lower.midpoint - upper.midpoint for upper, lower in pairwise(found)]
         lame = [item for item in found if not (item.left_volume and item.right_volume)]
-        report = check(labels, image.affine)
+        report = check(labels, image.affine, task=ROOTLETS)
         row: Row = {
             "image": subject,
             "levels": " ".join(level_name(item.level) for item in found),

@@ -12,16 +12,16 @@ from typing import Any
 import numpy as np
 
 from sct_rootlets_task.level_names import value_name
+from sct_rootlets_task.levels.landmarks import world_point
 from sct_rootlets_task.rootlets.geometry import to_world
 
 WARNING, NOTE = "warning", "note"
 
-LANDMARK, NOT_COVERED, DOUBT = "landmark", "not_covered", "doubt"
-"""Codes of flags on a landmark as a whole, on levels that the cord mask does not reach, and on what
-the run that made a map was not sure of."""
+LANDMARK, NOT_COVERED, DOUBT, NO_PRIORS = "landmark", "not_covered", "doubt", "no_priors"
+"""Codes of flags on a landmark as a whole, on levels that the cord mask does not reach, on what the
+run that made a map was not sure of, and on what the task does not tell."""
 
-_CADOTTE, _PAM50 = "Cadotte 2015", "PAM50"
-_FIT = "global fit of all bundles (Cadotte 2015)"
+_FIT = "global fit of all bundles ({published})"
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,7 @@ class Place:
     voxel: tuple[int, int, int] | None
 
     def __str__(self) -> str:
-        # Adding 0 makes no difference but to a negative zero.
-        right, anterior, superior = (round(value, 1) + 0.0 for value in self.world_mm)
+        right, anterior, superior = world_point(self.world_mm, digits=1)
         world = f"RAS {right}, {anterior}, {superior} mm"
         return f"voxel {list(self.voxel)}, {world}" if self.voxel else world
 
@@ -99,8 +98,8 @@ class Kind:
     meaning : str
         For the reference.
     text : str
-        Template of the sentence; ``value``, ``low``, ``high``, ``name`` (of the level) and ``side``
-        are known everywhere, further words come from the check.
+        Template of the sentence. ``value``, ``low``, ``high``, ``name`` (of the level) and ``side``
+        are known everywhere; the check gives further words.
     unit, source : str
         See :class:`Flag`; templates as well.
     severity : {"warning", "note"}
@@ -120,8 +119,8 @@ _LIES = "{bundle}, {midpoint:.0f} mm along the cord, lies "
 KINDS: Mapping[str, Kind] = {
     "empty": Kind(
         "no rootlets at all",
-        "No rootlets were found: the map holds {found}. Look whether the image shows the cervical "
-        "spine.",
+        "No rootlets were found: the map holds {found}. Look whether the image shows the levels "
+        "{levels}.",
         "voxels",
     ),
     "unexpected_value": Kind(
@@ -155,7 +154,7 @@ KINDS: Mapping[str, Kind] = {
         "Rootlets labeled {bundle} reach {value:.0f} mm from the middle of the cord; up to "
         "{high:.0f} mm are expected.",
         "mm",
-        _PAM50,
+        "PAM50",
     ),
     "level_order": Kind(
         "a bundle whose level does not fit where it lies",
@@ -179,7 +178,7 @@ KINDS: Mapping[str, Kind] = {
         "a level absent though its place is in the image",
         "{name} was not found; it is expected{where}.",
         "bundles",
-        _CADOTTE,
+        "{published}",
     ),
     "side_missing": Kind(
         "a level with rootlets on one side only",
@@ -192,7 +191,7 @@ KINDS: Mapping[str, Kind] = {
         "{name} is {value:.1f} mm long along the cord, by its rootlets; {low:.1f}–{high:.1f} mm "
         "are expected.",
         "mm",
-        "267 scans, Cadotte 2015, PAM50",
+        "{published}",
     ),
     "volume": Kind(
         "a level with hardly any voxels",
@@ -210,7 +209,7 @@ KINDS: Mapping[str, Kind] = {
         "neighboring levels that overlap along the cord",
         "{pair} overlap by {overlap:.1f} mm along the cord.",
         "mm",
-        _CADOTTE,
+        "{published}",
     ),
     "fov_cut": Kind(
         "a level cut by the edge of the image",
@@ -236,6 +235,12 @@ KINDS: Mapping[str, Kind] = {
         "{finding}",
         "{measured_in}",
         "{reference}",
+    ),
+    NO_PRIORS: Kind(
+        "what was not checked, as the task does not tell what is usual for its levels",
+        "Not checked, as the task {task} does not tell what is usual: {what}.",
+        source="{reference}",
+        severity=NOTE,
     ),
     DOUBT: Kind(
         "what the run that made the map was not sure of, from its sidecar",
@@ -280,7 +285,7 @@ def flag(
 
     Examples
     --------
-    >>> flag("height", 13.3, expected=(2.5, 10.9), level=2).text
+    >>> flag("height", 13.3, expected=(2.5, 10.9), level=2, published="PAM50").text
     'C2 is 13.3 mm long along the cord, by its rootlets; 2.5–10.9 mm are expected.'
     """
     kind = KINDS[code]
@@ -307,7 +312,7 @@ def flag(
 def at_voxel(voxel: np.ndarray, affine: np.ndarray) -> Place:
     """Return the place of a voxel, shape (3,), of the level map."""
     i, j, k = (int(index) for index in voxel)
-    return Place(_rounded(to_world(np.array([[i, j, k]]), affine)[0]), (i, j, k))
+    return Place(world_point(to_world(np.array([[i, j, k]]), affine)[0], digits=2), (i, j, k))
 
 
 def at_point(point: np.ndarray, affine: np.ndarray, shape: tuple[int, ...]) -> Place:
@@ -325,15 +330,10 @@ def at_point(point: np.ndarray, affine: np.ndarray, shape: tuple[int, ...]) -> P
     index = np.rint(np.linalg.solve(affine[:3, :3], point - affine[:3, 3])).astype(int)
     inside = bool(((index >= 0) & (index < shape)).all())
     i, j, k = (int(one) for one in index)
-    return Place(_rounded(point), (i, j, k) if inside else None)
+    return Place(world_point(point, digits=2), (i, j, k) if inside else None)
 
 
 def middle_voxel(voxels: np.ndarray, affine: np.ndarray) -> np.ndarray:
     """Return the one of some voxels, shape (n, 3), that lies nearest to their middle."""
     points = to_world(voxels, affine)
     return np.asarray(voxels[((points - points.mean(axis=0)) ** 2).sum(axis=1).argmin()])
-
-
-def _rounded(point: np.ndarray) -> tuple[float, float, float]:
-    right, anterior, superior = (round(float(value), 2) + 0.0 for value in point)
-    return right, anterior, superior

@@ -14,9 +14,15 @@ import numpy as np
 
 from sct_rootlets_task.errors import ImageError, LevelSourceError, UsageError
 from sct_rootlets_task.io.label_values import relabel
-from sct_rootlets_task.level_names import level_from_class_name, level_range, value_name
-from sct_rootlets_task.levels.anatomical_priors import DISC_OWN_SD, DISC_SHARED_SD, disc_coordinate
-from sct_rootlets_task.levels.cord_mask import line_for, name_levels
+from sct_rootlets_task.level_names import (
+    LAST_LEVEL,
+    level_from_class_name,
+    level_range,
+    name_levels,
+    value_name,
+)
+from sct_rootlets_task.levels.anatomical_priors import AnatomicalPriors
+from sct_rootlets_task.levels.cord_mask import line_for
 from sct_rootlets_task.levels.landmark_checks import check_disc_offset, check_discs
 from sct_rootlets_task.levels.landmarks import (
     FEWEST_LEVELS,
@@ -35,16 +41,15 @@ from sct_rootlets_task.rootlets.geometry import (
     slice_numbers,
     to_world,
 )
+from sct_rootlets_task.tasks import Task
 
 logger = logging.getLogger(__name__)
-
-CERVICAL = tuple(range(2, 10))
-"""C2 to T1."""
 
 _BEYOND_COST = 1.0
 _MOST_AGREE, _AGREES_WITHIN = 0.75, 0.6
 _ONE_LEVEL = 0.5
 _DISC_OFFSETS = (-0.6, -0.4, -0.2, 0.0, 0.2, 0.4, 0.6)
+_OFFSET_STEP = 0.2
 
 
 def parse_level(text: str) -> int:
@@ -61,7 +66,7 @@ def parse_level(text: str) -> int:
     (5, 5, 9)
     """
     word = text.strip()
-    if re.fullmatch(r"\d{1,3}", word) and 0 <= int(word) <= 30:
+    if re.fullmatch(r"\d{1,3}", word) and 0 <= int(word) <= LAST_LEVEL:
         return int(word)
     try:
         return level_from_class_name(word)
@@ -114,9 +119,7 @@ def parse_map(text: str) -> dict[int, int]:
     return mapping
 
 
-def map_levels(
-    labels: np.ndarray, mapping: Mapping[int, int], *, levels: Sequence[int] = CERVICAL
-) -> np.ndarray:
+def map_levels(labels: np.ndarray, mapping: Mapping[int, int], *, task: Task) -> np.ndarray:
     """Renumber levels by a table; what it does not name stays.
 
     Parameters
@@ -125,8 +128,8 @@ def map_levels(
         Level map.
     mapping : mapping of int to int
         Old level → new level (0 removes it).
-    levels : sequence of int
-        Levels the result may hold.
+    task : Task
+        Task of the map, whose levels the result may hold.
 
     Returns
     -------
@@ -139,9 +142,11 @@ def map_levels(
 
     Examples
     --------
-    >>> map_levels(np.array([[[0, 3, 4, 5]]]), {3: 4, 4: 3}).ravel().tolist()
+    >>> from sct_rootlets_task.registry import ROOTLETS
+    >>> map_levels(np.array([[[0, 3, 4, 5]]]), {3: 4, 4: 3}, task=ROOTLETS).ravel().tolist()
     [0, 4, 3, 5]
     """
+    levels = task.levels
     present = [int(value) for value in np.unique(labels) if value]
     table = {value: mapping.get(value, value) for value in present}
     lost = {old: new for old, new in table.items() if new not in levels and old in mapping and new}
@@ -156,12 +161,13 @@ def map_levels(
     return relabel(labels, {old: 0 if old in lost else new for old, new in table.items()})
 
 
-def shift_levels(labels: np.ndarray, shift: int, *, levels: Sequence[int] = CERVICAL) -> np.ndarray:
+def shift_levels(labels: np.ndarray, shift: int, *, task: Task) -> np.ndarray:
     """Add a number to all levels; see :func:`map_levels`.
 
     Examples
     --------
-    >>> shift_levels(np.array([[[0, 3, 9]]]), 1).ravel().tolist()
+    >>> from sct_rootlets_task.registry import ROOTLETS
+    >>> shift_levels(np.array([[[0, 3, 9]]]), 1, task=ROOTLETS).ravel().tolist()
     [0, 4, 0]
     """
     present = [int(value) for value in np.unique(labels) if value]
@@ -170,7 +176,7 @@ def shift_levels(labels: np.ndarray, shift: int, *, levels: Sequence[int] = CERV
         logger.warning(
             "Removed, as they would lie above C1: %s.", ", ".join(map(value_name, above))
         )
-    return map_levels(labels, {old: max(old + shift, 0) for old in present}, levels=levels)
+    return map_levels(labels, {old: max(old + shift, 0) for old in present}, task=task)
 
 
 def anchor_levels(
@@ -179,7 +185,7 @@ def anchor_levels(
     *,
     level: int,
     slice_number: int,
-    levels: Sequence[int] = CERVICAL,
+    task: Task,
 ) -> np.ndarray:
     """Shift all levels so that the one at a slice gets the given number.
 
@@ -193,8 +199,8 @@ def anchor_levels(
         The level it ought to be.
     slice_number : int
         Axial slice, counted from the inferior end as in the CSV's ``slice_start``.
-    levels : sequence of int
-        Levels the result may hold.
+    task : Task
+        Task of the map, whose levels the result may hold.
 
     Raises
     ------
@@ -215,7 +221,7 @@ def anchor_levels(
         raise ImageError(
             f"Expected one level in slice {slice_number}, found {found}. The slices are: {extents}."
         )
-    return shift_levels(labels, level - int(here[counts.argmax()]), levels=levels)
+    return shift_levels(labels, level - int(here[counts.argmax()]), task=task)
 
 
 @dataclass(frozen=True)
@@ -264,8 +270,8 @@ def levels_from_discs(
     affine: np.ndarray,
     *,
     discs: Mapping[int, np.ndarray],
+    task: Task,
     cord: np.ndarray | None = None,
-    levels: Sequence[int] = CERVICAL,
     files: Mapping[str, str] | None = None,
 ) -> np.ndarray:
     """Give each bundle the level that its place between the intervertebral discs speaks for.
@@ -283,19 +289,24 @@ def levels_from_discs(
         Voxel index to world mm.
     discs : mapping of int to ndarray of float, shape (3,)
         World points, see :func:`sct_rootlets_task.levels.landmarks.disc_points`.
+    task : Task
+        Task of the map, whose levels the result may hold.
     cord : ndarray, shape (i, j, k), optional
         Cord mask.
-    levels : sequence of int
-        Levels the result may hold.
     files : mapping of str to str, optional
         Files of ``discs`` and ``cord``, for messages.
 
     Raises
     ------
+    UsageError
+        If the task does not tell where its levels lie between the discs.
     ImageError
         If the discs are out of order, at impossible distances, far from the cord, or beside too
         few levels; or if the cord mask is none or reaches no level.
     """
+    priors = task.priors
+    if priors is None or not priors.disc_coordinates:
+        raise _no_priors(task, "where its levels lie between the discs")
     known = Landmarks(cord=cord, discs=discs, files=files or {})
     require_labels(labels, f"the {known.name('labels')}")
     line, doubts = line_for(labels, affine, cord=cord, name=known.name("cord"))
@@ -305,19 +316,28 @@ def levels_from_discs(
         raise ImageError(f"{doubt.text} Correct the {known.name('discs')}, or renumber by a shift.")
     midpoints = np.array([bundle.midpoint for bundle in bundles.items])
     found = disc_coordinates(line, discs, arcs=midpoints)
-    _require_discs_beside(bundles, found, known.name("discs"))
-    best, offset = _best_disc_fit(bundles, found, levels)
-    for doubt in (*doubts, *check_disc_offset(offset)):
+    _require_discs_beside(bundles, found, priors, known.name("discs"))
+    best, offset = _best_disc_fit(bundles, found, task.levels, priors)
+    for doubt in (*doubts, *check_disc_offset(offset, step=_OFFSET_STEP)):
         logger.warning(doubt.text)
     return bundles.paint(best.levels)
 
 
-def _require_discs_beside(bundles: Bundles, found: np.ndarray, name: str) -> None:
+def _no_priors(task: Task, what: str) -> UsageError:
+    return UsageError(
+        f"The task {task.name} does not tell {what}, so that no level can be found by it. Renumber "
+        "with -shift, -anchor or -map."
+    )
+
+
+def _require_discs_beside(
+    bundles: Bundles, found: np.ndarray, priors: AnatomicalPriors, name: str
+) -> None:
     """Refuse to renumber by a single level, and say which levels the discs do not reach."""
     reached = np.isfinite(found)
     if reached.all():
         return
-    own = np.array([disc_coordinate(bundle.level) for bundle in bundles.items])
+    own = np.array([priors.disc_coordinate(bundle.level) for bundle in bundles.items])
     agree = reached.any() and (np.abs(found - own)[reached] < _AGREES_WITHIN).all()
     beyond = sorted({bundles.items[n].level for n in np.flatnonzero(~reached)})
     if not agree and (not reached.any() or np.ptp(found[reached]) < _ONE_LEVEL):
@@ -332,26 +352,29 @@ def _require_discs_beside(bundles: Bundles, found: np.ndarray, name: str) -> Non
 
 
 def _best_disc_fit(
-    bundles: Bundles, found: np.ndarray, levels: Sequence[int]
+    bundles: Bundles, found: np.ndarray, levels: Sequence[int], priors: AnatomicalPriors
 ) -> tuple[LevelFit, float]:
     """Return the fit of all bundles to places between the discs, and the offset of these."""
-    wanted = np.array([disc_coordinate(level) for level in levels])
-    outside = np.array([disc_coordinate(levels[0] - 1), disc_coordinate(levels[-1] + 1)])
-    counted = _counted_evidence(bundles, found, levels)
+    around = [levels[0] - 1, *levels, levels[-1] + 1]
+    above, *wanted, below = (priors.disc_coordinate(level) for level in around)
+    counted = _counted_evidence(bundles, found, levels, priors)
     fits = []
     for offset in _DISC_OFFSETS:
         place = found[:, None] - offset
-        inside = ((place - wanted) / DISC_OWN_SD) ** 2 / 2
-        beyond = (((place - outside) / DISC_OWN_SD) ** 2 / 2).min(axis=1) + _BEYOND_COST
+        inside = ((place - wanted) / priors.disc_own_sd) ** 2 / 2
+        outside = ((place - (above, below)) / priors.disc_own_sd) ** 2 / 2
+        beyond = outside.min(axis=1) + _BEYOND_COST
         evidence = np.column_stack((inside, beyond))
         evidence = np.where(np.isfinite(evidence), evidence, counted)
-        fit = fit_levels(bundles.items, levels, evidence=evidence)
-        fits.append((fit.total + (offset / DISC_SHARED_SD) ** 2 / 2, fit, offset))
+        fit = fit_levels(bundles.items, levels, priors=priors, evidence=evidence)
+        fits.append((fit.total + (offset / priors.disc_shared_sd) ** 2 / 2, fit, offset))
     _, best, offset = min(fits, key=lambda one: one[0])
     return best, offset
 
 
-def _counted_evidence(bundles: Bundles, found: np.ndarray, levels: Sequence[int]) -> np.ndarray:
+def _counted_evidence(
+    bundles: Bundles, found: np.ndarray, levels: Sequence[int], priors: AnatomicalPriors
+) -> np.ndarray:
     """Return the cost of each level for bundles beyond the discs, whose numbers follow the others.
 
     Where the others do not agree on a shift, only order and distance count.
@@ -360,10 +383,10 @@ def _counted_evidence(bundles: Bundles, found: np.ndarray, levels: Sequence[int]
     own = np.array([bundle.level for bundle in bundles.items])
     reached = np.isfinite(found)
     sizes = np.array([bundle.volume for bundle in bundles.items])[reached]
-    apart = {
-        shift: np.abs(found[reached] - [disc_coordinate(level + shift) for level in own[reached]])
-        for shift in range(-MOST_SHIFT, MOST_SHIFT + 1)
-    }
+    apart = {}
+    for shift in range(-MOST_SHIFT, MOST_SHIFT + 1):
+        wanted = [priors.disc_coordinate(level + shift) for level in own[reached]]
+        apart[shift] = np.abs(found[reached] - wanted)
     shift = min(apart, key=lambda one: float(np.average(apart[one], weights=sizes)))
     if np.average(apart[shift] < _AGREES_WITHIN, weights=sizes) < _MOST_AGREE:
         return evidence
@@ -378,7 +401,7 @@ def levels_from_located(
     affine: np.ndarray,
     *,
     located: np.ndarray,
-    levels: Sequence[int] = CERVICAL,
+    task: Task,
 ) -> np.ndarray:
     """Give each bundle the level of the canal beside it, as the locator sees it.
 
@@ -393,25 +416,30 @@ def levels_from_located(
         Voxel index to world mm.
     located : ndarray of uint8, shape (i, j, k)
         Spinal level of each voxel of the canal, 0 elsewhere.
-    levels : sequence of int
-        Levels the result may hold.
+    task : Task
+        Task of the map, whose levels the result may hold.
 
     Raises
     ------
+    UsageError
+        If the task has no priors.
     ImageError
         If the arrays differ in shape, or the locator found no canal or something else than levels.
     """
+    if task.priors is None:
+        raise _no_priors(task, "the usual heights and spacing of its levels")
     require_labels(labels)
     require_same_grid(labels, affine, other=located, name="locator's levels")
     require_levels(located, affine, "the locator's levels")
     if not located.any():
         raise ImageError(
             "Expected the locator's levels of the canal, found none. Look whether the image shows "
-            "the cervical spine."
+            f"the levels {task.level_names}."
         )
     bundles = find_bundles(labels, affine)
-    evidence = _located_evidence(bundles, located, levels)
-    return bundles.paint(fit_levels(bundles.items, levels, evidence=evidence).levels)
+    evidence = _located_evidence(bundles, located, task.levels)
+    fit = fit_levels(bundles.items, task.levels, priors=task.priors, evidence=evidence)
+    return bundles.paint(fit.levels)
 
 
 def _located_evidence(bundles: Bundles, located: np.ndarray, levels: Sequence[int]) -> np.ndarray:

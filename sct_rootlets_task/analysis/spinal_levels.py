@@ -24,18 +24,18 @@ from typing import Any
 
 import numpy as np
 
-from sct_rootlets_task.analysis.check import Report, check, summarize
+from sct_rootlets_task.analysis.check import Report, check
 from sct_rootlets_task.analysis.flags import LANDMARK, NOT_COVERED
+from sct_rootlets_task.analysis.level_summary import summarize
 from sct_rootlets_task.errors import ImageError, UsageError
 from sct_rootlets_task.io.label_values import inside_mask
 from sct_rootlets_task.io.short_repr import short_repr
-from sct_rootlets_task.level_names import value_name
-from sct_rootlets_task.levels.anatomical_priors import has_priors, spacing
+from sct_rootlets_task.level_names import LAST_LEVEL, name_levels, value_name
+from sct_rootlets_task.levels.anatomical_priors import AnatomicalPriors
 from sct_rootlets_task.levels.cord_mask import (
     COVER_MM,
     CordMask,
     levels_out_of_reach,
-    name_levels,
     read_cord,
     require_reach,
 )
@@ -62,6 +62,7 @@ from sct_rootlets_task.rootlets.geometry import (
     voxel_volume,
 )
 from sct_rootlets_task.rootlets.roots import CORD_HALF_WIDTH_MM
+from sct_rootlets_task.tasks import Task
 
 CAUDAL, MIDPOINT, ROOTLETS = "caudal", "midpoint", "rootlets"
 METHODS = (CAUDAL, MIDPOINT, ROOTLETS)
@@ -79,7 +80,7 @@ PMJ, CORD_MASK_TOP = "pmj", "cord_mask_top"
 """What distances are counted from; without PMJ and cord mask, from the first level found."""
 
 COLUMNS: Mapping[str, str] = {
-    "spinal_level": "The level, 2 = C2 … 9 = T1.",
+    "spinal_level": "The level: 1 = C1 … 9 = T1 … 21 = L1 … 30 = S5.",
     "fname": "Name of the segmentation.",
     "slice_start": (
         "Lowest axial slice of the level, counted from the inferior end; empty, like all that the "
@@ -129,7 +130,6 @@ _FEWEST_NEAR = 0.05
 _LEAST_COVER = 0.9
 _GAP_TO_PMJ_MM = 70.0
 _MOVED_MM = 0.25
-_LAST_LEVEL = 30
 
 
 @dataclass(frozen=True)
@@ -212,8 +212,8 @@ def spinal_levels(
     labels: np.ndarray,
     affine: np.ndarray,
     *,
-    cord: np.ndarray | None = None,
-    pmj: np.ndarray | None = None,
+    task: Task,
+    references: Landmarks | None = None,
     method: str = CAUDAL,
     reach_mm: float = REACH_MM,
     fname: str = "",
@@ -226,12 +226,11 @@ def spinal_levels(
         Level map of the rootlets.
     affine : ndarray of float, shape (4, 4)
         Voxel index to world mm, of labels and cord.
-    cord : ndarray, shape (i, j, k), optional
-        Cord mask. Without it the centerline is estimated from the rootlets, all of a level's
-        rootlets count, and there is no colored cord.
-    pmj : ndarray of float, shape (3,), optional
-        World point of the pontomedullary junction, see
-        :func:`sct_rootlets_task.levels.landmarks.pmj_point`.
+    task : Task
+        Task of the map.
+    references : Landmarks, optional
+        Cord mask and PMJ. Without a cord mask the centerline is estimated from the rootlets, all of
+        a level's rootlets count, and there is no colored cord.
     method : {"caudal", "midpoint", "rootlets"}
         See the module's description.
     reach_mm : float
@@ -247,23 +246,9 @@ def spinal_levels(
         If there are no rootlets, the cord mask is none, lies on another grid or reaches no level,
         or the PMJ cannot be one.
     """
-    references = Landmarks(cord=cord, pmj=pmj)
-    return _measured(
-        labels, affine, references=references, method=method, reach_mm=reach_mm, fname=fname
-    )
-
-
-def _measured(
-    labels: np.ndarray,
-    affine: np.ndarray,
-    *,
-    references: Landmarks,
-    method: str,
-    reach_mm: float,
-    fname: str,
-) -> SpinalLevels:
     if method not in METHODS:
         raise UsageError(f"Expected one of the methods {', '.join(METHODS)}, found {method!r}.")
+    references = references or Landmarks()
     require_labels(labels, f"the {references.name('labels')}")
     cord, name = references.cord, references.name("cord")
     mask = None if cord is None else read_cord(cord, labels, affine, name=name)
@@ -274,9 +259,9 @@ def _measured(
         _rootlet_span(bundles, [b for b in sound if b.level == level], near=near, beyond=beyond)
         for level in sorted({bundle.level for bundle in sound})
     ]
-    report = check(labels, affine, references=references)
+    report = check(labels, affine, task=task, references=references)
     aside = levels_out_of_reach(bundles, mask, beyond_too=False) if mask else []
-    spans = _with_cover(spans_of(rootlets, method), mask, aside, name)
+    spans = _with_cover(spans_of(rootlets, method, task.priors), mask, aside, name)
     drawn = [span for span in spans if span.level not in aside]
     colored = None if cord is None else _color(cord, bundles, drawn)
     spans = _with_area(spans, mask)
@@ -304,22 +289,24 @@ def _measured(
 def spinal_levels_image(
     image: Any,
     *,
+    task: Task,
     cord: Any = None,
     pmj: Any = None,
     method: str = CAUDAL,
-    reach_mm: float = REACH_MM,
     fname: str = "",
 ) -> tuple[SpinalLevels, Any]:
     """Find the spinal levels of nibabel images; see ``spinal_levels``.
 
     Parameters
     ----------
-    image, cord, pmj : nibabel.Nifti1Image
-        Rootlets, and optionally cord mask (same grid) and PMJ label (any grid).
+    image : nibabel.Nifti1Image
+        Level map of the rootlets.
+    task : Task
+        Task of the map.
+    cord, pmj : nibabel.Nifti1Image, optional
+        Cord mask (same grid) and PMJ label (any grid).
     method : {"caudal", "midpoint", "rootlets"}
         See the module's description.
-    reach_mm : float
-        Largest distance from the cord of the rootlets that count.
     fname : str
         Name of the segmentation, for the column of that name.
 
@@ -335,20 +322,20 @@ def spinal_levels_image(
     ImageError
         As ``spinal_levels`` does, and if an image is empty or the PMJ lies at several spots.
     """
-    labels = level_map(image)
-    references = references_from_images(image, cord=cord, pmj=pmj)
-    found = _measured(
-        labels,
+    found = spinal_levels(
+        level_map(image),
         image.affine,
-        references=references,
+        task=task,
+        references=references_from_images(image, cord=cord, pmj=pmj),
         method=method,
-        reach_mm=reach_mm,
         fname=fname,
     )
     return found, None if found.labels is None else like(image, found.labels)
 
 
-def spans_of(rootlets: Sequence[Span], method: str) -> list[Span]:
+def spans_of(
+    rootlets: Sequence[Span], method: str, priors: AnatomicalPriors | None = None
+) -> list[Span]:
     """Return where the levels begin and end, from where their rootlets do.
 
     Parameters
@@ -357,6 +344,8 @@ def spans_of(rootlets: Sequence[Span], method: str) -> list[Span]:
         Extent of each level's rootlets, levels ascending.
     method : {"caudal", "midpoint", "rootlets"}
         See the module's description.
+    priors : AnatomicalPriors, optional
+        Those of the task; without, levels count as equally far apart.
 
     Returns
     -------
@@ -372,7 +361,7 @@ def spans_of(rootlets: Sequence[Span], method: str) -> list[Span]:
     """
     if method == ROOTLETS:
         return _without_overlap(rootlets)
-    filled = _with_missing(rootlets)
+    filled = _with_missing(rootlets, priors)
     if method == CAUDAL:
         inner = [span.end for span in filled[:-1]]
     else:
@@ -402,23 +391,20 @@ def _without_overlap(rootlets: Sequence[Span]) -> list[Span]:
     return spans
 
 
-def _with_missing(rootlets: Sequence[Span]) -> list[Span]:
+def _with_missing(rootlets: Sequence[Span], priors: AnatomicalPriors | None) -> list[Span]:
     """Put interpolated levels between levels that do not follow upon each other."""
     filled = [rootlets[0]]
     for upper, lower in pairwise(rootlets):
         for level in range(upper.level + 1, lower.level):
-            share = _share_of_way(upper.level, level, lower.level)
+            share = (level - upper.level) / (lower.level - upper.level)
+            if priors and priors.cover(upper.level, lower.level):
+                between = priors.spacing(upper.level, lower.level)[0]
+                share = priors.spacing(upper.level, level)[0] / between
             start = upper.start + share * (lower.start - upper.start)
             end = upper.end + share * (lower.end - upper.end)
             filled.append(Span(level, start, end, (INTERPOLATED,)))
         filled.append(lower)
     return filled
-
-
-def _share_of_way(upper: int, level: int, lower: int) -> float:
-    if has_priors((upper, lower)):
-        return spacing(upper, level)[0] / spacing(upper, lower)[0]
-    return (level - upper) / (lower - upper)
 
 
 def _ascending(values: np.ndarray) -> np.ndarray:
@@ -516,13 +502,13 @@ def _warnings(
 
 def _level_bundles(bundles: Bundles, labels: np.ndarray) -> Sequence[Bundle]:
     """Return the bundles that count; all of them if there are only specks."""
-    real = [bundle for bundle in bundles.items if 1 <= bundle.level <= _LAST_LEVEL]
+    real = [bundle for bundle in bundles.items if 1 <= bundle.level <= LAST_LEVEL]
     if not real:
         raise ImageError(
             "Expected rootlets labeled by spinal level, found none. Check that the right "
             "segmentation was given."
         )
-    return [b for b in sound_bundles(bundles, labels)[0] if b.level <= _LAST_LEVEL] or real
+    return [b for b in sound_bundles(bundles, labels)[0] if b.level <= LAST_LEVEL] or real
 
 
 def _near_cord(bundles: Bundles, cord: np.ndarray | None, reach_mm: float) -> np.ndarray:

@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 
 from sct_rootlets_task.errors import ImageError
-from sct_rootlets_task.levels.cord_mask import levels_out_of_reach, name_levels, read_cord
+from sct_rootlets_task.level_names import name_levels
+from sct_rootlets_task.levels.cord_mask import levels_out_of_reach, read_cord
 from sct_rootlets_task.levels.landmarks import references_from_images
 from sct_rootlets_task.rootlets.bundles import DORSAL, LEFT, RIGHT, VENTRAL, find_bundles
-from sct_rootlets_task.rootlets.geometry import require_labels
+from sct_rootlets_task.rootlets.geometry import level_map, like, require_labels
 
 PARTS = tuple(f"{side}_{part}" for side in (LEFT, RIGHT) for part in (DORSAL, VENTRAL))
 """Names of the parts, in the order of :func:`split`."""
@@ -94,8 +95,6 @@ def split_image(image: Any, cord: Any) -> dict[str, Any]:
     ImageError
         If the two images lie on different grids.
     """
-    from sct_rootlets_task.rootlets.geometry import level_map, like
-
     labels = level_map(image)
     known = references_from_images(image, cord=cord)
     require_labels(labels, f"the {known.name('labels')}")

@@ -16,7 +16,7 @@ import numpy as np
 from sct_rootlets_task.errors import ImageError
 from sct_rootlets_task.io.label_values import inside_mask
 from sct_rootlets_task.level_names import value_name
-from sct_rootlets_task.levels.landmarks import Doubt
+from sct_rootlets_task.levels.landmarks import Doubt, world_point
 from sct_rootlets_task.rootlets.bundles import Bundles, find_bundles
 from sct_rootlets_task.rootlets.centerline import Centerline, fit_centerline
 from sct_rootlets_task.rootlets.components import voxels_of
@@ -207,13 +207,8 @@ def section_doubts(cord: np.ndarray, mask: CordMask, affine: np.ndarray) -> tupl
         f"The cord mask has a mean section of {section:.1f} mm²; {low:.0f}–{high:.0f} mm² are "
         "expected."
     )
-    point = _on_line(mask.line, float(np.median(mask.arcs)))
+    point = world_point(mask.line.at(float(np.median(mask.arcs)))[0])
     return (Doubt("cord mask", text, section, SECTION_MM2, "mm²", point=point),)
-
-
-def _on_line(line: Centerline, arc: float) -> tuple[float, float, float]:
-    right, anterior, superior = map(float, line.at(arc)[0])
-    return right, anterior, superior
 
 
 def levels_out_of_reach(bundles: Bundles, mask: CordMask, *, beyond_too: bool = True) -> list[int]:
@@ -338,21 +333,8 @@ def _place_doubts(bundles: Bundles, missing: Sequence[int]) -> list[Doubt]:
     ]
     aside = levels_aside(bundles)
     if aside > CENTERED_MM:
-        point = _on_line(bundles.line, float(np.median(bundles.where[:, 0])))
+        point = world_point(bundles.line.at(float(np.median(bundles.where[:, 0])))[0])
         limit = f"up to {CENTERED_MM:.0f} mm are expected"
         text = f"The cord mask lies {aside:.0f} mm beside the middle of the rootlets; {limit}."
         doubts.append(Doubt("cord mask", text, aside, (None, CENTERED_MM), "mm", point=point))
     return doubts
-
-
-def name_levels(levels: Sequence[int]) -> str:
-    """Return levels for a message: a range where they follow each other, else a list.
-
-    Examples
-    --------
-    >>> name_levels([2, 3, 4]), name_levels([3, 5])
-    ('C2–C4', 'C3, C5')
-    """
-    if len(levels) > 1 and len(levels) == levels[-1] - levels[0] + 1:
-        return f"{value_name(levels[0])}–{value_name(levels[-1])}"
-    return ", ".join(map(value_name, levels))

@@ -1,8 +1,8 @@
 """Hooks that make the levels of a segmentation consistent, bundle by bundle.
 
 Each hook is a pure function of the signature :data:`~sct_rootlets_task.rootlets.postprocess.Hook`.
-None invents a rootlet: a voxel keeps its level, takes that of its bundle, or is removed. What is not
-decided is left as the network said; :mod:`sct_rootlets_task.analysis.check` reports it.
+None invents a rootlet: a voxel keeps its level, takes that of its bundle, or is removed. What is
+not decided is left as the network said; :mod:`sct_rootlets_task.analysis.check` reports it.
 """
 
 from __future__ import annotations
@@ -11,13 +11,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from sct_rootlets_task.levels.anatomical_priors import has_priors
 from sct_rootlets_task.levels.level_fit import MARGIN, fit_levels, vote_costs
 from sct_rootlets_task.rootlets.bundles import UNSURE, Bundle, Bundles, find_bundles
 from sct_rootlets_task.rootlets.centerline import line_through_rootlets
 from sct_rootlets_task.rootlets.components import connected, voxels_of
 from sct_rootlets_task.rootlets.geometry import to_world, voxel_volume
-from sct_rootlets_task.rootlets.postprocess import SPECK_MM3, Hook, HookContext
+from sct_rootlets_task.rootlets.postprocess import SPECK_MM3, Hook, HookContext, LevelPriors
 
 STRAY_MM3 = 6.0
 """Volume below which a piece that lies where no rootlets run is removed. The smallest bundle of
@@ -304,12 +303,9 @@ def order_levels(labels: np.ndarray, context: HookContext) -> np.ndarray:
     Returns
     -------
     ndarray of uint8, same shape
-        Unchanged for tasks without priors (other than C2–T1), for a single level, and for fewer
-        than four bundles.
+        Unchanged for tasks without priors, for a single level, and for fewer than four bundles.
     """
     result = labels.copy()
-    if not has_priors(context.levels):
-        return result
     # What one round settles may settle what it left open.
     for _ in range(_MOST_ROUNDS):
         before = result
@@ -320,16 +316,19 @@ def order_levels(labels: np.ndarray, context: HookContext) -> np.ndarray:
 
 
 def _ordered(labels: np.ndarray, context: HookContext) -> np.ndarray:
-    if len(np.unique(labels)) < 3:
+    if context.priors is None or len(np.unique(labels)) < 3:
         return labels
     bundles = find_bundles(labels, context.affine)
     if len(bundles.items) < _FEWEST_PIECES:
         return labels
-    return _painted(bundles, decide_levels(bundles, context.levels, context.level_weight))
+    decided = decide_levels(
+        bundles, context.levels, priors=context.priors, level_weight=context.level_weight
+    )
+    return _painted(bundles, decided)
 
 
 def decide_levels(
-    bundles: Bundles, levels: tuple[int, ...], level_weight: float = 1.0
+    bundles: Bundles, levels: tuple[int, ...], *, priors: LevelPriors, level_weight: float = 1.0
 ) -> tuple[int, ...]:
     """Return the level of each bundle after the certain changes of the global fit (0: removed).
 
@@ -339,12 +338,14 @@ def decide_levels(
         The bundles.
     levels : tuple of int
         Levels of the task, ascending.
+    priors : LevelPriors
+        Where the levels usually lie.
     level_weight : float
         How many times as much as usual another level than its own costs a bundle.
     """
     votes = vote_costs(bundles.items, levels)
     votes *= level_weight
-    fit = fit_levels(bundles.items, levels, evidence=votes)
+    fit = fit_levels(bundles.items, levels, priors=priors, evidence=votes)
     decided = []
     for bundle in bundles.items:
         column = levels.index(bundle.level) if bundle.level in levels else len(levels)

@@ -16,9 +16,8 @@ from sct_rootlets_task.errors import ImageError
 from sct_rootlets_task.level_names import value_name
 from sct_rootlets_task.levels.anatomical_priors import (
     LAST_CERVICAL_DISC,
-    disc_coordinate,
+    AnatomicalPriors,
     disc_spacing_range,
-    pmj_distance_range,
 )
 from sct_rootlets_task.levels.landmarks import (
     FEWEST_LEVELS,
@@ -27,6 +26,7 @@ from sct_rootlets_task.levels.landmarks import (
     Shift,
     disc_coordinates,
     pmj_arc,
+    world_point,
 )
 from sct_rootlets_task.rootlets.centerline import Centerline
 
@@ -43,18 +43,26 @@ DISC_ASIDE_MM, DISC_LATERAL_MM, DISC_BEHIND_MM = 35.0, 20.0, 10.0
 PMJ_TOO_FAR_MM = 100.0
 """So far beyond all that a wrong number could explain, a point is no PMJ of this subject."""
 
+HALFWAY = 0.5
+"""So many levels off, the neighboring number fits as well. Nearer to its place, a level's own
+number fits better."""
+
 _STEEPEST = 0.75
 _IMPOSSIBLE_SHORT, _IMPOSSIBLE_LONG = 0.6, 1.25
 _UNEVEN = (0.62, 1.6)
 _NEAR_MM = 40.0
 _WORST_FIT = 0.75
-_HALF_A_LEVEL = 0.4
 
 
 def check_pmj(
-    line: Centerline, pmj: np.ndarray, *, midpoints: Mapping[int, float], name: str
+    line: Centerline,
+    pmj: np.ndarray,
+    *,
+    midpoints: Mapping[int, float],
+    priors: AnatomicalPriors | None,
+    name: str,
 ) -> tuple[Doubt, ...]:
-    """Check a PMJ against the levels of the cervical cord.
+    """Check a PMJ against the levels of a map.
 
     Parameters
     ----------
@@ -64,6 +72,8 @@ def check_pmj(
         World point in mm.
     midpoints : mapping of int to float
         Arc length of each level's midpoint in mm.
+    priors : AnatomicalPriors or None
+        Those of the task. Without distances from the PMJ, only its direction is checked.
     name : str
         What messages call the label.
 
@@ -88,32 +98,33 @@ def check_pmj(
     arc, right, front = line.project(pmj[None])[0]
     along = midpoints[first] - float(arc)
     _require_near(float(np.hypot(right, front)), along, what="the PMJ", name=name)
-    low, high = pmj_distance_range(first, MOST_SHIFT)
+    doubts = _pmj_direction_doubts(along=along, right=abs(right), front=front)
+    if priors and priors.midpoint_below_pmj_mm:
+        usual = priors.pmj_distance_range(first, MOST_SHIFT)
+        doubts = [*_pmj_distance_doubts(value_name(first), below, usual, name), *doubts]
+    return tuple(replace(doubt, point=world_point(pmj)) for doubt in doubts)
+
+
+def _pmj_distance_doubts(
+    level: str, below: float, usual: tuple[float, float], name: str
+) -> list[Doubt]:
+    low, high = usual
     if below > high + PMJ_TOO_FAR_MM:
         raise ImageError(
-            f"Expected the PMJ {low:.0f}–{high:.0f} mm above {value_name(first)}, found it "
-            f"{below:.0f} mm above ({name}). Check that it belongs to this image."
+            f"Expected the PMJ {low:.0f}–{high:.0f} mm above {level}, found it {below:.0f} mm "
+            f"above ({name}). Check that it belongs to this image."
         )
-    doubts = _pmj_doubts(first, below=below, along=along, right=abs(right), front=front)
-    return tuple(replace(doubt, point=_point(pmj)) for doubt in doubts)
+    if low <= below <= high:
+        return []
+    text = (
+        f"The PMJ lies {below:.0f} mm above {level}, which no numbering explains; "
+        f"{low:.0f}–{high:.0f} mm are expected."
+    )
+    return [Doubt("PMJ", text, below, usual, "mm")]
 
 
-def _point(where: np.ndarray) -> tuple[float, float, float]:
-    right, anterior, superior = map(float, where)
-    return right, anterior, superior
-
-
-def _pmj_doubts(
-    first: int, *, below: float, along: float, right: float, front: float
-) -> list[Doubt]:
+def _pmj_direction_doubts(*, along: float, right: float, front: float) -> list[Doubt]:
     doubts = []
-    low, high = pmj_distance_range(first, MOST_SHIFT)
-    if not low <= below <= high:
-        text = (
-            f"The PMJ lies {below:.0f} mm above {value_name(first)}, which no numbering explains; "
-            f"{low:.0f}–{high:.0f} mm are expected."
-        )
-        doubts.append(Doubt("PMJ", text, below, (low, high), "mm"))
     for found, most, finding in (
         (right, max(PMJ_LATERAL_MM, along / 3), "to the side of"),
         (abs(front), max(PMJ_ASIDE_MM, along / 2), "in front of" if front > 0 else "behind"),
@@ -211,7 +222,7 @@ def _spacing_doubts(discs: Mapping[int, np.ndarray], beside: Sequence[int]) -> l
                 f"Discs {upper} and {lower} are {gap:.0f} mm apart; {low:.0f}–{high:.0f} mm are "
                 "expected."
             )
-            middle = _point((discs[upper] + discs[lower]) / 2)
+            middle = world_point((discs[upper] + discs[lower]) / 2)
             doubts.append(Doubt("discs", text, gap, (low, high), "mm", point=middle))
     return doubts
 
@@ -232,7 +243,7 @@ def _place_doubts(
                 f"Disc {number} lies {worst:.0f} mm {finding} the cord's line; up to {most:.0f} mm "
                 "are expected."
             )
-            point = _point(discs[number])
+            point = world_point(discs[number])
             doubts.append(Doubt("discs", text, worst, (None, most), "mm", point=point))
     return doubts
 
@@ -242,6 +253,7 @@ def check_disc_fit(
     discs: Mapping[int, np.ndarray],
     *,
     midpoints: Mapping[int, float],
+    priors: AnatomicalPriors,
     shift: Shift | None,
 ) -> tuple[Doubt, ...]:
     """Check whether the levels lie between the discs as they do in others.
@@ -254,6 +266,8 @@ def check_disc_fit(
         World points in mm, by SCT's label.
     midpoints : mapping of int to float
         Arc length of each level's midpoint in mm.
+    priors : AnatomicalPriors
+        Those of the task, with places between the discs.
     shift : Shift or None
         What the discs say; None where too few levels are within their reach.
     """
@@ -266,7 +280,7 @@ def check_disc_fit(
         return (Doubt("discs", text, 0.0, (FEWEST_LEVELS, None), "levels"),)
     levels = sorted(midpoints)
     found = disc_coordinates(line, discs, arcs=np.array([midpoints[level] for level in levels]))
-    wanted = np.array([disc_coordinate(level + shift.shift) for level in levels])
+    wanted = np.array([priors.disc_coordinate(level + shift.shift) for level in levels])
     worst = float(np.sqrt(np.nanmean((found - wanted) ** 2)))
     if worst <= _WORST_FIT:
         return ()
@@ -277,20 +291,20 @@ def check_disc_fit(
     return (Doubt("discs", text, worst, (None, _WORST_FIT), "levels"),)
 
 
-def check_disc_offset(offset: float, *, least: float = _HALF_A_LEVEL) -> tuple[Doubt, ...]:
+def check_disc_offset(offset: float, *, step: float = 0.0) -> tuple[Doubt, ...]:
     """Check how far all levels lie off the place that the discs speak for.
 
     Parameters
     ----------
     offset : float
         In discs; positive when the rootlets lie too low.
-    least : float
-        Offset from which on it counts.
+    step : float
+        Distance of the offsets that were tried, where only some were.
     """
-    if abs(offset) < least:
+    if abs(offset) + step / 2 < HALFWAY:
         return ()
     text = (
         f"All levels lie {abs(offset):.1f} of a level {'below' if offset > 0 else 'above'} where "
         "the discs have them, so that the neighboring numbers fit nearly as well."
     )
-    return (Doubt("discs", text, offset, (-least, least), "levels"),)
+    return (Doubt("discs", text, offset, (-HALFWAY, HALFWAY), "levels"),)

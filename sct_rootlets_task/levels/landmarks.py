@@ -10,7 +10,7 @@ groove, 50 the PMJ, 60 the conus, 99 anything else.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any, TypeVar
@@ -20,16 +20,11 @@ import numpy as np
 from sct_rootlets_task.errors import ImageError
 from sct_rootlets_task.io.images import whole_numbers
 from sct_rootlets_task.io.label_values import step_of
+from sct_rootlets_task.level_names import LAST_LEVEL
 from sct_rootlets_task.levels.anatomical_priors import (
-    DISC_OWN_SD,
-    DISC_SHARED_SD,
     DISC_SPACING_MM,
     LAST_DISC,
-    PMJ_OWN_SD_MM,
-    PMJ_SCALE_SD,
-    PMJ_SHARED_SD_MM,
-    disc_coordinate,
-    midpoint_below_pmj,
+    AnatomicalPriors,
 )
 from sct_rootlets_task.levels.label_points import label_voxels, one_point
 from sct_rootlets_task.rootlets.centerline import Centerline, principal_axis
@@ -54,7 +49,6 @@ _SHIFTS = tuple(range(-MOST_SHIFT, MOST_SHIFT + 1))
 _NEAR_CANAL_MM, _BEYOND_CANAL_MM = 15.0, 5.0
 _PMJ_APART_MM, _DISC_APART_MM = 6.0, 10.0
 _NOT_PMJ = (*range(2, LAST_DISC + 2), GROOVE, 60, 99)
-_HIGHEST_LEVEL = 30
 # The longest spinal level of PAM50, T6, is 26 mm high; nobody's is nearly twice that.
 _LONGEST_LEVEL_MM = 45.0
 _TOUCHING_VOXELS = 1.1
@@ -154,6 +148,14 @@ class Shift:
     shift: int
     advantage: float
     offset: float
+
+
+def world_point(where: Iterable[float], *, digits: int | None = None) -> tuple[float, float, float]:
+    """Return the three numbers of a world point as plain ones, rounded if asked for."""
+    # Adding 0 makes no difference but to a negative zero.
+    plain = (float(value) for value in where)
+    x, y, z = plain if digits is None else (round(value, digits) + 0.0 for value in plain)
+    return x, y, z
 
 
 def pmj_point(
@@ -331,9 +333,9 @@ def require_levels(located: np.ndarray, affine: np.ndarray, name: str) -> None:
         levels do not follow each other downwards.
     """
     indices, values = label_voxels(located, name)
-    if len(indices) and values.max() > _HIGHEST_LEVEL:
+    if len(indices) and values.max() > LAST_LEVEL:
         raise ImageError(
-            f"Expected spinal levels from 1 to {_HIGHEST_LEVEL} in {name}, found {values.max()}. "
+            f"Expected spinal levels from 1 to {LAST_LEVEL} in {name}, found {values.max()}. "
             "Give the levels of the canal, as 'sct_rootlets locate' writes them."
         )
     heights = to_world(indices, affine)[:, 2]
@@ -430,12 +432,13 @@ def located_level(located: np.ndarray, affine: np.ndarray, *, points: np.ndarray
     return np.where((distance <= _NEAR_CANAL_MM) & (beyond <= _BEYOND_CANAL_MM), levels, 0)
 
 
-def shift_from_pmj(midpoints: Mapping[int, float], distance_from: float) -> Shift:
+def shift_from_pmj(
+    midpoints: Mapping[int, float], distance_from: float, *, priors: AnatomicalPriors
+) -> Shift:
     """Return the shift that the distances of the levels from the PMJ speak for.
 
-    Model: a subject's distances are Cadotte's means times a common scale (SD 5.5 %), plus a common
-    and an own error (SD 1.5 mm each); this reproduces the published SDs of 3.0 mm at C3 to 8.0 mm
-    at T1.
+    Model: a subject's distances are the published means times a common scale, plus a common and an
+    own error; see :class:`~sct_rootlets_task.levels.anatomical_priors.AnatomicalPriors`.
 
     Parameters
     ----------
@@ -443,21 +446,28 @@ def shift_from_pmj(midpoints: Mapping[int, float], distance_from: float) -> Shif
         Arc length of each level's midpoint in mm.
     distance_from : float
         Arc length of the PMJ in mm.
+    priors : AnatomicalPriors
+        Those of the task, with distances from the PMJ.
     """
     levels = sorted(midpoints)
     found = np.array([midpoints[level] for level in levels]) - distance_from
     costs = {}
     for shift in _shifts(levels[0]):
-        expected = np.array([midpoint_below_pmj(level + shift) for level in levels])
-        shared = np.outer(expected, expected) * PMJ_SCALE_SD**2 + PMJ_SHARED_SD_MM**2
-        costs[shift] = _gaussian_cost(found - expected, shared, PMJ_OWN_SD_MM)
-    own = np.array([midpoint_below_pmj(level) for level in levels])
-    offset = -float(np.mean(found - own)) / 15.0
+        expected = np.array([priors.midpoint_below_pmj(level + shift) for level in levels])
+        scaled = np.outer(expected, expected) * priors.pmj_scale_sd**2
+        shared = scaled + priors.pmj_shared_sd_mm**2
+        costs[shift] = _gaussian_cost(found - expected, shared, priors.pmj_own_sd_mm)
+    own = np.array([priors.midpoint_below_pmj(level) for level in levels])
+    offset = -float(np.mean(found - own)) / priors.typical_spacing_mm[0]
     return _best_shift("PMJ", costs, offset)
 
 
 def shift_from_discs(
-    midpoints: Mapping[int, float], line: Centerline, *, discs: Mapping[int, np.ndarray]
+    midpoints: Mapping[int, float],
+    line: Centerline,
+    *,
+    discs: Mapping[int, np.ndarray],
+    priors: AnatomicalPriors,
 ) -> Shift | None:
     """Return the shift that the places of the levels between the discs speak for.
 
@@ -471,6 +481,8 @@ def shift_from_discs(
         Centerline of the cord.
     discs : mapping of int to ndarray of float, shape (3,)
         Discs as :func:`disc_points` gives them.
+    priors : AnatomicalPriors
+        Those of the task, with places between the discs.
     """
     levels = sorted(midpoints)
     found = disc_coordinates(line, discs, arcs=np.array([midpoints[level] for level in levels]))
@@ -480,10 +492,10 @@ def shift_from_discs(
         return None
     costs, residuals = {}, {}
     for shift in _shifts(levels[0]):
-        residual = found - np.array([disc_coordinate(level + shift) for level in levels])
+        residual = found - np.array([priors.disc_coordinate(level + shift) for level in levels])
         residuals[shift] = residual
-        shared = np.full((len(levels),) * 2, DISC_SHARED_SD**2)
-        costs[shift] = _gaussian_cost(residual, shared, DISC_OWN_SD)
+        shared = np.full((len(levels),) * 2, priors.disc_shared_sd**2)
+        costs[shift] = _gaussian_cost(residual, shared, priors.disc_own_sd)
     return _best_shift("discs", costs, -float(np.mean(residuals[0])))
 
 

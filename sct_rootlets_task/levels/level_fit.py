@@ -15,8 +15,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sct_rootlets_task.levels.anatomical_priors import height_range, spacing
 from sct_rootlets_task.rootlets.bundles import Bundle
+from sct_rootlets_task.rootlets.postprocess import LevelPriors
 
 VOTE_COST = 3.0
 """For a whole bundle to have another level than the network says: odds of 1 to 20."""
@@ -96,7 +96,11 @@ def vote_costs(bundles: Sequence[Bundle], levels: Sequence[int]) -> np.ndarray:
 
 
 def fit_levels(
-    bundles: Sequence[Bundle], levels: Sequence[int], *, evidence: np.ndarray | None = None
+    bundles: Sequence[Bundle],
+    levels: Sequence[int],
+    *,
+    priors: LevelPriors,
+    evidence: np.ndarray | None = None,
 ) -> LevelFit:
     """Find the levels of all bundles together.
 
@@ -105,7 +109,9 @@ def fit_levels(
     bundles : sequence of Bundle
         The bundles.
     levels : sequence of int
-        Levels of the task, ascending, within C2–T1.
+        Levels of the task, ascending.
+    priors : LevelPriors
+        Where they usually lie.
     evidence : ndarray of float, shape (bundles, levels + 1), optional
         Cost of each level for each bundle; :func:`vote_costs` by default.
     """
@@ -119,7 +125,7 @@ def fit_levels(
     if order:
         taking_part = [bundles[n] for n in order]
         weights[order] = bundle_weights(taking_part)
-        problem = _Problem.of(taking_part, evidence[order], levels)
+        problem = _Problem.of(taking_part, evidence[order], levels, priors)
         costs = problem.solve()
         total = float(costs.min())
         possible = np.isfinite(costs)
@@ -153,7 +159,13 @@ class _Problem:
     bundles: int
 
     @classmethod
-    def of(cls, bundles: Sequence[Bundle], evidence: np.ndarray, levels: Sequence[int]) -> _Problem:
+    def of(
+        cls,
+        bundles: Sequence[Bundle],
+        evidence: np.ndarray,
+        levels: Sequence[int],
+        priors: LevelPriors,
+    ) -> _Problem:
         columns = [levels[0] - 1, *levels, *(levels[-1] + n for n in range(1, _EXTRA + 1))]
         weights = bundle_weights(bundles)
         per_level = np.column_stack([evidence[:, -1], evidence[:, :-1]] + [evidence[:, -1]] * 2)
@@ -164,8 +176,9 @@ class _Problem:
         first, last = np.nonzero(np.triu(midpoints - midpoints[:, None] <= _GROUP_SPAN_MM))
         middle, scatter = _scatter(bundles, weights, first, last)
         unary = summed[last + 1] - summed[first] + scatter[:, None]
-        unary += _excess_height(bundles, first, last, columns)
-        means, sds = _spacing_table(columns)
+        highest = np.array([priors.height_range(level)[1] for level in columns])
+        unary += _excess_height(bundles, first, last, highest)
+        means, sds = _spacing_table(columns, priors)
         rank = np.arange(len(columns))
         skipped = MISSING_COST * np.maximum(rank - rank[:, None] - 1, 0.0)
         # What lies beyond the task's levels is only known by the level next to it being there too.
@@ -226,22 +239,21 @@ def _scatter(
 
 
 def _excess_height(
-    bundles: Sequence[Bundle], first: np.ndarray, last: np.ndarray, columns: Sequence[int]
+    bundles: Sequence[Bundle], first: np.ndarray, last: np.ndarray, highest: np.ndarray
 ) -> np.ndarray:
-    """Return the cost of groups higher than is seen, shape (groups, columns)."""
+    """Return the cost of groups higher than each level is seen, shape (groups, columns)."""
     starts = np.array([bundle.start for bundle in bundles])
     ends = np.array([bundle.end for bundle in bundles])
     heights = np.array(
         [ends[i : j + 1].max() - starts[i : j + 1].min() for i, j in zip(first, last, strict=True)]
     )
-    highest = np.array([height_range(min(max(level, 2), 9))[1] for level in columns])
     return np.maximum(heights[:, None] - highest, 0) ** 2 / (2 * _HEIGHT_SD_MM**2)
 
 
-def _spacing_table(columns: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+def _spacing_table(columns: Sequence[int], priors: LevelPriors) -> tuple[np.ndarray, np.ndarray]:
     means, sds = np.zeros((len(columns),) * 2), np.ones((len(columns),) * 2)
     for i, upper in enumerate(columns):
         for j, lower in enumerate(columns):
             if j > i:
-                means[i, j], sds[i, j] = spacing(upper, lower)
+                means[i, j], sds[i, j] = priors.spacing(upper, lower)
     return means, sds

@@ -108,8 +108,8 @@ def require_labels(labels: np.ndarray, name: str = "the level map", *, least: in
     if found < least:
         what = "a single labeled voxel" if found else "no labeled voxel"
         raise ImageError(
-            f"Expected rootlets in {name}, found {what}. Look whether the image shows the cervical "
-            "spine, and whether this is the right file."
+            f"Expected rootlets in {name}, found {what}. Look whether the image shows the task's "
+            "levels, and whether this is the right file."
         )
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -22,6 +23,16 @@ from sct_rootlets_task.rootlets.components import connected, voxels_of
 
 SPECK_MM3 = 1.5
 """Volume below which a component is a speck: between one and two voxels of a 1 mm image."""
+
+
+class LevelPriors(Protocol):
+    """What a hook may ask of a task's anatomical priors."""
+
+    def spacing(self, upper: int, lower: int) -> tuple[float, float]:
+        """Return the distance between the midpoints of two levels, and its SD, in mm."""
+
+    def height_range(self, level: int) -> tuple[float, float]:
+        """Return the usual heights of a level in mm."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,11 +48,14 @@ class HookContext:
     level_weight : float
         How many times as much as those of a network that tells levels voxel by voxel the labels
         count against what is usual.
+    priors : LevelPriors, optional
+        Where the task's levels usually lie, as far as that is known.
     """
 
     affine: np.ndarray
     levels: tuple[int, ...]
     level_weight: float = 1.0
+    priors: LevelPriors | None = None
 
     @property
     def voxel_mm3(self) -> float:
@@ -132,7 +146,7 @@ def parse_minimal_size(words: Sequence[str], levels: Sequence[int]) -> MinimalSi
 
     Examples
     --------
-    >>> parse_minimal_size(["1.5mm3"], range(2, 10))
+    >>> parse_minimal_size(["1.5mm3"], range(20, 28))
     MinimalSize(values=(1.5,), unit='mm3')
     """
     values, units = [], set()

@@ -426,7 +426,7 @@ class Segmenter:
         """Return what the post-processing may know besides the labels."""
         source = self._source
         weight = source.level_weight if isinstance(source, ByLocator) else 1.0
-        return HookContext(image.affine, self.task.levels, weight)
+        return HookContext(image.affine, self.task.levels, weight, self.task.priors)
 
     def _corrected(
         self, labels: np.ndarray, context: HookContext

@@ -74,12 +74,12 @@ def check_plausibility(
 
     files = {"labels": str(output)} if output else {}
     references = Landmarks(located=segmentation.located, files=files)
-    report = check(segmentation.labels, image.affine, levels=task.levels, references=references)
+    report = check(segmentation.labels, image.affine, task=task, references=references)
     return report.with_doubts(w for w in segmentation.warnings if w not in image.warnings)
 
 
 def check_map(
-    path: Path | None, image: Any, *, levels: tuple[int, ...], references: Landmarks | None = None
+    path: Path | None, image: Any, *, task: Task, references: Landmarks | None = None
 ) -> Report:
     """Return how plausible the levels of a file are: what ``check`` lists and the QC page shows.
 
@@ -89,8 +89,8 @@ def check_map(
         File of the level map; a sidecar beside it tells what the run that made it was not sure of.
     image : nibabel.Nifti1Image
         The same as an image in mm.
-    levels : tuple of int
-        Levels that it may hold, ascending.
+    task : Task
+        Task of the map.
     references : Landmarks, optional
         Cord mask, PMJ, discs, locator's levels, as far as there are any.
 
@@ -99,11 +99,12 @@ def check_map(
     ImageError
         As :func:`sct_rootlets_task.analysis.check.check` does.
     """
-    from sct_rootlets_task.analysis.check import check_image
+    from sct_rootlets_task.analysis.check import check
     from sct_rootlets_task.levels.landmarks import references_from_images
+    from sct_rootlets_task.rootlets.geometry import level_map
 
     known = references or references_from_images(image)
-    report = check_image(image, levels=levels, references=known)
+    report = check(level_map(image), image.affine, task=task, references=known)
     return report if path is None else report.with_doubts(doubts_beside(path))
 
 
@@ -138,7 +139,7 @@ def without_folders(report: Report, output: Path) -> Report:
     output : Path
         File of the label map.
     """
-    from sct_rootlets_task.analysis.check import relabel_command
+    from sct_rootlets_task.analysis.numbering import relabel_command
 
     flags = report.flags
     for shift in report.shifts:

@@ -82,8 +82,8 @@ def run(arguments: argparse.Namespace) -> int:
         discs=read_image(arguments.discs),
         located=located,
     )
-    levels = TASKS.find(arguments.task).levels
-    report = check_map(Path(arguments.i), image, levels=levels, references=references)
+    task = TASKS.find(arguments.task)
+    report = check_map(Path(arguments.i), image, task=task, references=references)
     for flag in report.flags:
         print(f"{flag.severity}: {flag.text}")
     if not report.flags:

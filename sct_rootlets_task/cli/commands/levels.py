@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+import numpy as np
+
 from sct_rootlets_task.cli.arguments import (
     add_overwrite,
     label_map_argument,
@@ -56,14 +58,17 @@ def run(arguments: argparse.Namespace) -> int:
     from sct_rootlets_task.errors import UsageError
     from sct_rootlets_task.io.atomic import csv_text
     from sct_rootlets_task.io.images import load_labels
+    from sct_rootlets_task.registry import TASKS
 
     if arguments.o and not arguments.s:
         raise UsageError("-o writes the levels on the cord and needs its mask. Give -s CORD too.")
     if not (arguments.o or arguments.csv):
         raise UsageError("Expected something to write. Give -o OUT, -csv CSV or both.")
     check_outputs(arguments, ["o", "csv"], {"csv": list(COLUMNS)})
+    image = read_labels(arguments.i)
     found, _ = spinal_levels_image(
-        read_labels(arguments.i),
+        image,
+        task=TASKS.of_map(np.unique(image.dataobj)),
         cord=read_image(arguments.s),
         pmj=read_image(arguments.pmj),
         method=arguments.method,

@@ -63,14 +63,14 @@ def run(arguments: argparse.Namespace) -> int:
     require_jinja()
     report, path = Path(arguments.o), Path(arguments.s)
     require_report_folder(report)
-    image, levels = read_labels(arguments.s), TASKS.find(arguments.task).levels
+    image, task = read_labels(arguments.s), TASKS.find(arguments.task)
     tell_if_empty(arguments.s, image.dataobj, "its page shows the image alone.")
-    found = check_map(path, image, levels=levels)
+    found = check_map(path, image, task=task)
     details = Details(
         dataset=arguments.dataset,
         subject=arguments.subject,
         command=_command(arguments),
-        expected=levels,
+        expected=task.levels,
         around=Path(arguments.qc_seg) if arguments.qc_seg else None,
         flags=[asdict(flag) for flag in found.flags],
         levels=[asdict(level) for level in found.levels],

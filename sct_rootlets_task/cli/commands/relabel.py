@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,6 +14,9 @@ from sct_rootlets_task.cli.arguments import (
     path_argument,
     whole_number,
 )
+
+if TYPE_CHECKING:
+    from sct_rootlets_task.tasks import Task
 
 NAME = "relabel"
 HELP = "Renumber the levels of a segmentation, for example one that is off by one level."
@@ -102,14 +105,18 @@ def _renumber(labels: np.ndarray, image: Any, arguments: argparse.Namespace) -> 
     from sct_rootlets_task.analysis import relabel
     from sct_rootlets_task.cli.image_files import read_image
     from sct_rootlets_task.levels.landmarks import references_from_images
+    from sct_rootlets_task.registry import TASKS
 
+    task = TASKS.of_map(np.unique(labels))
     if arguments.shift is not None:
-        return relabel.shift_levels(labels, arguments.shift)
+        return relabel.shift_levels(labels, arguments.shift, task=task)
     if arguments.anchor:
         level, number = relabel.parse_anchor(arguments.anchor)
-        return relabel.anchor_levels(labels, image.affine, level=level, slice_number=number)
+        return relabel.anchor_levels(
+            labels, image.affine, level=level, slice_number=number, task=task
+        )
     if arguments.map:
-        return relabel.map_levels(labels, relabel.parse_map(arguments.map))
+        return relabel.map_levels(labels, relabel.parse_map(arguments.map), task=task)
     if arguments.discs:
         known = references_from_images(
             image, discs=read_image(arguments.discs), cord=read_image(arguments.s)
@@ -118,13 +125,14 @@ def _renumber(labels: np.ndarray, image: Any, arguments: argparse.Namespace) -> 
             labels,
             image.affine,
             discs=known.discs or {},
+            task=task,
             cord=known.cord,
             files=known.files,
         )
-    return _from_locator(labels, image, arguments.locator)
+    return _from_locator(labels, image, arguments.locator, task)
 
 
-def _from_locator(labels: np.ndarray, image: Any, path: str) -> np.ndarray:
+def _from_locator(labels: np.ndarray, image: Any, path: str, task: Task) -> np.ndarray:
     from sct_rootlets_task.analysis.relabel import levels_from_located
     from sct_rootlets_task.cli.image_files import read_located
     from sct_rootlets_task.levels.landmarks import references_from_images
@@ -132,4 +140,5 @@ def _from_locator(labels: np.ndarray, image: Any, path: str) -> np.ndarray:
 
     require_labels(labels, f"the level map {image.get_filename()}")
     known = references_from_images(image, located=read_located(path, onto=image))
-    return levels_from_located(labels, image.affine, located=np.asarray(known.located))
+    located = np.asarray(known.located)
+    return levels_from_located(labels, image.affine, located=located, task=task)
