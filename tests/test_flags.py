@@ -123,7 +123,7 @@ def test_every_code_makes_a_sentence_of_its_words() -> None:
         "found": "x", "holders": "x", "levels": "x", "percent": 1.0, "bundle": "x", "others": "x",
         "midpoint": 1.0, "fitting": "x", "where": "x", "other": 1.0, "typical": 1.0, "pair": "x",
         "published": "x", "overlap": 1.0, "end": "x", "reference": "x", "finding": "x",
-        "advice": "x", "measured_in": "mm",
+        "advice": "x", "measured_in": "mm", "task": "x", "what": "x",
     }  # fmt: skip
     for code, kind in KINDS.items():
         one = flag(code, 1.0, expected=(0.0, 2.0), level=2, side="left", **words)

@@ -41,6 +41,7 @@ def hook_with_default(labels: np.ndarray, context: HookContext, radius: int = 3)
         ({"levels": ()}, "ascending levels"),
         ({"levels": (3, 2)}, "ascending levels"),
         ({"levels": (2, 31)}, "ascending levels"),
+        ({"levels": (2, 10)}, "priors with a height for every level"),
         ({"contrasts": ()}, "at least one contrast"),
         ({"suffix": "rootlets"}, "starts with '_'"),
         ({"qc_style": "fancy"}, "QC style"),
@@ -142,8 +143,8 @@ def test_a_model_that_knows_only_rootlets_takes_its_levels_from_the_locator() ->
     assert ROOTLETS.levels_of(told, binary) == told.level_source
 
 
-LUMBAR = replace(ROOTLETS, name="lumbar", levels=tuple(range(20, 28)))
-THORACIC = replace(ROOTLETS, name="thoracic", levels=tuple(range(9, 21)))
+LUMBAR = replace(ROOTLETS, name="lumbar", levels=tuple(range(20, 28)), priors=None)
+THORACIC = replace(ROOTLETS, name="thoracic", levels=tuple(range(9, 21)), priors=None)
 SEVERAL = TaskRegistry([*TASKS.values(), LUMBAR, THORACIC])
 
 
