@@ -338,7 +338,7 @@ def test_the_card_asks_for_its_entries_and_renders_them() -> None:
     )
     assert check_card(card, REGISTRY) == []
     page = render_card(card)
-    assert all(text in page for text in ("First lumbar model.", "lumbar_rootlets", "T12", "S2"))
+    assert all(text in page for text in (r"### Task lumbar\_rootlets", "First lumbar", "27 = S2"))
 
 
 def test_inside_sct_it_is_a_task_with_a_model_of_its_own() -> None:
