@@ -15,7 +15,7 @@ import numpy as np
 
 from sct_rootlets_task.errors import ImageError
 from sct_rootlets_task.level_names import value_name
-from sct_rootlets_task.rootlets.centerline import line_through_rootlets
+from sct_rootlets_task.rootlets.centerline import Centerline, line_through_rootlets
 from sct_rootlets_task.rootlets.components import voxels_of
 from sct_rootlets_task.rootlets.geometry import (
     level_map,
@@ -123,16 +123,11 @@ def compare(
     labels, reference = labels[box], reference[box]
     corner = affine.copy()
     corner[:3, 3] = affine[:3] @ [*(part.start for part in box), 1]
-    values = sorted(set(np.unique(labels)) | set(np.unique(reference)) - {0})
-    levels = [
-        _agreement(value_name(int(value)), labels == value, reference == value, corner)
-        for value in values
-        if value
-    ]
     line = line_through_rootlets(to_world(voxels_of(reference), corner))
+    values = sorted((set(np.unique(labels)) | set(np.unique(reference))) - {0})
     levels = [
-        _with_midpoint(item, int(value), labels, reference, line, corner)
-        for item, value in zip(levels, [v for v in values if v], strict=True)
+        _agreement(value_name(int(value)), labels == value, reference == value, corner, line)
+        for value in values
     ]
     return (*levels, _agreement(ALL, labels > 0, reference > 0, corner), _mean(levels))
 
@@ -151,10 +146,17 @@ def compare_images(image: Any, reference: Any) -> tuple[Agreement, ...]:
     return compare(labels, other, image.affine, name=f"the {name}")
 
 
-def _agreement(name: str, found: np.ndarray, wanted: np.ndarray, affine: np.ndarray) -> Agreement:
+def _agreement(
+    name: str,
+    found: np.ndarray,
+    wanted: np.ndarray,
+    affine: np.ndarray,
+    line: Centerline | None = None,
+) -> Agreement:
+    """Compare two masks; along a line, where there is one, their midpoints too."""
     voxel, spacing = voxel_volume(affine), np.linalg.norm(affine[:3, :3], axis=0)
     volume, reference = float(found.sum() * voxel), float(wanted.sum() * voxel)
-    dice = hd95 = surface = change = math.nan
+    dice = hd95 = surface = change = error = math.nan
     if volume or reference:
         dice = float(2 * np.count_nonzero(found & wanted) / (found.sum() + wanted.sum()))
     if reference:
@@ -162,13 +164,17 @@ def _agreement(name: str, found: np.ndarray, wanted: np.ndarray, affine: np.ndar
     if volume and reference:
         both = _surface_distances(found, wanted, spacing)
         hd95, surface = float(np.percentile(both, _HD_PERCENT)), float(both.mean())
-    detection = {
-        (True, True): "both",
-        (False, True): "missed",
-        (True, False): "extra",
-        (False, False): "neither",
-    }[volume > 0, reference > 0]
-    return Agreement(name, dice, volume, reference, change, hd95, surface, math.nan, detection)
+        if line:
+            middle = [_midpoint(mask, line, affine) for mask in (found, wanted)]
+            error = float(middle[0] - middle[1])
+    detections = {(True, True): "both", (False, True): "missed", (True, False): "extra"}
+    detection = detections.get((volume > 0, reference > 0), "neither")
+    return Agreement(name, dice, volume, reference, change, hd95, surface, error, detection)
+
+
+def _midpoint(mask: np.ndarray, line: Centerline, affine: np.ndarray) -> float:
+    arcs = line.project(to_world(voxels_of(mask), affine))[:, 0]
+    return float(np.percentile(arcs, _ENDS).mean())
 
 
 def _surface_distances(
@@ -182,23 +188,6 @@ def _surface_distances(
     return np.concatenate((to_other[one], to_one[other]))
 
 
-def _with_midpoint(
-    item: Agreement,
-    value: int,
-    labels: np.ndarray,
-    reference: np.ndarray,
-    line: Any,
-    affine: np.ndarray,
-) -> Agreement:
-    if item.detection != "both":
-        return item
-    middle = [
-        np.percentile(line.project(to_world(voxels_of(a == value), affine))[:, 0], _ENDS).mean()
-        for a in (labels, reference)
-    ]
-    return Agreement(**{**asdict(item), "midpoint_error_mm": float(middle[0] - middle[1])})
-
-
 def _mean(levels: Sequence[Agreement]) -> Agreement:
     """Return the mean over the levels of the reference; errors of midpoints without their sign."""
     wanted = [item for item in levels if item.detection in ("both", "missed")]
@@ -208,17 +197,12 @@ def _mean(levels: Sequence[Agreement]) -> Agreement:
         figures = [abs(getattr(item, name)) for item in items]
         return float(np.mean(figures)) if figures else math.nan
 
-    return Agreement(
-        MEAN,
-        mean(wanted, "dice"),
-        mean(wanted, "volume_mm3"),
-        mean(wanted, "reference_mm3"),
-        mean(wanted, "volume_difference_percent"),
-        mean(both, "hd95_mm"),
-        mean(both, "surface_distance_mm"),
-        mean(both, "midpoint_error_mm"),
-        "both" if len(both) == len(wanted) else "missed",
-    )
+    sizes = ("dice", "volume_mm3", "reference_mm3", "volume_difference_percent")
+    distances = ("hd95_mm", "surface_distance_mm", "midpoint_error_mm")
+    figures = {name: mean(wanted, name) for name in sizes}
+    figures |= {name: mean(both, name) for name in distances}
+    detection = "both" if len(both) == len(wanted) else "missed"
+    return Agreement(level=MEAN, detection=detection, **figures)
 
 
 def _box(mask: np.ndarray) -> tuple[slice, ...]:
