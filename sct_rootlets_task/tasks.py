@@ -338,4 +338,7 @@ def _question(
         found = f"Its values are {name_levels(values, str)}, which may be of"
     else:
         found = f"Its values are {name_levels(values, str)}, which are levels of none of"
-    return f"Which task is the {where} of? {found} {known}. Name the task with -task."
+    return (
+        f"Which task is the {where} of? {found} {known}. Name the task with -task, or look whether "
+        "this is the right file."
+    )
