@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from sct_rootlets_task.api import (
         check,
         evaluate,
+        find_model,
         install_model,
         list_models,
         locate,
@@ -40,6 +41,7 @@ __all__ = [
     "Settings",
     "check",
     "evaluate",
+    "find_model",
     "install_model",
     "list_models",
     "locate",
@@ -52,7 +54,11 @@ __all__ = [
     "split",
 ]
 
-_ELSEWHERE = {"Options": "network.loading", "RootletsError": "errors", "Settings": "pipeline"}
+_ELSEWHERE = {
+    "Options": "inference.loading",
+    "RootletsError": "errors",
+    "Settings": "segmentation.segmenter",
+}
 
 
 def __getattr__(name: str) -> object:

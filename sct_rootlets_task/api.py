@@ -1,14 +1,16 @@
-"""The tools from Python: what the commands do, on files or on images in memory.
+"""The tools from Python, on files or on images in memory. Every command calls these functions.
 
 The names are also those of the package itself: ``import sct_rootlets_task as srt``, then
 ``srt.segment(…)``.
 
-Each image argument takes a path (str or path object, ``~`` for the home folder) or a nibabel image,
-and goes through the checks of the commands. All images of a call but PMJ and discs lie on one
-grid. Results are in memory; only `picture` and `qc` write files. What a user should know is logged
-as a warning. What cannot be used ends in an error of :mod:`sct_rootlets_task.errors`:
-``InputTypeError`` for an argument of a wrong kind, ``ImageError`` for an image that cannot be read
-or used, ``UsageError`` for a call that was put together wrongly.
+Each image argument takes a path (str or path object, ``~`` for the home folder) or a nibabel image.
+All images of a call lie on one grid, except for PMJ and discs. A level map holds whole numbers; 0
+is background. Where a level map's `task` is not named, its sidecar tells, else the levels in it.
+
+Results stay in memory; only `picture` and `qc` write files. What a user should know is logged as a
+warning. Errors are those of :mod:`sct_rootlets_task.errors`. Any function may raise
+``InputTypeError`` for an argument of a wrong kind, ``ImageError`` for an image that cannot be used,
+and ``UsageError`` for a call that was put together wrongly, such as one of an unknown task.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import contextlib
 import logging
 import operator
 import os
+import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -24,7 +27,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from sct_rootlets_task.errors import InputTypeError, UsageError
+from sct_rootlets_task.errors import InputTypeError, ModelNotInstalledError, UsageError
 from sct_rootlets_task.io.inputs import ImageLike, as_file, file_of, in_mm, read_image, read_labels
 from sct_rootlets_task.io.paths import expand_user
 from sct_rootlets_task.io.short_repr import short_repr
@@ -34,11 +37,14 @@ if TYPE_CHECKING:
 
     from sct_rootlets_task.analysis.check import Report
     from sct_rootlets_task.analysis.evaluate import Agreement
+    from sct_rootlets_task.analysis.relabel import Change
     from sct_rootlets_task.analysis.spinal_levels import SpinalLevels
     from sct_rootlets_task.io.images import InputImage
     from sct_rootlets_task.levels.assignment import LocatedLevels
     from sct_rootlets_task.levels.landmarks import Landmarks
+    from sct_rootlets_task.models.resolve import Listed
     from sct_rootlets_task.segmentation.segmenter import Segmentation, Settings
+    from sct_rootlets_task.tasks import Task
 
 logger = logging.getLogger(__name__)
 
@@ -48,10 +54,12 @@ __all__ = [
     "ImageLike",
     "InstalledRelease",
     "LocatedCanal",
+    "RelabeledMap",
     "SampleImages",
     "SegmentedImage",
     "check",
     "evaluate",
+    "find_model",
     "install_model",
     "list_models",
     "locate",
@@ -71,13 +79,31 @@ class SegmentedImage(NamedTuple):
     Parameters
     ----------
     labels : nibabel.Nifti1Image
-        Level map (uint8) on the image's grid; 2 is C2, 9 is T1, 0 is background.
+        Level map (uint8) on the image's grid; values are spinal levels, 0 is background.
     details : Segmentation
         How it came about, with its ``warnings``.
     """
 
     labels: nib.Nifti1Image
     details: Segmentation
+
+    def __repr__(self) -> str:
+        return short_repr(self)
+
+
+class RelabeledMap(NamedTuple):
+    """Result of `relabel`; it can be unpacked.
+
+    Parameters
+    ----------
+    labels : nibabel.Nifti1Image
+        Level map (uint8) with the new numbers.
+    changes : tuple of Change
+        What became of each level that changed: ``before``, ``after``, ``voxels``.
+    """
+
+    labels: nib.Nifti1Image
+    changes: tuple[Change, ...]
 
     def __repr__(self) -> str:
         return short_repr(self)
@@ -119,6 +145,36 @@ class LocatedCanal(NamedTuple):
     def __repr__(self) -> str:
         return short_repr(self)
 
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """One dict a level, from head to tail, by the columns of ``locate -csv``."""
+        from sct_rootlets_task.level_names import level_name
+
+        return [
+            {
+                "level": level_name(level.level),
+                "start_mm": round(level.end, 1),
+                "end_mm": round(level.start, 1),
+                "confidence": round(level.confidence, 2),
+            }
+            for level in self.details.levels
+        ]
+
+    @property
+    def line_rows(self) -> list[dict[str, Any]]:
+        """One dict a mm of the centerline, from the head on, by the columns of ``locate -line``."""
+        from sct_rootlets_task.level_names import level_name
+
+        line, rows = self.details.line, []
+        if line is None:
+            return []
+        for arc in np.arange(0, line.length + 1):
+            here = (one.level for one in self.details.levels if one.start <= arc < one.end)
+            x, y, z = (round(float(mm), 2) for mm in line.at(float(arc))[0])
+            place = {"x_mm": x, "y_mm": y, "z_mm": z, "arc_mm": float(arc)}
+            rows.append({**place, "level": next(map(level_name, here), "")})
+        return rows
+
 
 class SampleImages(NamedTuple):
     """Result of `sample`; it can be unpacked.
@@ -151,12 +207,30 @@ class InstalledRelease(NamedTuple):
         Whether the task runs it unless told otherwise.
     path : Path or None
         Its folder; None where it is not installed.
+    state : str
+        Whether it is built in or installed and where it came from, in a few words.
     """
 
     task: str
     model: str
     default: bool
     path: Path | None
+    state: str
+
+    def verify(self) -> list[str]:
+        """Return what is wrong with an installed model, a text each; empty when all is well.
+
+        Its files are compared with their checksums, and it is built once. A built-in model is part
+        of the package, whose files pip knows.
+        """
+        from sct_rootlets_task.models.resolve import InstalledModel, verify_model
+        from sct_rootlets_task.registry import TASKS
+
+        task = TASKS.find(self.task)
+        release = task.release(self.model)
+        if self.path is None or release.bundled:
+            return []
+        return verify_model(task, InstalledModel(self.path, release, self.model))
 
 
 class Evaluation(tuple["Agreement", ...]):
@@ -242,24 +316,24 @@ def check(
     pmj: ImageLike | None = None,
     discs: ImageLike | None = None,
     locator: ImageLike | LocatedCanal | None = None,
-    task: str = "rootlets",
+    task: str | None = None,
 ) -> Report:
     """Check how plausible the levels of a segmentation are.
 
-    The sidecar beside the file of a level map tells what the run that made it was not sure of.
+    Doubts of the run that made a level map are read from its sidecar.
 
     Parameters
     ----------
     segmentation : path or nibabel image
-        Level map: whole numbers, 0 is background.
+        Level map.
     cord : path or nibabel image, optional
         Cord mask on the same grid; above 0.5 is cord.
     pmj, discs : path or nibabel image, optional
         Labels of the pontomedullary junction and of the discs, on any grid.
     locator : path, nibabel image or LocatedCanal, optional
-        The image, for the locator's independent opinion; or what `locate` returned for it.
-    task : str
-        Task whose levels are expected.
+        The image, for the built-in locator to compare; or what `locate` returned for it.
+    task : str, optional
+        Task of the level map.
 
     Returns
     -------
@@ -271,12 +345,14 @@ def check(
     ImageError
         If an image lies on another grid, or a landmark cannot be what it is called.
     """
-    from sct_rootlets_task.registry import TASKS
+    from sct_rootlets_task.analysis.check import opinions
     from sct_rootlets_task.segmentation.sidecar import check_map
 
-    labels = _level_map(segmentation)[1]
-    known = _references(labels, cord=cord, pmj=pmj, discs=discs, locator=locator)
-    return check_map(file_of(segmentation), labels, task=TASKS.find(task), references=known)
+    source, labels = _level_map(segmentation)
+    entry = _task_of(task, source)
+    known = _landmarks(labels, cord=cord, pmj=pmj, discs=discs, locator=locator)
+    report = check_map(file_of(segmentation), labels, task=entry, references=known)
+    return replace(report, opinions=opinions(report, known))
 
 
 def relabel(
@@ -288,64 +364,57 @@ def relabel(
     discs: ImageLike | None = None,
     locator: ImageLike | LocatedCanal | None = None,
     cord: ImageLike | None = None,
-) -> nib.Nifti1Image:
+    task: str | None = None,
+) -> RelabeledMap:
     """Renumber the levels of a segmentation, in one of five ways.
 
     Parameters
     ----------
     segmentation : path or nibabel image
-        Level map: whole numbers, 0 is background.
+        Level map.
     mapping : mapping of int to int, optional
         Old level → new one; 0 removes a level, what is not named stays.
     shift : int, optional
         Number to add to every level.
     anchor : tuple of (int, int), optional
-        A level and a slice, counted from the inferior end, that ought to be of that level.
+        A level, and a slice (counted from the inferior end) that should be of that level.
     discs : path or nibabel image, optional
         Disc labels to take the levels from, on any grid.
     locator : path, nibabel image or LocatedCanal, optional
         The image, to take the levels from the locator's view of it; or what `locate` returned.
     cord : path or nibabel image, optional
         Cord mask on the same grid, a help to `discs`.
+    task : str, optional
+        Task of the level map.
 
     Returns
     -------
-    nibabel.Nifti1Image
-        Level map (uint8) on the same grid.
+    RelabeledMap
+        ``labels`` (nibabel.Nifti1Image, uint8, on the same grid) and ``changes``.
 
     Raises
     ------
     UsageError
         If not exactly one way is asked for.
     ImageError
-        If an image lies on another grid, holds no label, or discs cannot be what they are called
+        If an image lies on another grid or holds no label, or discs cannot be what they are called
         or reach too few levels.
     """
-    from sct_rootlets_task.analysis import relabel
-    from sct_rootlets_task.registry import TASKS
+    from sct_rootlets_task.analysis.relabel import changes
+    from sct_rootlets_task.rootlets.geometry import require_labels
 
     way = _one_way(mapping=mapping, shift=shift, anchor=anchor, discs=discs, locator=locator)
     source, image = _level_map(segmentation)
-    labels, grid = np.asarray(image.dataobj), image.affine
-    known = _references(image, cord=cord, discs=discs, locator=locator)
-    task = TASKS.of_map(np.unique(labels))
-    if way == "mapping":
-        renumbered = relabel.map_levels(labels, _table(mapping), task=task)
-    elif way == "shift":
-        renumbered = relabel.shift_levels(labels, _whole(shift, way), task=task)
-    elif way == "anchor":
-        level, number = _pair(anchor)
-        renumbered = relabel.anchor_levels(
-            labels, grid, level=level, slice_number=number, task=task
-        )
-    elif way == "discs":
-        renumbered = relabel.levels_from_discs(
-            labels, grid, discs=known.discs or {}, task=task, cord=known.cord, files=known.files
-        )
-    else:
-        located = np.asarray(known.located)
-        renumbered = relabel.levels_from_located(labels, grid, located=located, task=task)
-    return _labels(renumbered, source, "relabeled by sct_rootlets")
+    before = np.asarray(image.dataobj)
+    file = image.get_filename()
+    least = 2 if way == "locator" else 1
+    require_labels(before, f"the level map {file}" if file else "the level map", least=least)
+    entry = _task_of(task, source)
+    known = _landmarks(image, cord=cord, discs=discs, locator=locator)
+    by = {"mapping": mapping, "shift": shift, "anchor": anchor}.get(way)
+    after = _renumbered(image, way, by, known=known, task=entry)
+    labels = _labels(after, source, "relabeled by sct_rootlets")
+    return RelabeledMap(labels, tuple(changes(before, after)))
 
 
 def spinal_levels(
@@ -354,19 +423,22 @@ def spinal_levels(
     cord: ImageLike | None = None,
     pmj: ImageLike | None = None,
     method: str = "caudal",
+    task: str | None = None,
 ) -> ColoredCord:
     """Find the spinal levels along the cord.
 
     Parameters
     ----------
     segmentation : path or nibabel image
-        Level map of the rootlets: whole numbers, 0 is background.
+        Level map of the rootlets.
     cord : path or nibabel image, optional
         Cord mask on the same grid; above 0.5 is cord.
     pmj : path or nibabel image, optional
         Label of the pontomedullary junction, on any grid.
     method : {"caudal", "midpoint", "rootlets"}
-        As for the verb ``levels``.
+        Where levels begin and end, as for the command ``levels``.
+    task : str, optional
+        Task of the level map.
 
     Returns
     -------
@@ -382,15 +454,17 @@ def spinal_levels(
         If an image lies on another grid or is empty, or a landmark cannot be what it is called.
     """
     from sct_rootlets_task.analysis.spinal_levels import spinal_levels_image
-    from sct_rootlets_task.registry import TASKS
 
-    source, labels = _level_map(segmentation)
-    mask, mark = _landmark_or_none(cord, "cord"), _landmark_or_none(pmj, "pmj")
+    source, image = _level_map(segmentation)
+    entry = _task_of(task, source)
     file = file_of(segmentation)
-    name = file.name if file else ""
-    task = TASKS.of_map(np.unique(labels.dataobj))
     found, _ = spinal_levels_image(
-        labels, task=task, cord=mask, pmj=mark, method=method, fname=name
+        image,
+        task=entry,
+        cord=_landmark(cord, "cord"),
+        pmj=_landmark(pmj, "pmj"),
+        method=method,
+        fname=file.name if file else "",
     )
     _log(found.warnings)
     if found.labels is None:
@@ -399,15 +473,19 @@ def spinal_levels(
     return ColoredCord(found, _labels(found.labels, source, text))
 
 
-def split(segmentation: ImageLike, cord: ImageLike) -> dict[str, nib.Nifti1Image]:
+def split(
+    segmentation: ImageLike, cord: ImageLike, *, task: str | None = None
+) -> dict[str, nib.Nifti1Image]:
     """Split a segmentation into left and right, dorsal and ventral rootlets.
 
     Parameters
     ----------
     segmentation : path or nibabel image
-        Level map: whole numbers, 0 is background.
+        Level map.
     cord : path or nibabel image
         Cord mask on the same grid; above 0.5 is cord.
+    task : str, optional
+        Task of the level map. A warning names the levels that it does not have.
 
     Returns
     -------
@@ -423,7 +501,8 @@ def split(segmentation: ImageLike, cord: ImageLike) -> dict[str, nib.Nifti1Image
     from sct_rootlets_task.analysis.split import split_image
 
     source, labels = _level_map(segmentation)
-    parts = split_image(labels, _landmark(cord, "cord"))
+    _warn_of_other_levels(task, source)
+    parts = split_image(labels, _landmark(cord, "cord", required=True))
     text = "rootlets of one side and root by sct_rootlets"
     return {name: _labels(np.asarray(one.dataobj), source, text) for name, one in parts.items()}
 
@@ -440,17 +519,11 @@ def locate(image: ImageLike) -> LocatedCanal:
     -------
     LocatedCanal
         ``labels`` (nibabel.Nifti1Image, uint8, on the image's grid) and ``details``.
-
-    Raises
-    ------
-    ImageError
-        If the image cannot be read or used.
     """
-    from sct_rootlets_task.segmentation.segmenter import locate as locate_levels
-
     loaded = read_image(image, "image")
-    found = locate_levels(loaded)
-    return LocatedCanal(_labels(found.labels, loaded, "levels of the canal"), found)
+    found = _located_in(loaded)
+    text = "spinal levels of the canal by sct_rootlets"
+    return LocatedCanal(_labels(found.labels, loaded, text), found)
 
 
 def evaluate(segmentation: ImageLike, reference: ImageLike) -> Evaluation:
@@ -459,7 +532,7 @@ def evaluate(segmentation: ImageLike, reference: ImageLike) -> Evaluation:
     Parameters
     ----------
     segmentation, reference : path or nibabel image
-        Level maps on the same grid: whole numbers, 0 is background.
+        Level maps on the same grid.
 
     Returns
     -------
@@ -474,8 +547,9 @@ def evaluate(segmentation: ImageLike, reference: ImageLike) -> Evaluation:
     """
     from sct_rootlets_task.analysis.evaluate import compare_images
 
-    labels = _level_map(segmentation)[1]
-    other = in_mm(read_labels(reference, "reference"), file_of(reference), np.uint8)
+    source, labels = _level_map(segmentation)
+    _, other = _level_map(reference, "reference")
+    _warn_if_empty(source, "every level of the reference counts as missed.")
     return Evaluation(compare_images(labels, other))
 
 
@@ -485,6 +559,7 @@ def picture(
     *,
     output: str | os.PathLike[str],
     overwrite: int | None = None,
+    task: str | None = None,
 ) -> Path:
     """Draw a segmentation over its image into one PNG.
 
@@ -498,6 +573,8 @@ def picture(
         PNG to write.
     overwrite : {0, 1}, optional
         1 replaces any file but an input, 0 none; by default what this package has written.
+    task : str, optional
+        Task of the level map. A warning names the levels that it does not have.
 
     Returns
     -------
@@ -515,14 +592,24 @@ def picture(
     MissingDependencyError
         If Pillow is not installed.
     """
+    from sct_rootlets_task.io.images import load_labels
     from sct_rootlets_task.io.outputs import Output, check_outputs
     from sct_rootlets_task.qc.preview import draw
+    from sct_rootlets_task.qc.render import require_pillow
 
+    require_pillow()
     target = _place(output)
+    if overwrite is not None and _whole(overwrite, "overwrite") not in (0, 1):
+        raise UsageError(f"Expected 0, 1 or None for overwrite, found {overwrite}.")
     inputs = [path for one in (image, segmentation) if (path := file_of(one))]
     check_outputs([Output(target, "output")], inputs, overwrite=overwrite)
     with _files(image=image, segmentation=segmentation) as files:
-        return draw(files["image"], files["segmentation"], target)
+        drawn = draw(files["image"], files["segmentation"], target)
+        labels = load_labels(files["segmentation"])
+    labels = replace(labels, path=file_of(segmentation) or Path("<segmentation in memory>"))
+    _warn_if_empty(labels, "the picture shows the image alone.")
+    _warn_of_other_levels(task, labels)
+    return drawn
 
 
 def qc(
@@ -533,9 +620,11 @@ def qc(
     dataset: str | None = None,
     subject: str | None = None,
     qc_seg: ImageLike | None = None,
-    task: str = "rootlets",
+    task: str | None = None,
 ) -> Path:
     """Add a segmentation to a quality-control report, with the flags of `check`.
+
+    Where all images are files, the page names the command that makes it.
 
     Parameters
     ----------
@@ -550,8 +639,8 @@ def qc(
         subject.
     qc_seg : path or nibabel image, optional
         Mask on the image's grid, such as the cord, that the views are centered on.
-    task : str
-        Task whose levels are expected.
+    task : str, optional
+        Task of the level map.
 
     Returns
     -------
@@ -571,9 +660,13 @@ def qc(
     """
     from sct_rootlets_task.qc.entry import Details, names_of
     from sct_rootlets_task.qc.folder import require_report_folder
+    from sct_rootlets_task.qc.pages import require_jinja
+    from sct_rootlets_task.qc.render import require_pillow
     from sct_rootlets_task.qc.report import add_entry
-    from sct_rootlets_task.registry import TASKS
+    from sct_rootlets_task.segmentation.sidecar import check_map
 
+    require_pillow()
+    require_jinja()
     report = _place(output)
     for name, text in (("dataset", dataset), ("subject", subject)):
         _require_kind(text, str, name)
@@ -583,15 +676,21 @@ def qc(
         read_image(image, "image", constant=True)
         raise UsageError("Expected a subject for an image without a file. Give subject=….")
     mask = {} if qc_seg is None else {"qc_seg": qc_seg}
+    options = {"dataset": dataset, "subject": subject, "qc-seg": qc_seg, "task": task}
+    command = _qc_command(i=image, s=segmentation, o=output, **options)
     with _files(image=image, segmentation=segmentation, **mask) as files:
         scan, labels = files["image"], files["segmentation"]
         if file is not None and scan != file:
             dataset, subject = names_of(file, Details(dataset, subject))
-        found = check(segmentation, task=task)
+        source, level_map = _level_map(segmentation)
+        entry = _task_of(task, source)
+        _warn_if_empty(source, "its page shows the image alone.")
+        found = check_map(file_of(segmentation), level_map, task=entry)
         details = Details(
             dataset,
             subject,
-            expected=TASKS.find(task).levels,
+            command=command,
+            expected=entry.levels,
             around=files.get("qc_seg"),
             flags=[asdict(flag) for flag in found.flags],
             levels=[asdict(level) for level in found.levels],
@@ -640,15 +739,44 @@ def list_models(model_dir: str | os.PathLike[str] | None = None) -> list[Install
     from sct_rootlets_task.models.resolve import list_models as listed
     from sct_rootlets_task.registry import TASKS
 
-    return [
-        InstalledRelease(
-            row.task.name,
-            row.release.tag,
-            row.release.tag == row.task.default,
-            row.model.path if row.model else None,
+    return [_installed_release(row) for row in listed(TASKS, model_root(model_dir))]
+
+
+def find_model(
+    task: str = "rootlets",
+    model: str | None = None,
+    *,
+    model_dir: str | os.PathLike[str] | None = None,
+) -> InstalledRelease:
+    """Return an installed model; nothing is fetched.
+
+    Parameters
+    ----------
+    task : str
+        Task of the registry.
+    model : str, optional
+        Release tag; by default the one that the task runs.
+    model_dir : path, optional
+        Folder of the models.
+
+    Raises
+    ------
+    ModelNotInstalledError
+        If it is not on this computer.
+    """
+    from sct_rootlets_task.io.paths import model_root
+    from sct_rootlets_task.models.resolve import Listed, find_complete
+    from sct_rootlets_task.registry import TASKS
+
+    entry, root = TASKS.find(task), model_root(model_dir)
+    release = entry.release(model)
+    found = find_complete(entry, release, root)
+    if found is None:
+        raise ModelNotInstalledError(
+            f"Model {release.tag} is not installed in {root}. Install it with: "
+            f"sct_deepseg {task} -install"
         )
-        for row in listed(TASKS, model_root(model_dir))
-    ]
+    return _installed_release(Listed(entry, release, found))
 
 
 def install_model(
@@ -675,8 +803,6 @@ def install_model(
 
     Raises
     ------
-    UsageError
-        If there is no such task or release.
     InstallError
         If it cannot be fetched or installed; a model that was there is untouched.
     """
@@ -688,52 +814,157 @@ def install_model(
     return install(entry, entry.release(model), model_root(model_dir)).path
 
 
-def _level_map(segmentation: ImageLike) -> tuple[InputImage, nib.Nifti1Image]:
+def _installed_release(row: Listed) -> InstalledRelease:
+    path = row.model.path if row.model else None
+    default = row.release.tag == row.task.default
+    return InstalledRelease(row.task.name, row.release.tag, default, path, _state(row))
+
+
+def _state(row: Listed) -> str:
+    from sct_rootlets_task.io.untrusted import printable
+
+    model = row.model
+    if model is None:
+        return f"closed. {row.closed}" if row.closed else "not installed"
+    if model.builtin:
+        return "built in"
+    if not model.urls:
+        return f"installed, of unknown origin (no source.json): {printable(model.path)}"
+    origin = f", custom, from {' '.join(map(printable, model.urls))}" if model.custom else ""
+    return f"installed{origin}"
+
+
+def _level_map(given: ImageLike, name: str = "segmentation") -> tuple[InputImage, nib.Nifti1Image]:
     """Return a level map as read, and as a nibabel image in mm."""
-    source = read_labels(segmentation, "segmentation")
-    return source, in_mm(source, file_of(segmentation), np.uint8)
+    source = read_labels(given, name)
+    return source, in_mm(source, file_of(given), np.uint8)
 
 
-def _landmark(given: ImageLike, name: str) -> nib.Nifti1Image:
-    """Return a mask or a label image of points as a nibabel image in mm."""
+def _landmark(given: ImageLike | None, name: str, *, required: bool = False) -> Any:
+    """Return a mask or a label image of points as a nibabel image in mm, None for none."""
+    if given is None and not required:
+        return None
     return in_mm(read_image(given, name, constant=True), file_of(given))
 
 
-def _landmark_or_none(given: ImageLike | None, name: str) -> nib.Nifti1Image | None:
-    return None if given is None else _landmark(given, name)
-
-
-def _references(
+def _landmarks(
     labels: nib.Nifti1Image,
     *,
-    cord: ImageLike | None = None,
-    pmj: ImageLike | None = None,
-    discs: ImageLike | None = None,
     locator: ImageLike | LocatedCanal | None = None,
+    **others: ImageLike | None,
 ) -> Landmarks:
+    """Return what is known of a level map besides it."""
     from sct_rootlets_task.levels.landmarks import references_from_images
 
-    return references_from_images(
-        labels,
-        cord=_landmark_or_none(cord, "cord"),
-        pmj=_landmark_or_none(pmj, "pmj"),
-        discs=_landmark_or_none(discs, "discs"),
-        located=_located(locator),
-    )
+    located = _located(locator, labels)
+    images = {name: _landmark(given, name) for name, given in others.items()}
+    return references_from_images(labels, located=located, **images)
 
 
-def _located(locator: ImageLike | LocatedCanal | None) -> nib.Nifti1Image | None:
-    """Return the locator's levels of an image as a nibabel image in mm."""
+def _located(locator: ImageLike | LocatedCanal | None, labels: nib.Nifti1Image) -> Any:
+    """Return the locator's levels of an image as a nibabel image in mm, None for no image."""
+    from sct_rootlets_task.io.images import in_memory
+    from sct_rootlets_task.rootlets.geometry import require_same_grid
+
     if locator is None:
         return None
     if isinstance(locator, LocatedCanal):
         return _landmark(locator.labels, "locator")
+    image = read_image(locator, "locator")
+    # Looked at first, as locating takes long.
+    require_same_grid(
+        np.asarray(labels.dataobj),
+        labels.affine,
+        other=image.data,
+        other_affine=image.affine,
+        name=f"image {image.path}",
+    )
+    file = file_of(locator)
+    found = _located_in(image)
+    return in_memory(found.labels, image.affine, file=str(file) if file else None)
+
+
+def _located_in(image: InputImage) -> LocatedLevels:
     from sct_rootlets_task.segmentation.segmenter import locate as locate_levels
 
-    loaded = read_image(locator, "locator")
-    found = locate_levels(loaded)
-    _log(found.warnings)
-    return in_mm(replace(loaded, data=found.labels), None, np.uint8)
+    found = locate_levels(image)
+    _log(f"{image.path}: {warning}" for warning in found.warnings)
+    return found
+
+
+def _renumbered(
+    image: nib.Nifti1Image, way: str, by: Any, *, known: Landmarks, task: Task
+) -> np.ndarray:
+    """Return the voxels of a level map, renumbered in one of the five ways."""
+    from sct_rootlets_task.analysis import relabel
+
+    labels, grid = np.asarray(image.dataobj), image.affine
+    if way == "mapping":
+        return relabel.map_levels(labels, _table(by), task=task)
+    if way == "shift":
+        return relabel.shift_levels(labels, _whole(by, way), task=task)
+    if way == "anchor":
+        level, number = _pair(by)
+        return relabel.anchor_levels(
+            labels, grid, level=level, slice_number=number, task=task
+        )
+    if way == "discs":
+        discs, cord, files = known.discs or {}, known.cord, known.files
+        return relabel.levels_from_discs(
+            labels, grid, discs=discs, cord=cord, task=task, files=files
+        )
+    located = np.asarray(known.located)
+    return relabel.levels_from_located(labels, grid, located=located, task=task)
+
+
+def _task_of(task: str | None, labels: InputImage) -> Task:
+    """Return the task that is named, else that of the sidecar, else the one with these levels."""
+    from sct_rootlets_task.qc.stored import read_sidecar
+    from sct_rootlets_task.registry import TASKS
+
+    _require_kind(task, str, "task")
+    if task is not None:
+        return TASKS.find(task)
+    recorded = read_sidecar(labels.path).get("Task")
+    return TASKS.of_map(
+        _values(labels),
+        recorded=recorded if isinstance(recorded, str) else None,
+        where=f"level map {labels.path}",
+    )
+
+
+def _values(labels: InputImage) -> list[int]:
+    return [int(value) for value in np.unique(labels.data) if value]
+
+
+def _warn_of_other_levels(task: str | None, labels: InputImage) -> None:
+    """Log which levels of a map the task does not have, if one is named."""
+    from sct_rootlets_task.level_names import value_name
+
+    entry = None if task is None else _task_of(task, labels)
+    others = [value_name(one) for one in _values(labels) if entry and one not in entry.levels]
+    if entry and others:
+        names = f"{entry.level_names}, not {', '.join(others)}"
+        _log([f"{labels.path}: the levels of task {task} are {names}."])
+
+
+def _warn_if_empty(labels: InputImage, outcome: str) -> None:
+    """Log that a level map is empty, and what comes of it."""
+    if not labels.data.any():
+        _log([f"{labels.path}: the level map holds no labeled voxel; {outcome}"])
+
+
+def _qc_command(**options: Any) -> str:
+    """Return the command that makes a page, as it could be typed; empty without files for it."""
+    words = ["sct_rootlets", "qc"]
+    for name, given in options.items():
+        if given is None or (isinstance(given, str) and not given):
+            continue
+        text = given if isinstance(given, str) else file_of(given)
+        if text is None:
+            return ""
+        words += [f"-{name}", str(text)]
+    return shlex.join(words)
 
 
 def _labels(labels: np.ndarray, image: InputImage, description: str) -> nib.Nifti1Image:

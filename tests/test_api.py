@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -19,15 +20,36 @@ import numpy as np
 import pytest
 
 import sct_rootlets_task as srt
-from sct_rootlets_task import Options, Settings, api, check, relabel, segment, spinal_levels, split
+from sct_rootlets_task import (
+    Options,
+    Settings,
+    api,
+    check,
+    registry,
+    relabel,
+    segment,
+    spinal_levels,
+    split,
+)
 from sct_rootlets_task.analysis.check import Report
 from sct_rootlets_task.errors import ImageError, InputTypeError, RootletsError, UsageError
 from sct_rootlets_task.levels.anatomical_priors import CERVICAL
 from sct_rootlets_task.levels.assignment import LocatedLevels
+from sct_rootlets_task.errors import (
+    ImageError,
+    InputTypeError,
+    ModelNotInstalledError,
+    RootletsError,
+    UsageError,
+)
+from sct_rootlets_task.levels.assignment import LocatedLevel, LocatedLevels
 from sct_rootlets_task.qc.stored import DATA
+from sct_rootlets_task.registry import ROOTLETS
+from sct_rootlets_task.rootlets.centerline import line_through_rootlets
 from sct_rootlets_task.rootlets.geometry import to_world
 from sct_rootlets_task.segmentation import segmenter
 from sct_rootlets_task.segmentation.segmenter import Segmentation
+from sct_rootlets_task.tasks import TaskRegistry
 from test_shifting import located, phantom
 from test_verbs import disc_labels, point_image
 from tiny_model import write_model
@@ -179,6 +201,8 @@ def plain(result: Any) -> Any:
         return (rows, plain(result.labels))
     if isinstance(result, api.SegmentedImage | api.LocatedCanal):
         return plain(result.labels)
+    if isinstance(result, api.RelabeledMap):
+        return (plain(result.labels), result.changes)
     if isinstance(result, Path):
         return _content(result)
     return list(result)
@@ -191,7 +215,7 @@ def _content(file: Path) -> Any:
         with Image.open(file) as drawn:
             return np.asarray(drawn)[46:].tobytes()  # the title has the name of the file
     text = (file.parent / DATA).read_text()
-    names = ("id", "report", "image", "segmentation", "made", "around", "notices")
+    names = ("id", "report", "image", "segmentation", "made", "around", "notices", "command")
     return {
         key: value
         for key, value in json.loads(text).items()
@@ -218,7 +242,8 @@ def test_the_table_of_calls_has_every_image_argument(name: str) -> None:
     assert image_arguments(function) == tried
     words = {"image", "segmentation", "reference", "cord", "pmj", "discs", "locator", "qc_seg"}
     assert tried <= words
-    assert len(inspect.signature(function).parameters) <= 7
+    # A level map can be renumbered in five ways.
+    assert len(inspect.signature(function).parameters) <= (8 if function is relabel else 7)
     assert "Any" not in str(inspect.signature(function))
 
 
@@ -319,7 +344,7 @@ def test_an_output_has_to_be_a_path(here: Path, output: Any) -> None:
 
 
 def test_a_page_of_the_report_shows_the_flags_of_the_check(here: Path) -> None:
-    gap = relabel("seg.nii.gz", {5: 0})
+    gap = relabel("seg.nii.gz", {5: 0}).labels
     page = srt.qc("image.nii.gz", gap, output="r")
     shown = json.loads((page.parent / DATA).read_text())["flags"]
     assert [flag["text"] for flag in shown] == [flag.text for flag in check(gap).flags]
@@ -455,7 +480,7 @@ def test_looking_up_a_function_loads_nothing_heavy() -> None:
     assert done.stdout.split() == []
 
 
-@pytest.mark.parametrize("name", ["qc", "picture", "sample"])
+@pytest.mark.parametrize("name", ["qc", "sample"])
 def test_a_function_keeps_its_name_when_the_module_of_that_name_is_imported(name: str) -> None:
     module = import_module(f"sct_rootlets_task.{name}")
     assert inspect.ismodule(module)
@@ -486,13 +511,13 @@ def test_a_missing_level_is_warned_of_and_a_present_one_is_not(
 ) -> None:
     labels, cord = images
     assert not any(flag.level == 5 for flag in check(labels, cord=cord).warnings)
-    without_c5 = relabel(labels, {5: 0})
+    without_c5 = relabel(labels, {5: 0}).labels
     assert any(flag.level == 5 for flag in check(without_c5, cord=cord).warnings)
 
 
 def test_relabeling_swaps_levels(images: tuple[nib.Nifti1Image, nib.Nifti1Image]) -> None:
     labels, _ = images
-    swapped = np.asarray(relabel(labels, {3: 4, 4: 3}).dataobj)
+    swapped = np.asarray(relabel(labels, {3: 4, 4: 3}).labels.dataobj)
     before = np.asarray(labels.dataobj)
     assert np.array_equal(swapped == 3, before == 4)
     assert np.array_equal(swapped == 4, before == 3)
@@ -529,7 +554,7 @@ def test_levels_are_renumbered_in_each_of_the_five_ways(
     labels, cord = images
     values = np.asarray(labels.dataobj)
     canal = spinal_levels(labels, cord=cord, method="midpoint").labels
-    shifted = relabel(labels, shift=-1)
+    shifted = relabel(labels, shift=-1).labels
     back = np.where(np.asarray(shifted.dataobj) > 0, values, 0)
     slices = np.argwhere(np.asarray(shifted.dataobj) == 4)[:, 2]
     ways: list[dict[str, Any]] = [
@@ -539,8 +564,8 @@ def test_levels_are_renumbered_in_each_of_the_five_ways(
         {"locator": as_located(canal)},
     ]
     for way in ways:
-        assert np.array_equal(relabel(shifted, **way).dataobj, back)
-    from_discs = relabel(shifted, discs=vertebrae(canal), cord=cord)
+        assert np.array_equal(relabel(shifted, **way).labels.dataobj, back)
+    from_discs = relabel(shifted, discs=vertebrae(canal), cord=cord).labels
     assert np.array_equal(from_discs.dataobj, back)
     for wrong in ({}, {"shift": 1, "mapping": {2: 3}}):
         with pytest.raises(UsageError, match="Expected one of"):
@@ -563,19 +588,122 @@ def vertebrae(canal: nib.Nifti1Image) -> nib.Nifti1Image:
     return nib.Nifti1Image(found, canal.affine)
 
 
+def test_what_a_renumbering_changed_is_told(images: tuple[nib.Nifti1Image, Any]) -> None:
+    labels, _ = images
+    found, changes = relabel(labels, {3: 4, 9: 0})
+    assert [str(one) for one in changes] == ["C3 becomes C4", "T1 is removed"]
+    moved = np.asarray(found.dataobj) != np.asarray(labels.dataobj)
+    assert sum(one.voxels for one in changes) == np.count_nonzero(moved)
+
+
+def test_a_reference_that_agrees_is_told_and_is_no_flag(
+    images: tuple[nib.Nifti1Image, nib.Nifti1Image],
+) -> None:
+    labels, cord = images
+    canal = as_located(spinal_levels(labels, cord=cord, method="midpoint").labels)
+    report = check(labels, cord=cord, locator=canal)
+    assert report.opinions == ("The locator agrees with the numbers of the levels.",)
+    assert check(labels, cord=cord).opinions == ()
+
+
+def test_an_image_of_another_grid_is_refused_before_it_is_located(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(segmenter, "locate")
+    other = nib.Nifti1Image(np.asarray(nib.load("image.nii.gz").dataobj), np.eye(4))
+    for function in (check, relabel):
+        with pytest.raises(ImageError, match="on the grid of the segmentation"):
+            function("seg.nii.gz", locator=other)
+
+
+def test_rows_of_a_located_canal_are_those_of_its_tables() -> None:
+    levels = (LocatedLevel(2, 0.0, 1.5, 0.91), LocatedLevel(3, 1.5, 3.0, 0.9))
+    line = line_through_rootlets(np.array([[0.0, 0, z] for z in range(5)]))
+    found = api.LocatedCanal(None, LocatedLevels(np.zeros((1, 1, 1)), levels, line))
+    assert found.rows[0] == {"level": "C2", "start_mm": 1.5, "end_mm": 0.0, "confidence": 0.91}
+    assert [row["level"] for row in found.line_rows][:4] == ["C2", "C2", "C3", ""]
+    assert [row["arc_mm"] for row in found.line_rows] == list(range(len(found.line_rows)))
+    assert api.LocatedCanal(None, LocatedLevels(np.zeros((1, 1, 1)))).line_rows == []
+
+
+LUMBAR = replace(ROOTLETS, name="lumbar", levels=tuple(range(20, 28)))
+
+
+@pytest.fixture
+def lumbar(monkeypatch: pytest.MonkeyPatch) -> nib.Nifti1Image:
+    """Return a map of lumbar levels, of a task in the registry."""
+    monkeypatch.setattr(registry, "TASKS", TaskRegistry([ROOTLETS, LUMBAR]))
+    labels = phantom().labels
+    values = np.where(labels > 0, labels + 18, 0).astype(np.uint8)
+    return nib.Nifti1Image(values, phantom().affine)
+
+
+def test_a_task_is_found_by_the_levels_of_a_map(lumbar: nib.Nifti1Image) -> None:
+    before = np.asarray(lumbar.dataobj)
+    after = np.asarray(relabel(lumbar, shift=-1).labels.dataobj)
+    assert np.array_equal(after, np.where(before > 20, before - 1, 0))
+    assert not [flag for flag in check(lumbar).flags if flag.code == "unexpected_value"]
+    mixed = nib.Nifti1Image(np.where(before == 20, 3, before).astype(np.uint8), lumbar.affine)
+    for function in (check, spinal_levels, lambda one: relabel(one, shift=1)):
+        with pytest.raises(UsageError, match="lumbar") as caught:
+            function(mixed)
+        assert caught.value.exit_code == 2
+
+
+def test_the_task_of_the_sidecar_and_the_one_that_is_named_come_first(
+    here: Path, lumbar: nib.Nifti1Image
+) -> None:
+    nib.save(lumbar, "lumbar.nii.gz")
+    (here / "lumbar.json").write_text('{"Task": "rootlets"}')
+    unexpected = [flag.code for flag in check("lumbar.nii.gz").flags]
+    assert "unexpected_value" in unexpected
+    flags = check("lumbar.nii.gz", task="lumbar").flags
+    assert "unexpected_value" not in [flag.code for flag in flags]
+
+
+@pytest.mark.parametrize("function", ["split", "picture"])
+def test_levels_of_another_task_are_named(
+    here: Path, caplog: pytest.LogCaptureFixture, function: str
+) -> None:
+    task = "seg_spinal_rootlets_t2w"
+    if function == "split":
+        split("seg.nii.gz", "cord.nii.gz", task=task)
+    else:
+        srt.picture("image.nii.gz", "seg.nii.gz", output="new.png", task=task)
+    assert f"seg.nii.gz: the levels of task {task} are C2–C8, not T1." in caplog.text
+
+
+def test_a_page_names_the_command_that_makes_it(here: Path) -> None:
+    def command_of(*images: Any, **others: Any) -> str:
+        page = srt.qc(*images, output="r", **others)
+        return json.loads((page.parent / DATA).read_text())["command"]
+
+    words = "sct_rootlets qc -i image.nii.gz -s seg.nii.gz -o r -subject a -task rootlets"
+    assert command_of("image.nii.gz", Path("seg.nii.gz"), subject="a", task="rootlets") == words
+    assert command_of(in_memory("image.nii.gz"), "seg.nii.gz", subject="b") == ""
+
+
+def test_a_model_is_found_and_verified() -> None:
+    found = srt.find_model(model="starter")
+    assert (found.path / "plans.json").is_file()
+    assert found.verify() == []
+    with pytest.raises(ModelNotInstalledError, match="sct_deepseg rootlets -install"):
+        srt.find_model()
+
+
 def test_a_shift_is_found_by_the_levels_of_the_canal(
     images: tuple[nib.Nifti1Image, nib.Nifti1Image],
 ) -> None:
     labels, cord = images
     _, canal = spinal_levels(labels, cord=cord, method="midpoint")
-    report = check(relabel(labels, shift=1), cord=cord, locator=as_located(canal))
+    report = check(relabel(labels, shift=1).labels, cord=cord, locator=as_located(canal))
     assert [(shift.source, shift.shift) for shift in report.shifts] == [("locator", -1)]
 
 
 def test_tables_are_data_frames(images: tuple[nib.Nifti1Image, nib.Nifti1Image]) -> None:
     pytest.importorskip("pandas")
     labels, cord = images
-    whole, part = check(labels, cord=cord), check(relabel(labels, {5: 0}), cord=cord)
+    whole, part = check(labels, cord=cord), check(relabel(labels, {5: 0}).labels, cord=cord)
     assert whole.to_dataframe()["level"].tolist() == list(range(2, 10))
     none = Report((), (), (), "none").flags_dataframe()
     flags = part.flags_dataframe()
@@ -622,7 +750,7 @@ def test_images_in_another_unit_give_the_same_and_come_back_in_their_unit(
     for spans in (found.spans, mixed.spans):
         for one, other in zip(spans, plain.spans, strict=True):
             assert (one.start, one.end) == pytest.approx((other.start, other.end), abs=0.1)
-    for made in (colored, relabel(labels, shift=0), *split(labels, cord).values()):
+    for made in (colored, relabel(labels, shift=0).labels, *split(labels, cord).values()):
         assert np.array_equal(made.affine, labels.affine)
         assert made.header.get_xyzt_units()[0] == unit
     report, expected = check(labels, cord=cord), check(images[0], cord=images[1])
@@ -652,6 +780,10 @@ def test_a_nibabel_image_of_a_damaged_file_is_refused(tmp_path: Path) -> None:
     ("call", "match"),
     [
         (lambda: srt.sample(-1), "seed of 0 or more"),
+        (lambda: check("seg.nii.gz", task=3), "str or None for task"),
+        (lambda: split("seg.nii.gz", "cord.nii.gz", task="nothing"), "found 'nothing'"),
+        (lambda: srt.picture("image.nii.gz", "seg.nii.gz", output="p.png", overwrite=5), "0, 1"),
+        (lambda: srt.picture("image.nii.gz", "seg.nii.gz", output="p.png", overwrite="1"), "whole"),
         (lambda: srt.list_models(3), "path, found int"),
         (lambda: srt.list_models(b"models"), "path, found bytes"),
         (lambda: srt.install_model(model_dir=3), "path, found int"),

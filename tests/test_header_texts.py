@@ -100,7 +100,7 @@ def test_the_functions_give_label_maps_without_texts(kind: type) -> None:
     cord = nib.Nifti1Image(phantom().cord.astype(np.uint8), phantom().affine)
     made = [
         like(image, phantom().labels),
-        sct_rootlets_task.relabel(image, shift=0),
+        sct_rootlets_task.relabel(image, shift=0).labels,
         sct_rootlets_task.spinal_levels(image, cord=cord)[1],
         *sct_rootlets_task.split(image, cord).values(),
     ]

@@ -415,7 +415,7 @@ def test_discs_of_the_template_from_any_one_down_change_no_level(
     some = nib.Nifti1Image(
         np.where(discs_image >= first, discs_image, 0).astype(np.uint8), image.affine
     )
-    result = api.relabel(rootlets, discs=some, cord=cord)
+    result = api.relabel(rootlets, discs=some, cord=cord).labels
     assert np.array_equal(result.dataobj, rootlets.dataobj)
     assert "shift" not in codes(api.check(rootlets, discs=some, cord=cord))
 

@@ -76,7 +76,7 @@ def test_the_functions_take_level_maps_with_axes_of_one_voxel(shape: tuple[int, 
     labels = np.zeros(SHAPE, np.uint8)
     labels[3, 4, 2:6], labels[3, 4, 8:12] = 3, 2
     given = nib.Nifti1Image(labels.reshape(shape), np.eye(4))
-    found = sct_rootlets_task.relabel(given, shift=1)
+    found = sct_rootlets_task.relabel(given, shift=1).labels
     assert np.array_equal(found.dataobj, np.where(labels > 0, labels + 1, 0))
 
 

@@ -49,12 +49,15 @@ class Report:
         What each independent reference says about the numbering.
     line : str
         What the centerline was fitted to: ``cord``, ``rootlets`` or ``none``.
+    opinions : tuple of str
+        What references say of the numbering where it is no flag, see :func:`opinions`.
     """
 
     flags: tuple[Flag, ...]
     levels: tuple[LevelSummary, ...]
     shifts: tuple[Shift, ...]
     line: str
+    opinions: tuple[str, ...] = ()
 
     __repr__ = short_repr
 

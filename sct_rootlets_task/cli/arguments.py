@@ -87,6 +87,45 @@ def whole_number(lowest: int, highest: int) -> Callable[[str], int]:
     return read
 
 
+def add_path(
+    parser: argparse._ActionsContainer,
+    option: str,
+    metavar: str,
+    text: str,
+    *,
+    required: bool = False,
+) -> None:
+    """Add an option that takes a path."""
+    parser.add_argument(option, required=required, type=path_argument, metavar=metavar, help=text)
+
+
+def add_label_map(parser: argparse.ArgumentParser, text: str, *, required: bool = False) -> None:
+    """Add the option ``-o`` for a label map to write."""
+    parser.add_argument("-o", required=required, type=label_map_argument, metavar="OUT", help=text)
+
+
+def add_task(parser: argparse.ArgumentParser, *, checked: bool = False) -> None:
+    """Add the option ``-task`` of commands that read a level map.
+
+    Parameters
+    ----------
+    parser : ArgumentParser
+        Parser of the command.
+    checked : bool
+        Whether the task only tells which levels the map should hold.
+    """
+    from sct_rootlets_task.registry import TASKS
+
+    tasks = ", ".join(f"{task.name} ({task.level_names})" for task in TASKS.values())
+    default = "that of the sidecar, else the one that has the map's levels"
+    text = "Levels of the map that are none of the task's are named." if checked else ""
+    parser.add_argument(
+        "-task",
+        metavar="TASK",
+        help=f"Task of the level map: {tasks}. {text or f'Default: {default}.'}",
+    )
+
+
 def add_overwrite(parser: argparse._ActionsContainer) -> None:
     """Add the option that says what may be replaced."""
     parser.add_argument("-overwrite", **OVERWRITE)

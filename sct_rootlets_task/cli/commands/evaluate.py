@@ -5,42 +5,31 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from sct_rootlets_task.cli.arguments import add_overwrite, path_argument
+from sct_rootlets_task.cli.arguments import add_overwrite, add_path
 from sct_rootlets_task.cli.console import flush_result
+from sct_rootlets_task.cli.outputs import check_outputs, made_by
 
 NAME = "evaluate"
 HELP = "Compare a segmentation with a reference: Dice, volumes, surface distances, midpoints."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of the verb."""
-    files: tuple[tuple[str, str, bool, str], ...] = (
-        ("-i", "SEG", True, "Level map to judge."),
-        ("-gt", "REF", True, "Reference on the same grid."),
-        ("-o", "JSON", False, "Also write the figures as JSON."),
-        ("-csv", "CSV", False, "Also write the figures as a table."),
-    )
-    for name, kind, required, text in files:
-        parser.add_argument(name, required=required, type=path_argument, metavar=kind, help=text)
+    """Add the arguments of the command."""
+    add_path(parser, "-i", "SEG", "Level map to judge.", required=True)
+    add_path(parser, "-gt", "REF", "Reference on the same grid.", required=True)
+    add_path(parser, "-o", "JSON", "Also write the figures as JSON.")
+    add_path(parser, "-csv", "CSV", "Also write the figures as a table.")
     add_overwrite(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the figures, a line a level."""
-    from sct_rootlets_task.analysis.evaluate import COLUMNS, compare_images
-    from sct_rootlets_task.cli.image_files import (
-        check_outputs,
-        made_by,
-        read_labels,
-        tell_if_empty,
-    )
+    from sct_rootlets_task import api
+    from sct_rootlets_task.analysis.evaluate import COLUMNS
     from sct_rootlets_task.io.atomic import write_csv, write_json
 
-    check_outputs(arguments, ["o", "csv"], {"csv": list(COLUMNS)})
-    image, reference = read_labels(arguments.i), read_labels(arguments.gt)
-    tell_if_empty(arguments.i, image.dataobj, "every level of the reference counts as missed.")
-    found = compare_images(image, reference)
-    rows = [item.to_dict() for item in found]
+    check_outputs(arguments, o=(), csv=list(COLUMNS))
+    rows = api.evaluate(arguments.i, arguments.gt).rows
     print(f"{'level':>5}  Dice  volume  HD95 mm  surface mm  midpoint mm  found")
     for row in rows:
         print(

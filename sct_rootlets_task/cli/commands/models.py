@@ -5,36 +5,35 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from sct_rootlets_task.cli.arguments import path_argument
+from sct_rootlets_task.cli.arguments import add_path
 from sct_rootlets_task.cli.console import flush_result, show
-from sct_rootlets_task.errors import ModelNotInstalledError
 
 if TYPE_CHECKING:
-    from sct_rootlets_task.models.resolve import InstalledModel, Listed
+    from sct_rootlets_task.api import InstalledRelease
 
 NAME = "models"
-HELP = "List the models, say where one is, or check that its files are intact."
+HELP = "List the models, show where one is, or check that its files are intact."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of the verb."""
+    """Add the arguments of the command."""
     commands = parser.add_subparsers(metavar="{list,path,verify}", dest="command", required=True)
     for name, text in (
         ("list", "List every model of every task, and what is installed."),
         ("path", "Print the folder of an installed model."),
         (
             "verify",
-            "Check an installed model's files against their recorded checksums, and that it can "
-            "be run.",
+            "Compare an installed model's files with their recorded checksums, and check that it "
+            "can be run.",
         ),
     ):
         command = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
-        command.add_argument(
-            "-model-dir", type=path_argument, metavar="FOLDER", help="Folder of the models."
-        )
+        add_path(command, "-model-dir", "FOLDER", "Folder of the models.")
         if name != "list":
-            command.add_argument("-task", default="rootlets", metavar="TASK", help="Task.")
-            command.add_argument("-model", metavar="TAG", help="Release; default: the task's.")
+            command.add_argument(
+                "-task", default="rootlets", metavar="TASK", help="Task. Default: rootlets."
+            )
+            command.add_argument("-model", metavar="TAG", help="Release. Default: the task's.")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -46,69 +45,39 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _list(arguments: argparse.Namespace) -> int:
+    from sct_rootlets_task import api
     from sct_rootlets_task.io.paths import model_root
-    from sct_rootlets_task.models.resolve import list_models
-    from sct_rootlets_task.registry import TASKS
 
-    root = model_root(arguments.model_dir)
-    print(f"Folder of the models: {root}\n")
-    for row in list_models(TASKS, root):
-        default = " (default)" if row.release.tag == row.task.default else ""
-        print(f"{row.task.name}  {row.release.tag}{default}: {_state(row)}")
+    print(f"Folder of the models: {model_root(arguments.model_dir)}\n")
+    for row in api.list_models(arguments.model_dir):
+        print(f"{row.task}  {row.model}{' (default)' if row.default else ''}: {row.state}")
     return 0
 
 
-def _state(row: Listed) -> str:
-    from sct_rootlets_task.io.untrusted import printable
-
-    model = row.model
-    if model is None:
-        return f"closed. {row.closed}" if row.closed else "not installed"
-    if model.builtin:
-        return "built in"
-    if not model.urls:
-        return f"installed, of unknown origin (no source.json): {printable(model.path)}"
-    origin = f", custom, from {' '.join(map(printable, model.urls))}" if model.custom else ""
-    return f"installed{origin}"
-
-
 def _path(arguments: argparse.Namespace) -> int:
-    print(_installed(arguments).path)
+    print(_find(arguments).path)
     return 0
 
 
 def _verify(arguments: argparse.Namespace) -> int:
     from sct_rootlets_task.io.untrusted import printable
-    from sct_rootlets_task.models.resolve import verify_model
-    from sct_rootlets_task.registry import TASKS
 
-    model = _installed(arguments)
-    if model.builtin:
+    found = _find(arguments)
+    if found.state == "built in":
         print(
-            f"Model {model.name} is part of the package; 'pip check' and pip's RECORD vouch for it."
+            f"Model {found.model} is part of the package; 'pip check' and pip's RECORD vouch for "
+            "it."
         )
         return 0
-    problems = verify_model(TASKS.find(arguments.task), model)
+    problems = found.verify()
     for problem in problems:
         show(problem)
     if not problems:
-        print(f"Model {model.name} is intact: {printable(model.path)}")
+        print(f"Model {found.model} is intact: {printable(found.path)}")
     return 1 if problems else 0
 
 
-def _installed(arguments: argparse.Namespace) -> InstalledModel:
-    """Return the model the user means; nothing is installed for it."""
-    from sct_rootlets_task.io.paths import model_root
-    from sct_rootlets_task.models.resolve import find_complete
-    from sct_rootlets_task.registry import TASKS
+def _find(arguments: argparse.Namespace) -> InstalledRelease:
+    from sct_rootlets_task import api
 
-    task = TASKS.find(arguments.task)
-    release = task.release(arguments.model)
-    root = model_root(arguments.model_dir)
-    model = find_complete(task, release, root)
-    if model is None:
-        raise ModelNotInstalledError(
-            f"Model {release.tag} is not installed in {root}. Install it with: "
-            f"sct_deepseg {task.name} -install"
-        )
-    return model
+    return api.find_model(arguments.task, arguments.model, model_dir=arguments.model_dir)

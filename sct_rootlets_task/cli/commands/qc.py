@@ -3,94 +3,47 @@
 from __future__ import annotations
 
 import argparse
-import shlex
 from pathlib import Path
 
-from sct_rootlets_task.cli.arguments import path_argument
-
-_TASK = "rootlets"
+from sct_rootlets_task.cli.arguments import add_path, add_task
 
 NAME = "qc"
 HELP = "Add any segmentation, a manual one too, to a QC report that opens in a browser from disk."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of the verb."""
-    for name, kind, text in (
-        ("-i", "IMAGE", "Image."),
-        ("-s", "SEG", "Level map on the image's grid."),
-        ("-o", "DIR", "Folder of the report; it may hold other images."),
-    ):
-        parser.add_argument(name, required=True, type=path_argument, metavar=kind, help=text)
-    parser.add_argument(
-        "-dataset", metavar="STR", help="Name of the dataset. Default: taken from the image's path."
-    )
-    parser.add_argument(
-        "-subject", metavar="STR", help="Name of the subject. Default: taken from the image's path."
-    )
-    parser.add_argument(
+    """Add the arguments of the command."""
+    add_path(parser, "-i", "IMAGE", "Image.", required=True)
+    add_path(parser, "-s", "SEG", "Level map on the image's grid.", required=True)
+    add_path(parser, "-o", "DIR", "Folder of the report; it may hold other images.", required=True)
+    for name in ("dataset", "subject"):
+        text = f"Name of the {name}. Default: taken from the image's path."
+        parser.add_argument(f"-{name}", metavar="STR", help=text)
+    add_path(
+        parser,
         "-qc-seg",
-        type=path_argument,
-        metavar="MASK",
-        help=(
-            "Mask on the image's grid, such as the cord; the views are centered on it. Of a soft "
-            "mask, values above 0.5 count."
-        ),
+        "MASK",
+        "Mask on the image's grid, such as the cord, to center the views on. In a soft mask, "
+        "values above 0.5 count.",
     )
-    parser.add_argument(
-        "-task",
-        default=_TASK,
-        metavar="TASK",
-        help="Task whose levels are expected by the check on the page. Default: rootlets.",
-    )
+    add_task(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Add the entry."""
-    from dataclasses import asdict
-
-    from sct_rootlets_task.cli.image_files import read_labels, tell_if_empty
-    from sct_rootlets_task.qc.entry import Details
-    from sct_rootlets_task.qc.folder import require_report_folder
-    from sct_rootlets_task.qc.pages import require_jinja
-    from sct_rootlets_task.qc.render import require_pillow
-    from sct_rootlets_task.qc.report import INDEX, add_entry
+    from sct_rootlets_task import api
+    from sct_rootlets_task.qc.report import INDEX
     from sct_rootlets_task.qc.stored import shown
-    from sct_rootlets_task.registry import TASKS
-    from sct_rootlets_task.segmentation.sidecar import check_map
 
-    require_pillow()
-    require_jinja()
-    report, path = Path(arguments.o), Path(arguments.s)
-    require_report_folder(report)
-    image, task = read_labels(arguments.s), TASKS.find(arguments.task)
-    tell_if_empty(arguments.s, image.dataobj, "its page shows the image alone.")
-    found = check_map(path, image, task=task)
-    details = Details(
+    page = api.qc(
+        arguments.i,
+        arguments.s,
+        output=arguments.o,
         dataset=arguments.dataset,
         subject=arguments.subject,
-        command=_command(arguments),
-        expected=task.levels,
-        around=Path(arguments.qc_seg) if arguments.qc_seg else None,
-        flags=[asdict(flag) for flag in found.flags],
-        levels=[asdict(level) for level in found.levels],
+        qc_seg=arguments.qc_seg,
+        task=arguments.task,
     )
-    page = add_entry(report, Path(arguments.i), path, details)
     print(f"Created file: {shown(page)}")
-    print(f"To see all images of the report, open:\n{shown(report / INDEX)}")
+    print(f"To see all images of the report, open:\n{shown(Path(arguments.o) / INDEX)}")
     return 0
-
-
-def _command(arguments: argparse.Namespace) -> str:
-    """Return the command as it could be typed again."""
-    options = {
-        "-i": arguments.i,
-        "-s": arguments.s,
-        "-o": arguments.o,
-        "-dataset": arguments.dataset,
-        "-subject": arguments.subject,
-        "-qc-seg": arguments.qc_seg,
-        "-task": arguments.task if arguments.task != _TASK else None,
-    }
-    words = [word for name, value in options.items() if value for word in (name, value)]
-    return shlex.join(["sct_rootlets", NAME, *words])
