@@ -1,4 +1,4 @@
-"""``sct_rootlets``: its verbs and exit codes."""
+"""``sct_rootlets``: its commands and exit codes."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_an_intact_model_verifies_and_a_changed_one_does_not(
         (["models", "path", "-model", "r1"], 2, "r20250318, starter"),
         (["sample", "out.txt"], 2, ".nii.gz or .nii"),
         (["nonsense"], 2, "invalid choice"),
-        ([], 2, "VERB"),
+        ([], 2, "COMMAND"),
         (["picture", "-i", "a.nii", "-s", "b.nii", "-o", "c.png"], 1, "no image a.nii"),
     ],
 )

@@ -20,8 +20,8 @@ from sct_rootlets_task.io.images import InputImage
 from sct_rootlets_task.io.orientation import Reorientation, on_grid
 from sct_rootlets_task.qc.scene import require_mask
 from sct_rootlets_task.segmentation import segmenter
+from test_map_commands import disc_labels, point_image
 from test_shifting import located, phantom
-from test_verbs import disc_labels, point_image
 
 MAIN, OTHER = "as_is", "turned"
 COMMANDS = (

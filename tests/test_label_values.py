@@ -22,8 +22,8 @@ from sct_rootlets_task.levels.landmarks import (
     references_from_images,
 )
 from sct_rootlets_task.qc.scene import load_mask, require_mask
+from test_map_commands import disc_labels, point_image
 from test_shifting import located, phantom
-from test_verbs import disc_labels, point_image
 
 
 def save_scaled(path: Path, labels: np.ndarray, dtype: str) -> Path:

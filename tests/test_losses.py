@@ -23,8 +23,8 @@ from sct_rootlets_task.cli.sct_rootlets import main
 from sct_rootlets_task.io.ownership import generated_by, is_ours
 from sct_rootlets_task.levels.assignment import LocatedLevels
 from sct_rootlets_task.segmentation import segmenter
+from test_map_commands import point_image
 from test_shifting import located, phantom
-from test_verbs import point_image
 from volumes import write_image
 
 COMMANDS = {

@@ -1,4 +1,4 @@
-"""What the parsers of both commands share: a path, a number, and the options every command has."""
+"""What the parsers of both command lines share: kinds of arguments, and options."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ VERBOSITIES = (logging.WARNING, logging.INFO, logging.DEBUG)
 
 
 class CommandParser(argparse.ArgumentParser):
-    """Argument parser whose messages do nothing to a terminal, whatever the arguments hold."""
+    """Argument parser whose messages cannot control a terminal, whatever the arguments hold."""
 
     def _print_message(self, message: str, file: Any = None) -> None:
         super()._print_message(harmless(message), file)
 
 
 def path_argument(text: str) -> str:
-    """Return a path of the command line as it is meant, a final slash included.
+    """Return a path as the user means it: ``~`` is expanded and a final slash is kept.
 
     Raises
     ------
@@ -42,7 +42,7 @@ def path_argument(text: str) -> str:
 
 
 def label_map_argument(text: str) -> str:
-    """Return the name of a label map to write; ``.nii.gz`` is added where it has no ending.
+    """Return the name of a label map to write, with ``.nii.gz`` if it has no ending.
 
     Raises
     ------
@@ -127,7 +127,7 @@ def add_task(parser: argparse.ArgumentParser, *, checked: bool = False) -> None:
 
 
 def add_overwrite(parser: argparse._ActionsContainer) -> None:
-    """Add the option that says what may be replaced."""
+    """Add the option ``-overwrite``."""
     parser.add_argument("-overwrite", **OVERWRITE)
 
 
@@ -136,8 +136,8 @@ OVERWRITE: dict[str, Any] = {
     "choices": (0, 1),
     "default": None,
     "help": (
-        "1: replace any existing file; 0: replace none. Default: replace only what this package "
-        "has written. An input is never replaced."
+        "1: replace any existing file. 0: replace none. Default: replace only files that this "
+        "package wrote. Inputs are never replaced."
     ),
 }
 """Keyword arguments of the option ``-overwrite``."""
@@ -147,7 +147,7 @@ VERBOSITY: dict[str, Any] = {
     "type": whole_number(0, len(VERBOSITIES) - 1),
     "metavar": "{0,1,2}",
     "default": 1,
-    "help": "Verbosity: 0 warnings and errors only, 1 progress as well, 2 for debugging.",
+    "help": "What to print: 0 warnings and errors, 1 progress too, 2 details for debugging.",
 }
 """Keyword arguments of the option ``-v``."""
 

@@ -1,7 +1,6 @@
-"""Where both commands begin and end: streams that never fail, and one sentence for each error.
+"""Where both command lines begin and end: streams that never fail, a sentence for each error.
 
-This module imports nothing heavy, so that a command that is stopped while it still loads ends in
-order as well.
+This module imports nothing heavy. A command that is stopped while it still loads ends in order too.
 """
 
 from __future__ import annotations
@@ -45,7 +44,7 @@ def sct_rootlets() -> int:
 
 
 def start(program: str, module: str) -> int:
-    """Run a command of this process, from the import of its modules on.
+    """Import the module of a command and run it.
 
     Parameters
     ----------
@@ -70,7 +69,7 @@ def start(program: str, module: str) -> int:
 
 
 def run_command(program: str, arguments: Sequence[str], body: Callable[[], int]) -> int:
-    """Run a command and turn whatever ends it into an exit code and one sentence.
+    """Run a command; turn whatever ends it into an exit code and, for an error, one sentence.
 
     Parameters
     ----------
@@ -106,7 +105,7 @@ def run_command(program: str, arguments: Sequence[str], body: Callable[[], int])
 
 
 def _was_interrupted(error: BaseException | None) -> bool:
-    """Tell whether Ctrl-C is behind an error: some libraries turn it into one of their own."""
+    """Say whether Ctrl-C is behind an error: some libraries turn it into one of their own."""
     if error is None:
         return False
     if isinstance(error, KeyboardInterrupt):
@@ -120,10 +119,10 @@ def explain(error: Exception, doing: str) -> str:
     Parameters
     ----------
     error : Exception
-        One of the package's own speaks for itself; one of the system's is put into a sentence.
-        Any other is a fault of the package, and the text says how to report it.
+        The text of the package's own errors is returned, one of the system's becomes a sentence.
+        Any other is a fault of the package: the text says how to report it.
     doing : str
-        What was being done, for the last kind.
+        What was being done, for a fault.
     """
     if isinstance(error, RootletsError):
         return str(error)
@@ -139,13 +138,13 @@ def explain(error: Exception, doing: str) -> str:
 
 
 def is_foreseen(error: Exception) -> bool:
-    """Tell whether an error is one of the package's own or the system's, and no fault."""
+    """Say whether an error is one of the package's own or the system's, and no fault."""
     of_the_system = isinstance(error, OSError) and bool(error.strerror)
     return isinstance(error, RootletsError) or is_out_of_memory(error) or of_the_system
 
 
 def _of_the_system(error: OSError) -> str:
-    """Return an error of the system as a sentence with a way out."""
+    """Return an error of the system as a sentence, with what to do."""
     names = " → ".join(str(name) for name in (error.filename, error.filename2) if name)
     if error.errno == errno.ENOENT and not names:
         return "The working folder is not there any more. Change to another folder."
@@ -160,14 +159,14 @@ def _of_the_system(error: OSError) -> str:
 
 
 def show(text: str) -> None:
-    """Print a line on stderr; where that is impossible, nothing happens."""
+    """Print a line on stderr, if that is possible."""
     with contextlib.suppress(OSError, ValueError):
         if sys.stderr is not None:
             print(harmless(text), file=sys.stderr)
 
 
 def harmless(text: str) -> str:
-    r"""Return a message of several lines that does nothing to a terminal, whatever it quotes.
+    r"""Return a message without anything that controls a terminal; lines stay apart.
 
     Examples
     --------
@@ -179,12 +178,12 @@ def harmless(text: str) -> str:
 
 
 def flush_result() -> None:
-    """Make sure that what was printed has arrived, for commands whose result it is.
+    """Make sure that printed results have arrived.
 
     Raises
     ------
     OutputError
-        If it was lost, on a full disk for example. A reader that went away is no error.
+        If they were lost, for example on a full disk. A reader that went away is no error.
     """
     sys.stdout.flush()
     lost = getattr(sys.stdout, "lost", None)
@@ -199,8 +198,8 @@ def flush_result() -> None:
 def forgiving_streams() -> Iterator[None]:
     """Give the process a stdout and a stderr that never raise, and let SIGTERM clean up.
 
-    Standard streams that were closed are opened on the null device: a file opened later must not
-    get their numbers, under which libraries print.
+    Closed standard streams are opened on the null device. Otherwise a file opened later gets their
+    number, and what libraries print lands in it.
     """
     for number in range(3):
         try:
@@ -272,7 +271,7 @@ def _code_of(stop: SystemExit) -> int:
 
 
 def _wants_traceback(arguments: Sequence[str]) -> bool:
-    """Tell whether the last ``-v`` says 2, in any way that the parsers take it."""
+    """Say whether the last ``-v`` is 2, in any spelling that the parsers take."""
     values = [
         after if word == "-v" else word.removeprefix("-v").removeprefix("=")
         for word, after in itertools.pairwise([*arguments, ""])

@@ -1,6 +1,6 @@
-"""The grammar of ``sct_deepseg``: the form of SCT 7 and the one of SCT 6.2–6.5.
+"""The grammar of ``sct_deepseg``: the form of SCT 7 and the one of SCT 6.
 
-Every option is one row of :data:`OPTIONS`, which says in which form it exists; parsers, help and
+Each option is one row of :data:`OPTIONS`, which says in which forms it exists. Parsers, help, and
 the error for an option of the other form are made from these rows and from the task registry.
 """
 
@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import argparse
 import re
+import sys
 import textwrap
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from sct_rootlets_task.cli.arguments import (
@@ -55,225 +56,213 @@ class Option:
         Forms of the command line that have it.
     arguments : mapping
         Keyword arguments of ``argparse``'s ``add_argument``.
-    hidden : bool
-        Parsed, but not shown.
     """
 
     names: tuple[str, ...]
     group: str
     forms: tuple[str, ...]
-    arguments: Mapping[str, Any] = field(default_factory=dict)
-    hidden: bool = False
+    arguments: Mapping[str, Any]
 
 
-def _option(
-    names: str, group: str, help_text: str, *, forms: tuple[str, ...] = BOTH, **arguments: Any
-) -> Option:
-    return Option(tuple(names.split()), group, forms, {"help": help_text, **arguments})
-
-
-def _switch(names: str, group: str, help_text: str, *, default: int = 0) -> Option:
-    return _option(names, group, help_text, type=int, choices=(0, 1), default=default)
+def _option(names: str, group: str, *, forms: tuple[str, ...] = BOTH, **arguments: Any) -> Option:
+    return Option(tuple(names.split()), group, forms, arguments)
 
 
 _IO, _INSTALL, _PARAMETERS = "INPUT/OUTPUT", "MODEL", "PARAMETERS"
 _QC, _MISC = "QUALITY CONTROL", "MISC"
+_SWITCH: dict[str, Any] = {"type": int, "choices": (0, 1), "default": 0}
+_PATH: dict[str, Any] = {"type": path_argument, "metavar": "PATH"}
+_FOLDER: dict[str, Any] = {"type": path_argument, "metavar": "FOLDER"}
+_FILE: dict[str, Any] = {"type": path_argument, "metavar": "FILE"}
 
 OPTIONS: tuple[Option, ...] = (
     _option(
         "-i",
         _IO,
-        "Image(s) to segment, .nii or .nii.gz, 3-D, any orientation. The model is loaded once for "
-        "all of them.",
         nargs="+",
-        metavar="FILE",
-        type=path_argument,
+        **_FILE,
+        help="Image(s) to segment: 3-D, .nii or .nii.gz, any orientation. With several, the model "
+        "is loaded only once.",
     ),
     _option(
         "-o",
         _IO,
-        "Output file; a folder when several images are given, or when it exists as a folder or "
-        "ends in '/'. Default: beside each image, its name plus the task's suffix.",
-        metavar="PATH",
-        type=path_argument,
+        **_PATH,
+        help="Output file. It is a folder if several images are given, if it exists as one, or if "
+        "it ends in '/'. Default: beside each image, its name plus the task's suffix.",
     ),
     _option(
         "-c",
         _IO,
-        "Contrast of the image. The models take any of their contrasts; the value is only checked "
-        "against them.",
         forms=(LEGACY,),
         nargs="+",
         metavar="CONTRAST",
+        help="Contrast of the image. It is checked and changes nothing: a model takes all its "
+        "contrasts.",
     ),
-    _option(
-        "-task",
-        _IO,
-        "Task to run.",
-        forms=(LEGACY,),
-        metavar="TASK",
-    ),
-    Option(("-overwrite",), _IO, BOTH, OVERWRITE),
+    _option("-task", _IO, forms=(LEGACY,), metavar="TASK", help="Task to run."),
+    _option("-overwrite", _IO, **OVERWRITE),
     _option(
         "-lut",
         _IO,
-        "Also write a color table of the levels for these viewers, beside each output.",
         nargs="+",
         choices=("fsleyes", "itksnap", "slicer"),
         metavar="{fsleyes,itksnap,slicer}",
+        help="Also write a color table of the levels for these viewers, beside each output.",
     ),
     _option(
         "-install",
         _INSTALL,
-        "Install the model of the task. A working model stays until its successor is complete.",
         forms=(MODERN,),
         action="store_true",
+        help="Install the task's model. An older one is replaced when the new one is complete.",
     ),
     _option(
         "-install-task -install",
         _INSTALL,
-        "Install the model(s) of one or more tasks.",
         forms=(LEGACY,),
         nargs="+",
         metavar="TASK",
+        help="Install the models of these tasks.",
     ),
     _option(
         "-list-tasks",
         _INSTALL,
-        "List the tasks and stop.",
         forms=(LEGACY,),
         action="store_true",
+        help="List the tasks and stop.",
     ),
     _option(
         "-custom-url",
         _INSTALL,
-        "With -install: take the model from these mirrors instead; https://, file:// or the path "
-        "of a zip file, so that a computer without internet can install too.",
         nargs="+",
         metavar="URL",
+        help="With -install: take the model from here instead. https:// and file:// addresses are "
+        "tried in turn; the path of a zip file works without internet.",
     ),
     _option(
         "-model",
         _INSTALL,
-        "Model to run: a release tag, 'starter' (built in, works offline), a model folder or a zip "
-        "file. Default: the task's published release.",
         metavar="{TAG,starter,FOLDER,ZIP}",
+        help="Model to run: a release tag, 'starter' (built in, works offline), a model folder or "
+        "a zip file. Default: the task's published release.",
     ),
     _option(
         "-model-dir",
         _INSTALL,
-        "Folder in which models are installed and looked for. Default: $SCT_ROOTLETS_MODELS, else "
-        "the user's data folder.",
-        metavar="FOLDER",
-        type=path_argument,
+        **_FOLDER,
+        help="Folder of the installed models. Default: $SCT_ROOTLETS_MODELS, else the user's data "
+        "folder.",
     ),
-    _switch(
+    _option(
         "-largest",
         _PARAMETERS,
-        "1: of each level keep at most four bundles, the largest dorsal and ventral one on each "
-        "side.",
+        **_SWITCH,
+        help="1: keep at most four bundles of each level, the largest dorsal and ventral one on "
+        "each side.",
     ),
-    _switch(
-        "-fill-holes", _PARAMETERS, "1: fill the background enclosed by one level with that level."
+    _option(
+        "-fill-holes",
+        _PARAMETERS,
+        **_SWITCH,
+        help="1: fill background that is enclosed by one level with that level.",
     ),
     _option(
         "-remove-small",
         _PARAMETERS,
-        "Remove the components of each level smaller than this: one size for all levels (1.5mm3, "
-        "5vox), or one a level in ascending order with the unit on the last (10 20 … 10vox).",
         nargs="+",
         metavar="SIZE",
+        help="Remove pieces of a level that are smaller than this: one size for all levels "
+        "(1.5mm3, 5vox), or one for each in ascending order, with the unit on the last (10 20 … "
+        "10vox).",
     ),
     _option(
         "-raw",
         _PARAMETERS,
-        "Write the network's own labels: levels are assigned, no other default post-processing is "
-        "done. The variable SCT_ROOTLETS_RAW=1 asks for it too.",
         action="store_true",
+        help="Write the network's own labels: levels are assigned, no other default "
+        "post-processing is done. SCT_ROOTLETS_RAW=1 does the same.",
     ),
-    Option(("-thr",), _PARAMETERS, BOTH, {"metavar": "FLOAT"}, hidden=True),
+    _option("-thr", _PARAMETERS, metavar="FLOAT", help=argparse.SUPPRESS),
     _option(
         "-test-time-aug",
         _PARAMETERS,
-        "Average the predictions of mirrored copies of the image; several times slower.",
         forms=(MODERN,),
         action="store_true",
+        help="Average the predictions of mirrored copies of the image. Several times slower.",
     ),
     _option(
         "-device",
         _PARAMETERS,
-        "Where the network runs; auto looks at $SCT_ROOTLETS_DEVICE, then takes a GPU if torch can "
-        "use one.",
         choices=("auto", "cpu", "cuda", "mps"),
         default="auto",
+        help="Where the network runs. auto: $SCT_ROOTLETS_DEVICE, else a GPU if torch can use one, "
+        "else the CPU.",
     ),
     _option(
         "-engine",
         _PARAMETERS,
-        "What runs the network: OpenVINO (the default on a CPU), torch (the default on a GPU), or "
-        "stock nnU-Net, the reference. auto also looks at $SCT_ROOTLETS_ENGINE.",
         choices=("auto", "openvino", "torch", "nnunet"),
         default="auto",
+        help="What runs the network: openvino, torch, or nnunet (unchanged nnU-Net). auto: "
+        "$SCT_ROOTLETS_ENGINE, else openvino on a CPU and torch on a GPU.",
     ),
     _option(
         "-precision",
         _PARAMETERS,
-        "Arithmetic of the network: f32, or bf16 (faster on CPUs that have it; a few voxels at "
-        "the borders of rootlets may differ). auto looks at $SCT_ROOTLETS_PRECISION, else f32.",
         choices=("auto", "f32", "bf16"),
         default="auto",
+        help="Arithmetic of the network. bf16 is faster on CPUs that have it; a few voxels at the "
+        "borders of rootlets may differ. auto: $SCT_ROOTLETS_PRECISION, else f32.",
     ),
     _option(
         "-tiles",
         _PARAMETERS,
-        "auto: run the network only where the built-in locator finds the spinal canal of the "
-        "task's levels; all: everywhere, as nnU-Net does. Default: $SCT_ROOTLETS_TILES, else auto.",
         choices=("auto", "all"),
+        help="auto: run the network only where the built-in locator finds the spinal canal of the "
+        "task's levels. all: run it everywhere, as nnU-Net does. Default: $SCT_ROOTLETS_TILES, "
+        "else auto.",
     ),
     _option(
         "-threads",
         _PARAMETERS,
-        "CPU threads to use. Default: $SCT_ROOTLETS_THREADS, else the smallest of what the job was "
-        f"given: CPU affinity, container quota, {', '.join(f'${name}' for name in CORES)}.",
         type=whole_number(1, MOST_THREADS),
         metavar="N",
+        help="CPU threads to use. Default: $SCT_ROOTLETS_THREADS, else the smallest of CPU "
+        f"affinity, container quota and {', '.join(f'${name}' for name in CORES)}.",
     ),
     _option(
         "-qc",
         _QC,
-        "Folder of the quality-control report to add to.",
-        metavar="FOLDER",
-        type=path_argument,
+        **_FOLDER,
+        help="Add the result to the quality-control report in this folder.",
     ),
-    _option("-qc-dataset", _QC, "Name of the data set, for the report.", metavar="STR"),
-    _option("-qc-subject", _QC, "Name of the subject, for the report.", metavar="STR"),
+    _option("-qc-dataset", _QC, metavar="STR", help="Name of the dataset in the report."),
+    _option("-qc-subject", _QC, metavar="STR", help="Name of the subject in the report."),
     _option(
         "-qc-seg",
         _QC,
-        "Segmentation (for example a dilated cord) that the report's pictures are cropped to.",
         forms=(MODERN,),
-        metavar="FILE",
-        type=path_argument,
+        **_FILE,
+        help="Mask, for example of a dilated cord, to crop the report's pictures to.",
     ),
     _option(
         "-preview",
         _QC,
-        "Also draw a picture of the result over its image: coronal and sagittal views and a slice "
-        "of each level; a folder when several images are given.",
-        metavar="PNG",
         type=path_argument,
+        metavar="PNG",
+        help="Also draw the result over its image: coronal and sagittal views, and a slice of each "
+        "level. It is a folder if several images are given.",
     ),
-    Option(("-qc-plane",), _QC, BOTH, {"choices": ("Axial", "Sagittal")}, hidden=True),
+    _option("-qc-plane", _QC, choices=("Axial", "Sagittal"), help=argparse.SUPPRESS),
     _option(
         "-r",
         _MISC,
-        "For scripts written for SCT; it changes nothing, since no temporary files are left.",
-        type=int,
-        choices=(0, 1),
-        default=1,
+        **{**_SWITCH, "default": 1},
+        help="Taken for scripts written for SCT. It changes nothing: no temporary files are left.",
     ),
-    Option(("-v",), _MISC, BOTH, VERBOSITY),
-    _option("-h --help", _MISC, "Show this help and stop.", action="help"),
+    _option("-v", _MISC, **VERBOSITY),
+    _option("-h --help", _MISC, action="help", help="Show this help and stop."),
 )
 
 
@@ -295,15 +284,13 @@ class Parser(CommandParser):
 
     def error(self, message: str) -> NoReturn:
         """Say what is wrong after the usage line and end with exit code 2."""
-        import sys
-
         self.print_usage(sys.stderr)
         self.exit(2, f"\n{self.prog}: error: {message}\n")
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """Parse, and refuse options that are not spelled out or that only the other form has.
+        """Parse arguments; refuse options of the other form and options that are not spelled out.
 
-        argparse would take ``-c`` for the beginning of ``-custom-url``.
+        argparse alone would take ``-c`` for the beginning of ``-custom-url``.
         """
         for word in args or () if self.form else ():
             name = word.split("=")[0]
@@ -326,10 +313,7 @@ def _add_options(parser: argparse.ArgumentParser, form: str) -> None:
             continue
         if option.group not in groups:
             groups[option.group] = parser.add_argument_group(option.group)
-        arguments = dict(option.arguments)
-        if option.hidden:
-            arguments["help"] = argparse.SUPPRESS
-        groups[option.group].add_argument(*option.names, **arguments)
+        groups[option.group].add_argument(*option.names, **option.arguments)
 
 
 def modern_parser(tasks: Mapping[str, Task] = TASKS) -> Parser:

@@ -1,4 +1,4 @@
-"""The ``sct_rootlets`` command: what this package offers beyond ``sct_deepseg``."""
+"""The ``sct_rootlets`` command: what this package offers besides ``sct_deepseg``."""
 
 from __future__ import annotations
 
@@ -23,30 +23,27 @@ from sct_rootlets_task.cli.commands import (
     split,
 )
 
-_RESULTS = "Results, and the names of files that were made, are printed in any case."
-VERBS = (check, levels, relabel, split, locate, evaluate, qc, picture, models, sample, sct)
+_RESULTS = "Results and names of written files are always printed."
+COMMANDS = (check, levels, relabel, split, locate, evaluate, qc, picture, models, sample, sct)
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Return the parser of ``sct_rootlets``, a sub-command a verb."""
+    """Return the parser of ``sct_rootlets``, one sub-command for each module of ``commands``."""
     parser = CommandParser(
         prog="sct_rootlets",
         description=(
-            "Tools around the rootlets task. To segment images use: sct_deepseg rootlets -i FILE"
+            "Tools for spinal nerve rootlets. To segment an image: sct_deepseg rootlets -i FILE"
         ),
         allow_abbrev=False,
     )
     parser.add_argument("-version", "--version", action="version", version=__version__)
-    commands = parser.add_subparsers(metavar="VERB", dest="verb", required=True)
-    for verb in VERBS:
+    commands = parser.add_subparsers(metavar="COMMAND", dest="command_name", required=True)
+    for module in COMMANDS:
         command = commands.add_parser(
-            verb.NAME,
-            help=verb.HELP,
-            description=verb.HELP,
-            allow_abbrev=False,
+            module.NAME, help=module.HELP, description=module.HELP, allow_abbrev=False
         )
-        verb.add_arguments(command)
-        command.set_defaults(run=verb.run)
+        module.add_arguments(command)
+        command.set_defaults(run=module.run)
         for leaf in _leaves(command):
             leaf.add_argument("-v", **{**VERBOSITY, "help": f"{VERBOSITY['help']} {_RESULTS}"})
     return parser

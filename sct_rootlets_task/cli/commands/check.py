@@ -16,25 +16,25 @@ HELP = "Check the levels of a segmentation: missing, swapped, shifted, too close
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     add_path(parser, "-i", "SEG", "Level map to check.", required=True)
-    add_path(parser, "-s", "CORD", "Cord mask on the same grid.")
-    add_path(parser, "-pmj", "PMJ", "Label image of the pontomedullary junction.")
+    add_path(parser, "-s", "CORD", "Cord mask on the grid of the level map.")
+    add_path(parser, "-pmj", "PMJ", "Label image of the pontomedullary junction (PMJ).")
     add_path(
         parser,
         "-discs",
         "DISCS",
-        "Label image of the discs, or of vertebral levels along the cord (SCT's numbers).",
+        "Label image of the discs, or of vertebral levels along the cord, with SCT's numbers.",
     )
     add_path(
         parser,
         "-locator",
         "IMAGE",
-        "Image of the level map: the built-in locator says whether it agrees with the numbers.",
+        "Image of the level map. Its numbers are compared with what the built-in locator sees.",
     )
     add_task(parser)
     add_path(parser, "-o", "JSON", "Also write the report as JSON.")
     add_overwrite(parser)
     parser.add_argument(
-        "-strict", action="store_true", help="End with exit code 1 when there is a warning."
+        "-strict", action="store_true", help="End with exit code 1 if there is a warning."
     )
 
 

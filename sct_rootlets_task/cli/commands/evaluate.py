@@ -15,8 +15,8 @@ HELP = "Compare a segmentation with a reference: Dice, volumes, surface distance
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
-    add_path(parser, "-i", "SEG", "Level map to judge.", required=True)
-    add_path(parser, "-gt", "REF", "Reference on the same grid.", required=True)
+    add_path(parser, "-i", "SEG", "Level map to evaluate.", required=True)
+    add_path(parser, "-gt", "REF", "Reference: a level map on the same grid.", required=True)
     add_path(parser, "-o", "JSON", "Also write the figures as JSON.")
     add_path(parser, "-csv", "CSV", "Also write the figures as a table.")
     add_overwrite(parser)

@@ -19,18 +19,19 @@ _ORIGINS = {"pmj": "the PMJ", "cord_mask_top": "the top of the cord mask"}
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     add_path(parser, "-i", "SEG", "Level map of the rootlets.", required=True)
-    add_path(parser, "-s", "CORD", "Cord mask on the same grid; needed for -o.")
-    add_path(parser, "-pmj", "PMJ", "Label image of the pontomedullary junction.")
-    add_path(parser, "-csv", "CSV", "Table to write, one row a level.")
-    add_label_map(parser, "Level map of the cord to write; needs -s.")
+    add_path(parser, "-s", "CORD", "Cord mask on the grid of the level map. Needed for -o.")
+    add_path(parser, "-pmj", "PMJ", "Label image of the pontomedullary junction (PMJ).")
+    add_path(parser, "-csv", "CSV", "Table to write: one row for each level.")
+    add_label_map(parser, "Level map of the cord to write. Needs -s.")
     add_task(parser)
     add_overwrite(parser)
     parser.add_argument(
         "-method",
         choices=("caudal", "midpoint", "rootlets"),
         default="caudal",
-        help="caudal: from the caudal end of one level's rootlets to that of the next; midpoint: "
-        "halfway between neighbors; rootlets: only where rootlets are, with gaps.",
+        help="Where levels begin and end. caudal: from the caudal end of one level's rootlets to "
+        "that of the next. midpoint: halfway between neighbors. rootlets: only where rootlets are, "
+        "with gaps. Default: caudal.",
     )
 
 

@@ -19,11 +19,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         parser,
         "-o",
         "LEVELS",
-        "Label map of the canal's levels (default: beside the image, ending in _levels).",
+        "Label map of the canal's levels. Default: beside the image, its name plus _levels.",
     )
-    add_path(parser, "-csv", "CSV", "Also write a table, one level a row.")
+    add_path(parser, "-csv", "CSV", "Also write a table: one row for each level.")
     add_path(
-        parser, "-line", "CSV", "Also write the centerline: world mm, arc length in mm, level."
+        parser,
+        "-line",
+        "CSV",
+        "Also write the centerline as a table: world mm, arc length in mm, level.",
     )
     add_overwrite(parser)
 

@@ -28,12 +28,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         ),
     ):
         command = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
-        add_path(command, "-model-dir", "FOLDER", "Folder of the models.")
+        add_path(
+            command,
+            "-model-dir",
+            "FOLDER",
+            "Folder of the installed models. Default: $SCT_ROOTLETS_MODELS, else the user's data "
+            "folder.",
+        )
         if name != "list":
             command.add_argument(
                 "-task", default="rootlets", metavar="TASK", help="Task. Default: rootlets."
             )
-            command.add_argument("-model", metavar="TAG", help="Release. Default: the task's.")
+            command.add_argument(
+                "-model", metavar="TAG", help="Release. Default: the one that the task runs."
+            )
 
 
 def run(arguments: argparse.Namespace) -> int:

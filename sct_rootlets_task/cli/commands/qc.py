@@ -8,7 +8,7 @@ from pathlib import Path
 from sct_rootlets_task.cli.arguments import add_path, add_task
 
 NAME = "qc"
-HELP = "Add any segmentation, a manual one too, to a QC report that opens in a browser from disk."
+HELP = "Add a segmentation, manual or not, to a quality-control report for the browser."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -17,13 +17,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_path(parser, "-s", "SEG", "Level map on the image's grid.", required=True)
     add_path(parser, "-o", "DIR", "Folder of the report; it may hold other images.", required=True)
     for name in ("dataset", "subject"):
-        text = f"Name of the {name}. Default: taken from the image's path."
+        text = f"Name of the {name} in the report. Default: from the image's path."
         parser.add_argument(f"-{name}", metavar="STR", help=text)
     add_path(
         parser,
         "-qc-seg",
         "MASK",
-        "Mask on the image's grid, such as the cord, to center the views on. In a soft mask, "
+        "Mask on the image's grid, such as the cord, to center the views on. Of a soft mask, "
         "values above 0.5 count.",
     )
     add_task(parser)

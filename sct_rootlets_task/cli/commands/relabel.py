@@ -26,30 +26,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "-shift",
         type=whole_number(-30, 30),
         metavar="N",
-        help="Add N to every level: -1 makes C3 C2.",
+        help="Add N to every level: -1 turns C3 into C2.",
     )
     how.add_argument(
         "-anchor",
         metavar="LEVEL:Z",
-        help="Shift all levels so that the one at slice Z is LEVEL. Slices are counted from 0, "
-        "from the inferior end.",
+        help="Shift all levels so that the one in slice Z becomes LEVEL. Slices are counted from "
+        "0, from the inferior end.",
     )
     how.add_argument(
         "-map",
         metavar="OLD:NEW,…",
-        help="Replace levels by a table, such as C7:C8,C8:C7; 0 removes a level.",
+        help="Replace levels by a table, such as C7:C8,C8:C7. 0 removes a level.",
     )
     add_path(
         how,
         "-discs",
         "DISCS",
-        "Take the levels from labels of the discs, or of vertebral levels along the cord (SCT's "
-        "numbers).",
+        "Take the levels from labels of the discs, or of vertebral levels along the cord, with "
+        "SCT's numbers.",
     )
     add_path(
         how, "-locator", "IMAGE", "Take the levels that the built-in locator sees in this image."
     )
-    add_path(parser, "-s", "CORD", "Cord mask on the same grid; used with -discs.")
+    add_path(parser, "-s", "CORD", "Cord mask on the grid of the level map, a help to -discs.")
     add_task(parser)
     add_overwrite(parser)
 

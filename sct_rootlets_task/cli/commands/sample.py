@@ -13,7 +13,7 @@ HELP = "Write a synthetic T2w-like cervical volume to try the tools on."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of the verb."""
+    """Add the arguments of the command."""
     parser.add_argument("output", type=path_argument, metavar="OUT.nii.gz", help="File to write.")
     parser.add_argument(
         "-cord",

@@ -14,21 +14,26 @@ if TYPE_CHECKING:
     from sct_rootlets_task.sct_plugin.compatibility import Toolbox
 
 NAME = "sct"
-HELP = "Run the rootlets tasks inside Spinal Cord Toolbox: switch this on or off, or look at it."
+HELP = (
+    "Run the rootlets tasks inside Spinal Cord Toolbox (SCT): switch this on or off, or check it."
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of the verb."""
+    """Add the arguments of the command."""
     commands = parser.add_subparsers(
         metavar="{enable,disable,status}", dest="command", required=True
     )
     for name, text in (
-        ("enable", "Let SCT's own sct_deepseg run our tasks, in this environment."),
-        ("disable", "Take that back; SCT is then as it was."),
+        (
+            "enable",
+            "Let SCT's own sct_deepseg, in this environment, run the tasks of this package.",
+        ),
+        ("disable", "Undo that: SCT is then as it was."),
         (
             "status",
-            "Say whether it is on, which SCT there is, and whether that looks as expected. Ends "
-            "with 0 when our tasks are active in SCT, else with 1.",
+            "Show whether it is on, which SCT there is, and whether that looks as expected. The "
+            "exit code is 0 if our tasks are active in SCT, else 1.",
         ),
     ):
         commands.add_parser(name, help=text, description=text, allow_abbrev=False)

@@ -13,8 +13,8 @@ HELP = "Split a segmentation into left and right, dorsal and ventral rootlets."
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
-    add_path(parser, "-i", "SEG", "Level map.", required=True)
-    add_path(parser, "-s", "CORD", "Cord mask on the same grid.", required=True)
+    add_path(parser, "-i", "SEG", "Level map to split.", required=True)
+    add_path(parser, "-s", "CORD", "Cord mask on the grid of the level map.", required=True)
     add_path(parser, "-o", "PREFIX", "Start of the names of the four files.", required=True)
     add_task(parser, checked=True)
     add_overwrite(parser)

@@ -1,4 +1,4 @@
-"""The verbs ``check``, ``levels``, ``relabel`` and ``split``: codes, files and messages."""
+"""``check``, ``levels``, ``relabel`` and ``split``: exit codes, files and messages."""
 
 from __future__ import annotations
 
