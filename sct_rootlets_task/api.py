@@ -403,15 +403,13 @@ def relabel(
     from sct_rootlets_task.analysis.relabel import changes
     from sct_rootlets_task.rootlets.geometry import require_labels
 
-    way = _one_way(mapping=mapping, shift=shift, anchor=anchor, discs=discs, locator=locator)
+    way, by = _one_way(mapping=mapping, shift=shift, anchor=anchor, discs=discs, locator=locator)
     source, image = _level_map(segmentation)
     before = np.asarray(image.dataobj)
-    file = image.get_filename()
     least = 2 if way == "locator" else 1
-    require_labels(before, f"the level map {file}" if file else "the level map", least=least)
+    require_labels(before, f"the level map {source.path}", least=least)
     entry = _task_of(task, source)
     known = _landmarks(image, cord=cord, discs=discs, locator=locator)
-    by = {"mapping": mapping, "shift": shift, "anchor": anchor}.get(way)
     after = _renumbered(image, way, by, known=known, task=entry)
     labels = _labels(after, source, "relabeled by sct_rootlets")
     return RelabeledMap(labels, tuple(changes(before, after)))
@@ -501,7 +499,7 @@ def split(
     from sct_rootlets_task.analysis.split import split_image
 
     source, labels = _level_map(segmentation)
-    _warn_of_other_levels(task, source)
+    _warn_of_other_levels(_named_task(task), source)
     parts = split_image(labels, _landmark(cord, "cord", required=True))
     text = "rootlets of one side and root by sct_rootlets"
     return {name: _labels(np.asarray(one.dataobj), source, text) for name, one in parts.items()}
@@ -598,7 +596,7 @@ def picture(
     from sct_rootlets_task.qc.render import require_pillow
 
     require_pillow()
-    target = _place(output)
+    entry, target = _named_task(task), _place(output)
     if overwrite is not None and _whole(overwrite, "overwrite") not in (0, 1):
         raise UsageError(f"Expected 0, 1 or None for overwrite, found {overwrite}.")
     inputs = [path for one in (image, segmentation) if (path := file_of(one))]
@@ -608,7 +606,7 @@ def picture(
         labels = load_labels(files["segmentation"])
     labels = replace(labels, path=file_of(segmentation) or Path("<segmentation in memory>"))
     _warn_if_empty(labels, "the picture shows the image alone.")
-    _warn_of_other_levels(task, labels)
+    _warn_of_other_levels(entry, labels)
     return drawn
 
 
@@ -922,9 +920,8 @@ def _task_of(task: str | None, labels: InputImage) -> Task:
     from sct_rootlets_task.qc.stored import read_sidecar
     from sct_rootlets_task.registry import TASKS
 
-    _require_kind(task, str, "task")
-    if task is not None:
-        return TASKS.find(task)
+    if entry := _named_task(task):
+        return entry
     recorded = read_sidecar(labels.path).get("Task")
     return TASKS.of_map(
         _values(labels),
@@ -933,19 +930,25 @@ def _task_of(task: str | None, labels: InputImage) -> Task:
     )
 
 
+def _named_task(task: str | None) -> Task | None:
+    from sct_rootlets_task.registry import TASKS
+
+    _require_kind(task, str, "task")
+    return None if task is None else TASKS.find(task)
+
+
 def _values(labels: InputImage) -> list[int]:
     return [int(value) for value in np.unique(labels.data) if value]
 
 
-def _warn_of_other_levels(task: str | None, labels: InputImage) -> None:
-    """Log which levels of a map the task does not have, if one is named."""
+def _warn_of_other_levels(task: Task | None, labels: InputImage) -> None:
+    """Log which levels of a map a task, if one was named, does not have."""
     from sct_rootlets_task.level_names import value_name
 
-    entry = None if task is None else _task_of(task, labels)
-    others = [value_name(one) for one in _values(labels) if entry and one not in entry.levels]
-    if entry and others:
-        names = f"{entry.level_names}, not {', '.join(others)}"
-        _log([f"{labels.path}: the levels of task {task} are {names}."])
+    others = [value_name(one) for one in _values(labels) if task and one not in task.levels]
+    if task and others:
+        names = f"{task.level_names}, not {', '.join(others)}"
+        _log([f"{labels.path}: the levels of task {task.name} are {names}."])
 
 
 def _warn_if_empty(labels: InputImage, outcome: str) -> None:
@@ -973,15 +976,15 @@ def _labels(labels: np.ndarray, image: InputImage, description: str) -> nib.Nift
     return labels_image(labels, image, description)
 
 
-def _one_way(**ways: object) -> str:
-    """Return the name of the one argument that is not None."""
+def _one_way(**ways: Any) -> tuple[str, Any]:
+    """Return the one argument that is not None, after its name."""
     asked = [name for name, way in ways.items() if way is not None]
     if len(asked) != 1:
         raise UsageError(
             f"Expected one of {', '.join(ways)}, found {' and '.join(asked) or 'none'}. Give "
             "exactly one of them."
         )
-    return asked[0]
+    return asked[0], ways[asked[0]]
 
 
 def _whole(value: Any, name: str) -> int:

@@ -6,6 +6,7 @@ import csv
 import json
 import shlex
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NoReturn
@@ -14,11 +15,14 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from sct_rootlets_task import registry
 from sct_rootlets_task.cli.sct_rootlets import main
 from sct_rootlets_task.io.outputs import SIDECAR
 from sct_rootlets_task.levels.assignment import LocatedLevel, LocatedLevels
+from sct_rootlets_task.registry import ROOTLETS
 from sct_rootlets_task.rootlets.geometry import slice_axis
 from sct_rootlets_task.segmentation import segmenter
+from sct_rootlets_task.tasks import TaskRegistry
 from test_shifting import discs, located, phantom
 
 LEVELS = list(range(2, 10))
@@ -429,6 +433,21 @@ def test_levels_are_renumbered_as_asked(
     assert run(f"relabel -i seg.nii.gz -o new.nii.gz {how}") == 0
     assert np.array_equal(labels_of("new.nii.gz"), expected(labels))
     assert np.array_equal(nib.load("new.nii.gz").affine, nib.load("seg.nii.gz").affine)
+
+
+@pytest.mark.parametrize("how", ["-shift 1", "-shift 1 -task lumbar", "-map L3:L4,L4:L3"])
+def test_a_lumbar_map_is_renumbered_within_the_levels_of_its_task(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    lumbar = replace(ROOTLETS, name="lumbar", levels=tuple(range(20, 28)))
+    monkeypatch.setattr(registry, "TASKS", TaskRegistry([ROOTLETS, lumbar]))
+    labels = phantom().labels
+    values = np.where(labels > 0, labels + 18, 0).astype(np.uint8)
+    nib.save(nib.Nifti1Image(values, phantom().affine), "lumbar.nii.gz")
+    assert run(f"relabel -i lumbar.nii.gz -o new.nii.gz {how}") == 0
+    swapped = np.array([*range(23), 24, 23, *range(25, 28)])[values]
+    shifted = np.where((values > 0) & (values < 27), values + 1, 0)
+    assert np.array_equal(labels_of("new.nii.gz"), shifted if "shift" in how else swapped)
 
 
 def test_the_four_parts_are_written_and_add_up(

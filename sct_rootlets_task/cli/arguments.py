@@ -117,13 +117,10 @@ def add_task(parser: argparse.ArgumentParser, *, checked: bool = False) -> None:
     from sct_rootlets_task.registry import TASKS
 
     tasks = ", ".join(f"{task.name} ({task.level_names})" for task in TASKS.values())
-    default = "that of the sidecar, else the one that has the map's levels"
-    text = "Levels of the map that are none of the task's are named." if checked else ""
-    parser.add_argument(
-        "-task",
-        metavar="TASK",
-        help=f"Task of the level map: {tasks}. {text or f'Default: {default}.'}",
-    )
+    then = "Default: the one that the sidecar names, else the one whose levels are in the map."
+    if checked:
+        then = "A warning names levels in the map that it does not have."
+    parser.add_argument("-task", metavar="TASK", help=f"Task of the level map: {tasks}. {then}")
 
 
 def add_overwrite(parser: argparse._ActionsContainer) -> None:
