@@ -23,8 +23,8 @@ from hypothesis import strategies as st
 from nibabel.orientations import axcodes2ornt, inv_ornt_aff, io_orientation, ornt_transform
 from PIL import Image
 
-from sct_rootlets_task.cli.commands import qc as verb
-from sct_rootlets_task.errors import ImageError, MissingDependencyError, OutputError
+from sct_rootlets_task.cli.commands import qc as command
+from sct_rootlets_task.errors import ImageError, MissingDependencyError, OutputError, UsageError
 from sct_rootlets_task.io.images import InputImage
 from sct_rootlets_task.level_names import level_color
 from sct_rootlets_task.qc import pages, render
@@ -522,9 +522,9 @@ def test_what_the_run_doubted_stands_among_the_flags(tmp_path: Path) -> None:
     doubt = "levels one higher or lower may be right as well."
     (tmp_path / "sub-01_T2w_rootlets.json").write_text(json.dumps({"Warnings": [doubt, 7]}))
     parser = argparse.ArgumentParser()
-    verb.add_arguments(parser)
+    command.add_arguments(parser)
     words = ["-i", str(image), "-s", str(segmentation), "-o", str(tmp_path / "qc")]
-    assert verb.run(parser.parse_args(words)) == 0
+    assert command.run(parser.parse_args(words)) == 0
     (row,) = rows_of(tmp_path / "qc")
     assert "doubt" in str(row["data-flags"]).split()
     assert int(str(row["data-warnings"])) >= 1, "'Flagged only' shows it"
@@ -742,19 +742,19 @@ def test_real_images_without_levels_make_pages(
     assert "No level was found" in sheet_of(page)
 
 
-# The verb
+# The command
 
 
-def test_the_verb_adds_an_entry_and_says_where(
+def test_the_command_adds_an_entry_and_says_where(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     image, segmentation = write_case(tmp_path)
     _, around = write_case(tmp_path, (phantom()[1] > 0).astype(np.uint8), name="mask")
     parser = argparse.ArgumentParser()
-    verb.add_arguments(parser)
+    command.add_arguments(parser)
     words = ["-i", image, "-s", segmentation, "-o", tmp_path / "qc", "-dataset", "D"]
     words += ["-subject", "a b", "-qc-seg", around]
-    assert verb.run(parser.parse_args(list(map(str, words)))) == 0
+    assert command.run(parser.parse_args(list(map(str, words)))) == 0
     printed = capsys.readouterr().out
     (row,) = rows_of(tmp_path / "qc")
     assert (row["data-dataset"], row["data-subject"]) == ("D", "a b")
@@ -768,14 +768,18 @@ def test_the_verb_adds_an_entry_and_says_where(
 
 
 @pytest.mark.parametrize(("labels", "flagged"), [(None, True), ("other", False), ("empty", False)])
-def test_the_verb_checks_a_segmentation_whose_levels_it_knows(
+def test_the_command_checks_a_segmentation_whose_levels_it_knows(
     tmp_path: Path, labels: str | None, flagged: bool
 ) -> None:
     arrays = {None: None, "other": phantom((20, 21, 23))[1], "empty": np.zeros(SHAPE, np.uint8)}
     image, segmentation = write_case(tmp_path, arrays[labels])
     parser = argparse.ArgumentParser()
-    verb.add_arguments(parser)
+    command.add_arguments(parser)
     words = ["-i", str(image), "-s", str(segmentation), "-o", str(tmp_path / "qc")]
-    assert verb.run(parser.parse_args(words)) == 0
+    if labels == "other":
+        with pytest.raises(UsageError, match="Its values are 20, 21, 23, which are levels of none"):
+            command.run(parser.parse_args(words))
+        words += ["-task", "rootlets"]
+    assert command.run(parser.parse_args(words)) == 0
     (row,) = rows_of(tmp_path / "qc")
     assert ("level_missing" in str(row["data-flags"])) == flagged

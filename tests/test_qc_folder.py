@@ -21,7 +21,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from sct_rootlets_task.cli.commands import qc as verb
+from sct_rootlets_task.cli.commands import qc as command
 from sct_rootlets_task.errors import ImageError, OutputError, UsageError
 from sct_rootlets_task.qc import pages, render
 from sct_rootlets_task.qc.entry import Details, identity
@@ -506,13 +506,13 @@ def test_a_folder_of_another_program_is_refused_and_kept(
     before = tree(report)
     image, levels = case(tmp_path / "in")
     parser = argparse.ArgumentParser()
-    verb.add_arguments(parser)
+    command.add_arguments(parser)
     words = ["-i", str(image), "-s", str(levels), "-o", str(report)]
     for attempt in (
         lambda: require_report_folder(report),
         lambda: add_entry(report, image, levels, S),
         lambda: rebuild(report),
-        lambda: verb.run(parser.parse_args(words)),
+        lambda: command.run(parser.parse_args(words)),
     ):
         with pytest.raises(UsageError, match="another folder"):
             attempt()
