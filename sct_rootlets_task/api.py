@@ -21,7 +21,7 @@ import operator
 import os
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -684,14 +684,13 @@ def qc(
         entry = _task_of(task, source)
         _warn_if_empty(source, "its page shows the image alone.")
         found = check_map(file_of(segmentation), level_map, task=entry)
-        details = Details(
-            dataset,
-            subject,
+        details = Details.of(
+            found,
+            dataset=dataset,
+            subject=subject,
             command=command,
             expected=entry.levels,
             around=files.get("qc_seg"),
-            flags=[asdict(flag) for flag in found.flags],
-            levels=[asdict(level) for level in found.levels],
         )
         return add_entry(report, scan, labels, details)
 
@@ -903,9 +902,7 @@ def _renumbered(
         return relabel.shift_levels(labels, _whole(by, way), task=task)
     if way == "anchor":
         level, number = _pair(by)
-        return relabel.anchor_levels(
-            labels, grid, level=level, slice_number=number, task=task
-        )
+        return relabel.anchor_levels(labels, grid, level=level, slice_number=number, task=task)
     if way == "discs":
         discs, cord, files = known.discs or {}, known.cord, known.files
         return relabel.levels_from_discs(

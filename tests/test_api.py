@@ -32,9 +32,6 @@ from sct_rootlets_task import (
     split,
 )
 from sct_rootlets_task.analysis.check import Report
-from sct_rootlets_task.errors import ImageError, InputTypeError, RootletsError, UsageError
-from sct_rootlets_task.levels.anatomical_priors import CERVICAL
-from sct_rootlets_task.levels.assignment import LocatedLevels
 from sct_rootlets_task.errors import (
     ImageError,
     InputTypeError,
@@ -42,6 +39,7 @@ from sct_rootlets_task.errors import (
     RootletsError,
     UsageError,
 )
+from sct_rootlets_task.levels.anatomical_priors import CERVICAL
 from sct_rootlets_task.levels.assignment import LocatedLevel, LocatedLevels
 from sct_rootlets_task.qc.stored import DATA
 from sct_rootlets_task.registry import ROOTLETS
@@ -626,7 +624,7 @@ def test_rows_of_a_located_canal_are_those_of_its_tables() -> None:
     assert api.LocatedCanal(None, LocatedLevels(np.zeros((1, 1, 1)))).line_rows == []
 
 
-LUMBAR = replace(ROOTLETS, name="lumbar", levels=tuple(range(20, 28)))
+LUMBAR = replace(ROOTLETS, name="lumbar", levels=tuple(range(20, 28)), priors=None)
 
 
 @pytest.fixture

@@ -439,7 +439,7 @@ def test_levels_are_renumbered_as_asked(
 def test_a_lumbar_map_is_renumbered_within_the_levels_of_its_task(
     folder: Path, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
-    lumbar = replace(ROOTLETS, name="lumbar", levels=tuple(range(20, 28)))
+    lumbar = replace(ROOTLETS, name="lumbar", levels=tuple(range(20, 28)), priors=None)
     monkeypatch.setattr(registry, "TASKS", TaskRegistry([ROOTLETS, lumbar]))
     labels = phantom().labels
     values = np.where(labels > 0, labels + 18, 0).astype(np.uint8)
