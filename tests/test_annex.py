@@ -22,9 +22,10 @@ from sct_rootlets_task.inference.checkpoint import read_checkpoint
 from sct_rootlets_task.inference.fields import read_json
 from sct_rootlets_task.inference.model_folder import read_model_folder
 from sct_rootlets_task.inference.openvino_engine import read_weights
+from sct_rootlets_task.inference.trainer_folder import find_trainer_folder
 from sct_rootlets_task.io.images import load_image, load_labels
 from sct_rootlets_task.io.untrusted import is_annexed, missing_content
-from sct_rootlets_task.models.resolve import find_trainer_folder, resolve
+from sct_rootlets_task.models.resolve import resolve
 from sct_rootlets_task.qc.scene import require_mask
 from test_standalone import PLAIN, levels_as_intensities
 from volumes import write_image

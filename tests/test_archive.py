@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from model_zips import LAYOUTS, TRAINER, model_files, model_zip, pack, write_zip
 from sct_rootlets_task.errors import ArchiveError, ModelError
 from sct_rootlets_task.inference.model_folder import read_model_folder
+from sct_rootlets_task.inference.trainer_folder import find_trainer_folder
 from sct_rootlets_task.models.archive import Limits, not_a_zip, trainer_name, unpack_model
-from sct_rootlets_task.models.installed import find_trainer_folder
 
 MADE = "nnUNetTrainer__nnUNetPlans__3d_fullres"
 

@@ -275,7 +275,7 @@ def test_advice_inside_sct_names_variables_that_exist_there(option: str) -> None
 
 
 def test_another_folder_of_models_is_not_advised_where_sct_has_its_own(tmp_path: Path) -> None:
-    from sct_rootlets_task.models.installed import closed_model
+    from sct_rootlets_task.inference.trainer_folder import closed_model
 
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "plans.json").write_text("{}")

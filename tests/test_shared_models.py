@@ -19,7 +19,8 @@ from sct_rootlets_task.cli.sct_rootlets import main as sct_rootlets
 from sct_rootlets_task.errors import ClosedModelError, ModelError
 from sct_rootlets_task.io.untrusted import closed_part, owner_of
 from sct_rootlets_task.models.install import install, install_zip
-from sct_rootlets_task.models.resolve import find_installed, list_models, resolve, verify
+from sct_rootlets_task.models.installed import find_installed, verify
+from sct_rootlets_task.models.resolve import list_models, resolve
 from sct_rootlets_task.registry import STARTER, TASKS
 from sct_rootlets_task.sct_plugin import installation
 from sct_rootlets_task.sct_plugin.task_tables import Entry

@@ -31,8 +31,8 @@ from sct_rootlets_task.errors import ArchiveError, MissingDependencyError
 from sct_rootlets_task.inference import torch_engine
 from sct_rootlets_task.inference.loading import Options, load_network
 from sct_rootlets_task.models.install import install, install_zip
-from sct_rootlets_task.models.installed import InstalledModel, find_installed
-from sct_rootlets_task.models.resolve import verify, verify_model
+from sct_rootlets_task.models.installed import InstalledModel, find_installed, verify
+from sct_rootlets_task.models.resolve import verify_model
 from sct_rootlets_task.models.task_model import dry_build, read_task_model
 from sct_rootlets_task.registry import TASKS
 from sct_rootlets_task.sct_plugin import installation

@@ -26,8 +26,8 @@ from sct_rootlets_task.inference.architecture import (
 )
 from sct_rootlets_task.inference.checkpoint import Checkpoint
 from sct_rootlets_task.inference.fields import parse, read_json, wrong
+from sct_rootlets_task.inference.trainer_folder import CHECKPOINTS, DESCRIPTIONS, FOLD, FOLDS, PLANS
 from sct_rootlets_task.io.orientation import axcodes_from_sct
-from sct_rootlets_task.io.paths import CHECKPOINTS, FOLD
 from sct_rootlets_task.io.untrusted import missing_content, printable, reason_of
 
 if TYPE_CHECKING:
@@ -151,7 +151,7 @@ def read_model_folder(path: Path) -> ModelFolder:
     """
     from sct_rootlets_task.inference.plans import Dataset, Plans
 
-    files = path / "plans.json", path / "dataset.json"
+    files = [path / name for name in DESCRIPTIONS]
     plans, dataset = map(read_json, files)
     described = parse(Dataset, dataset, files[1])
     if described.image_orientation is not None:
@@ -232,7 +232,7 @@ def _configuration_name(path: Path, plans: Plans, first: Checkpoint) -> str:
     if saved is not None:
         raise ModelError(
             f"Expected the configuration {saved!r} of {printable(first.path)} in "
-            f"{printable(path / 'plans.json')}, found {listed}. Install the plans it was trained "
+            f"{printable(path / PLANS)}, found {listed}. Install the plans it was trained "
             "with."
         )
     raise ModelError(
@@ -267,7 +267,7 @@ def _checkpoints(path: Path) -> tuple[Path, ...]:
     """Return one checkpoint a fold: fold_all alone, or all numbered folds."""
     try:
         found = _complete_folds(path)
-        weights = sorted(path.glob("fold_*/*.pth"))
+        weights = sorted(path.glob(f"{FOLDS}/*.pth"))
     except OSError as error:
         raise ModelError(
             f"The model in {printable(path)} cannot be read: {reason_of(error)}. Ask its owner to "
@@ -278,7 +278,7 @@ def _checkpoints(path: Path) -> tuple[Path, ...]:
     if not found:
         others = [checkpoint.name for checkpoint in weights]
         raise ModelError(
-            f"Expected {' or '.join(CHECKPOINTS)} in every fold_* of {printable(path)}, found "
+            f"Expected {' or '.join(CHECKPOINTS)} in every {FOLDS} of {printable(path)}, found "
             f"{printable(others or 'none')}. Install the model again."
         )
     return found
@@ -286,7 +286,7 @@ def _checkpoints(path: Path) -> tuple[Path, ...]:
 
 def _complete_folds(path: Path) -> tuple[Path, ...]:
     """Return the checkpoints of one name that all folds have; none if there is no such name."""
-    folds = [fold for fold in path.glob("fold_*") if FOLD.fullmatch(fold.name)]
+    folds = [fold for fold in path.glob(FOLDS) if FOLD.fullmatch(fold.name)]
     numbered = [fold for fold in folds if fold.name != "fold_all"]
     folds = sorted(numbered, key=lambda fold: int(fold.name[5:]))
     if (path / "fold_all").is_dir():

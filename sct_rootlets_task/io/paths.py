@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,10 +10,6 @@ from sct_rootlets_task import environment
 from sct_rootlets_task.errors import InputTypeError, UsageError
 from sct_rootlets_task.io.untrusted import closed_part, is_mine
 
-CHECKPOINTS = ("checkpoint_final.pth", "checkpoint_best.pth")
-"""Names of a fold's weights, in nnU-Net's order of preference."""
-FOLD = re.compile("fold_(all|0|[1-9][0-9]{0,3})")
-"""Names of folders of folds, as nnU-Net writes them."""
 _NOWHERE = Path(os.devnull, "models")
 _APPLICATION = "sct_rootlets_task"
 

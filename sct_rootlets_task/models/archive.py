@@ -22,7 +22,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any, BinaryIO
 
 from sct_rootlets_task.errors import ArchiveError
-from sct_rootlets_task.io.paths import CHECKPOINTS, FOLD
+from sct_rootlets_task.inference.trainer_folder import CHECKPOINTS, DESCRIPTIONS, FOLD, FOLDS, PLANS
 from sct_rootlets_task.io.untrusted import open_regular, printable
 
 logger = logging.getLogger(__name__)
@@ -472,7 +472,7 @@ def _find_layout(
     """Return where the one model lies, after a look at its two JSON files."""
     home = _find_home(members)
     contents = {}
-    for name in ("plans.json", "dataset.json"):
+    for name in DESCRIPTIONS:
         if home / name not in members:
             raise ArchiveError(
                 f"Expected {printable(home / name)} in the archive, found none. This is no "
@@ -483,12 +483,12 @@ def _find_layout(
     if not any(_is_checkpoint(path, home) and e.file_size for path, e in members.items()):
         raise ArchiveError(
             f"Expected {CHECKPOINTS[0]} or {CHECKPOINTS[1]} in a folder "
-            f"{printable(home / 'fold_*')} of the "
+            f"{printable(home / FOLDS)} of the "
             "archive, found none. This is no trained nnU-Net model."
         )
     if home.name.startswith(_DEFAULT_TRAINER):
         return _Layout(home, home.name, wrapper=home.parent)
-    return _Layout(home, trainer_name(contents["plans.json"]), wrapper=home)
+    return _Layout(home, trainer_name(contents[PLANS]), wrapper=home)
 
 
 def _is_checkpoint(path: PurePosixPath, home: PurePosixPath) -> bool:
@@ -500,7 +500,7 @@ def _find_home(members: Iterable[PurePosixPath]) -> PurePosixPath:
     """Return the folder of the archive that is, or stands for, the trainer folder."""
     homes = set()
     for path in members:
-        if path.name == "plans.json":
+        if path.name == PLANS:
             homes.add(path.parent)
         homes.update(p for p in path.parents if p.name.startswith(_DEFAULT_TRAINER))
     outermost = sorted(h for h in homes if not homes.intersection(h.parents))
@@ -560,7 +560,7 @@ def _write_members(
     for entry in members.litter:
         with archive.open(entry) as stream:
             _drain(stream)
-    for name in ("plans.json", "dataset.json"):
+    for name in DESCRIPTIONS:
         _sync(destination / layout.trainer / name)
 
 

@@ -32,6 +32,7 @@ from sct_rootlets_task.errors import (
     RootletsError,
     UsageError,
 )
+from sct_rootlets_task.inference.trainer_folder import find_trainer_folder
 from sct_rootlets_task.io.atomic import hash_file
 from sct_rootlets_task.io.locks import held
 from sct_rootlets_task.io.untrusted import printable
@@ -44,7 +45,6 @@ from sct_rootlets_task.models.installed import (
     damage,
     find_in_slot,
     find_installed,
-    find_trainer_folder,
     hash_files,
     load,
     read_source,

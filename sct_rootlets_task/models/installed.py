@@ -11,27 +11,27 @@ import contextlib
 import functools
 import logging
 import os
-import shlex
-import stat
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from sct_rootlets_task import environment, tasks
+from sct_rootlets_task import tasks
 from sct_rootlets_task.errors import ClosedModelError, ModelError
+from sct_rootlets_task.inference.trainer_folder import (
+    DESCRIPTIONS,
+    FOLDS,
+    TRAINERS,
+    closed_model,
+    find_trainer_folder,
+    is_there,
+)
 from sct_rootlets_task.io.atomic import hash_file
-from sct_rootlets_task.io.paths import CHECKPOINTS, FOLD
 from sct_rootlets_task.io.untrusted import (
-    closed_part,
     is_file,
-    is_mine,
     is_world_writable,
-    missing_content,
     open_regular,
-    owner_of,
     printable,
     reason_of,
 )
@@ -108,115 +108,6 @@ class Source:
 def slot_name(task: Task, release: Release) -> str:
     """Return the name of a release's folder in the model root."""
     return f"{task.model_name}_{release.tag}"
-
-
-def find_trainer_folder(folder: Path, pattern: str = "nnUNetTrainer*") -> Path:
-    """Return the trainer folder that a folder is or holds, once it is known to be complete.
-
-    Parameters
-    ----------
-    folder : Path
-        The trainer folder itself or its parent.
-    pattern : str
-        How the trainer folder may be called.
-
-    Raises
-    ------
-    ModelError
-        If there is not exactly one, it lacks plans, dataset or weights, or cannot be read.
-    ClosedModelError
-        If it cannot be read because this user has no right to.
-    """
-    try:
-        return _find_trainer_folder(folder, pattern)
-    except PermissionError as error:
-        raise closed_model(folder, error) from error
-    except (OSError, ValueError) as error:
-        if isinstance(error, ModelError):
-            raise
-        raise ModelError(
-            f"Cannot read the model in {printable(folder)}: {reason_of(error)}."
-        ) from error
-
-
-def _find_trainer_folder(folder: Path, pattern: str) -> Path:
-    # A link to a content that was not fetched is no file yet. A closed folder is an error here.
-    if os.path.lexists(folder / "plans.json") or _is_there(folder / "plans.json"):
-        found = [folder]
-    else:
-        inside = (path for path in _listed(folder) if fnmatchcase(path.name, pattern))
-        found = sorted(path for path in inside if path.is_dir())
-    if len(found) != 1:
-        names = printable(", ".join(path.name for path in found) or "none")
-        raise ModelError(
-            f"Expected exactly one folder {pattern} in {printable(folder)}, found {names}. "
-            "Name the folder that holds plans.json, dataset.json and fold_*."
-        )
-    missing = [n for n in ("plans.json", "dataset.json") if not _is_there(found[0] / n)]
-    folds = [path for path in _listed(found[0]) if FOLD.fullmatch(path.name)]
-    weights = [path for fold in folds for path in _listed(fold) if path.name in CHECKPOINTS]
-    if not any(map(_is_there, weights)):
-        missing.append(f"fold_*/{CHECKPOINTS[0]}")
-    files = (found[0] / "plans.json", found[0] / "dataset.json", *found[0].glob("fold_*/*.pth"))
-    if missing and (why := next(filter(None, map(missing_content, files)), None)):
-        raise ModelError(f"The model in {printable(found[0])} is not complete: {why}.")
-    if missing:
-        raise ModelError(
-            f"Expected a complete nnU-Net model in {printable(found[0])}, found no "
-            f"{' and no '.join(missing)}."
-        )
-    for path in (found[0] / "plans.json", found[0] / "dataset.json", *weights):
-        open_regular(path).close()
-    return found[0]
-
-
-def _listed(folder: Path) -> list[Path]:
-    """Return what a folder holds, nothing where there is none; one that is closed is an error."""
-    try:
-        return list(folder.iterdir())
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-
-
-def _is_there(path: Path) -> bool:
-    """Tell whether there is a file; unlike pathlib's, it fails where one may not look."""
-    try:
-        return stat.S_ISREG(path.stat().st_mode)
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-
-
-def closed_model(folder: Path, error: PermissionError) -> ClosedModelError:
-    """Return the error for a model that may not be read: what is closed, whose it is, what to do.
-
-    Parameters
-    ----------
-    folder : Path
-        The model's folder.
-    error : PermissionError
-        What the system says.
-    """
-    failed = Path(os.path.realpath(os.fsdecode(error.filename or folder)))
-    closed = closed_part(failed) or failed
-    is_inside = closed.is_relative_to(os.path.realpath(folder))
-    try:
-        info = closed.stat()
-    except OSError:
-        return ClosedModelError(f"The model in {printable(folder)} may not be read: {error}.")
-    what = "is there, but may not be read" if is_inside else "cannot be looked for"
-    which = "it" if closed == folder else printable(closed)
-    advice = "Open it" if is_mine(info) else "Ask the owner to open it"
-    opened = f"-R a+rX {shown(folder)}" if is_inside else f"a+x {shown(closed)}"
-    return ClosedModelError(
-        f"The model in {printable(folder)} {what}: {which} belongs to {owner_of(info)} and has the "
-        f"mode {stat.S_IMODE(info.st_mode):03o}. {advice} with 'chmod {opened}', or name another "
-        f"folder of models with -model-dir or {environment.MODELS}."
-    )
-
-
-def shown(path: Path) -> str:
-    """Return a path as a word of a command."""
-    return shlex.quote(printable(path, 1000))
 
 
 def read_source(folder: Path) -> Source | None:
@@ -301,7 +192,7 @@ def load(folder: Path, release: Release | None = None) -> InstalledModel | None:
         If it may not be read.
     """
     try:
-        path = find_trainer_folder(folder, release.trainer_folder if release else "nnUNetTrainer*")
+        path = find_trainer_folder(folder, release.trainer_folder if release else TRAINERS)
     except ClosedModelError:
         raise
     except ModelError as error:
@@ -341,7 +232,7 @@ def why_incomplete(task: Task, release: Release, root: Path) -> str | None:
 def _has(folder: Path, name: str) -> bool:
     """Tell whether a model has a file; a name that is too long is none."""
     try:
-        return _is_there(folder / name)
+        return is_there(folder / name)
     except PermissionError as error:
         raise closed_model(folder, error) from error
     except (OSError, ValueError):
@@ -519,7 +410,7 @@ def damage(folder: Path, source: Source) -> list[str]:
 
 def _difference(path: Path, expected: str) -> str | None:
     try:
-        if not _is_there(path):
+        if not is_there(path):
             return "the file is missing."
         found = hash_file(path)
     except OSError as error:
@@ -541,9 +432,9 @@ def warn_of_open_folder(model: InstalledModel, root: Path) -> None:
         return
     folders = [(root, False)] if model.path.is_relative_to(root) else []
     folders += [(model.path.parent, True), (model.path, True)]
-    read = [model.path / "plans.json", model.path / "dataset.json"]
+    read = [model.path / name for name in DESCRIPTIONS]
     with contextlib.suppress(OSError):  # closed to this user; reading the model will say so
-        read += [path for fold in model.path.glob("fold_*") for path in (fold, *fold.glob("*.pth"))]
+        read += [path for fold in model.path.glob(FOLDS) for path in (fold, *fold.glob("*.pth"))]
     open_ones = [path for path, sticky in folders if is_world_writable(path, sticky_is_safe=sticky)]
     open_ones += [path for path in read if is_world_writable(path)]
     if open_ones:

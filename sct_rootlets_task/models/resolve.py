@@ -1,7 +1,4 @@
-"""From what the user asked for to a complete model on this machine.
-
-This is the module to import: it brings together finding (``store``) and installing (``install``).
-"""
+"""From what the user asked for to a complete model on this machine, installed if need be."""
 
 from __future__ import annotations
 
@@ -20,19 +17,18 @@ from sct_rootlets_task.errors import (
     ModelNotInstalledError,
     UsageError,
 )
+from sct_rootlets_task.inference.trainer_folder import closed_model, find_trainer_folder
 from sct_rootlets_task.io.paths import expand_user
 from sct_rootlets_task.io.untrusted import missing_content, printable
 from sct_rootlets_task.models.archive import not_a_zip
 from sct_rootlets_task.models.download import is_offline
-from sct_rootlets_task.models.install import decide, install, install_zip
+from sct_rootlets_task.models.install import install, install_zip
 from sct_rootlets_task.models.installed import (
     WORK,
     InstalledModel,
     Listed,
-    closed_model,
     find_complete,
     find_installed,
-    find_trainer_folder,
     find_unidentified,
     list_models,
     read_source,
@@ -50,15 +46,9 @@ __all__ = [
     "InstalledModel",
     "Listed",
     "Resolved",
-    "decide",
     "find_complete",
-    "find_installed",
-    "find_trainer_folder",
-    "install",
-    "install_zip",
     "list_models",
     "resolve",
-    "verify",
     "verify_model",
 ]
 

@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sct_rootlets_task import environment
-from sct_rootlets_task.errors import ModelError, UsageError
+from sct_rootlets_task.errors import UsageError
 from sct_rootlets_task.inference.loading import Network, Options, load_network
 from sct_rootlets_task.inference.model_folder import ModelFolder, read_model_folder
+from sct_rootlets_task.inference.trainer_folder import find_trainer_folder
 from sct_rootlets_task.io.images import InputImage
 from sct_rootlets_task.io.label_values import count_levels, relabel
 from sct_rootlets_task.io.orientation import obliqueness
@@ -227,7 +228,7 @@ class Segmenter:
         """Load the locator if it gives the levels, or can say which tiles matter."""
         by_locator = isinstance(self._source, ByLocator)
         source = self._source if isinstance(self._source, ByLocator) else ByLocator()
-        folder = read_model_folder(_trainer_folder(BUNDLED / source.locator))
+        folder = read_model_folder(find_trainer_folder(BUNDLED / source.locator))
         known = set(canal_levels(folder.classes).values())
         guides = self.settings.tiles == "auto" and self.network.engine != "nnunet"
         if not by_locator and not (guides and known >= set(self.task.levels)):
@@ -484,7 +485,7 @@ def locate(
 
 def _locate(image: InputImage, options: Options, locator: Path | None) -> LocatedLevels:
     source = ByLocator()
-    folder = read_model_folder(_trainer_folder(locator or BUNDLED / source.locator))
+    folder = read_model_folder(find_trainer_folder(locator or BUNDLED / source.locator))
     network = load_network(folder, options)
     padding = find_padding(image.data)
     view = view_of(image, padding)
@@ -591,16 +592,6 @@ def _versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
-
-
-def _trainer_folder(parent: Path) -> Path:
-    folders = sorted(parent.glob("nnUNetTrainer*"))
-    if len(folders) != 1:
-        raise ModelError(
-            f"Expected one nnUNetTrainer* folder in {parent}, found {len(folders)}. Install the "
-            "package again."
-        )
-    return folders[0]
 
 
 def _changed(before: np.ndarray, after: np.ndarray) -> int:

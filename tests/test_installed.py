@@ -19,11 +19,11 @@ from model_zips import (
     write_zip,
 )
 from sct_rootlets_task.errors import ModelError
+from sct_rootlets_task.inference.trainer_folder import find_trainer_folder
 from sct_rootlets_task.models.install import install
 from sct_rootlets_task.models.installed import (
     InstalledModel,
     find_installed,
-    find_trainer_folder,
     hash_file,
     hash_files,
     list_models,
