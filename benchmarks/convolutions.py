@@ -23,7 +23,7 @@ from sct_rootlets_task.inference.model_folder import ModelFolder, read_model_fol
 from sct_rootlets_task.inference.openvino_engine import read_weights
 from sct_rootlets_task.inference.openvino_import import import_openvino
 from sct_rootlets_task.inference.openvino_unet import build_graph, multiply_adds, read_unet
-from sct_rootlets_task.inference.preprocessing import prepare, read_recipe
+from sct_rootlets_task.inference.preprocessing import prepare, read_preprocessing
 from sct_rootlets_task.inference.sliding_window import _margins, _padded, _slices
 from sct_rootlets_task.inference.torch_engine import TorchEngine
 from sct_rootlets_task.runtime import default_threads
@@ -42,7 +42,7 @@ def middle_tile(folder: ModelFolder, image: Path | None) -> np.ndarray:
         return np.random.default_rng(0).standard_normal(patch).astype(np.float32)
     volume = as_closest_canonical(load(image))
     sizes = [float(size) for size in volume.header.get_zooms()[::-1]]
-    prepared = prepare(volume.get_fdata(dtype=np.float32).T, sizes, read_recipe(folder))
+    prepared = prepare(volume.get_fdata(dtype=np.float32).T, sizes, read_preprocessing(folder))
     data, _ = _padded(prepared.data, patch)
     start = [(size - wanted) // 2 for size, wanted in zip(data.shape, patch, strict=True)]
     return np.ascontiguousarray(data[_slices(start, patch)])

@@ -68,7 +68,7 @@ class Measured(TiledNetwork):
 
     def _average(self, data: np.ndarray, grid: tile_schedule.TileGrid) -> np.ndarray:
         half = super()._average(data, grid)
-        patch = self._recipe.patch
+        patch = self._preprocessing.patch
         total, weight = np.zeros(half.shape, np.float32), np.zeros(data.shape, np.float32)
         weights = self._weights.astype(np.float32)
         for tile in grid.tiles():

@@ -22,7 +22,7 @@ class FakeNetwork:
         self.seen: list[tuple[tuple[int, ...], tuple[float, ...]]] = []
 
     def predict(
-        self, volume: np.ndarray, spacing: Sequence[float], near: np.ndarray | None = None
+        self, volume: np.ndarray, spacing: Sequence[float], roi_mask: np.ndarray | None = None
     ) -> np.ndarray:
         self.seen.append((volume.shape, tuple(spacing)))
         return np.where(np.isin(volume, list(self.known)), volume, 0).astype(np.uint8)

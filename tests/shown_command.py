@@ -36,16 +36,16 @@ class Remembered:
         self.network: Network | None = None
 
     def predict(
-        self, volume: np.ndarray, spacing: Sequence[float], near: np.ndarray | None = None
+        self, volume: np.ndarray, spacing: Sequence[float], roi_mask: np.ndarray | None = None
     ) -> np.ndarray:
         digest = hashlib.sha256(volume.tobytes() + str((self.folder.path, spacing)).encode())
-        digest.update(b"" if near is None else np.ascontiguousarray(near).tobytes())
+        digest.update(b"" if roi_mask is None else np.ascontiguousarray(roi_mask).tobytes())
         cache = Path(os.environ["SHOWN_COMMANDS_CACHE"])
         known = cache / f"{digest.hexdigest()}.npy"
         with FileLock(cache / ".lock"):
             if not known.exists():
                 self.network = self.network or load_network(self.folder, self.options)
-                np.save(known, self.network.predict(volume, spacing, near))
+                np.save(known, self.network.predict(volume, spacing, roi_mask))
         return np.asarray(np.load(known))
 
 

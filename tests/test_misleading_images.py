@@ -32,9 +32,9 @@ class HeightLocator(FakeNetwork):
     """A locator that counts levels from the top of the canal, along the axis it is shown."""
 
     def predict(
-        self, volume: np.ndarray, spacing: Sequence[float], near: np.ndarray | None = None
+        self, volume: np.ndarray, spacing: Sequence[float], roi_mask: np.ndarray | None = None
     ) -> np.ndarray:
-        super().predict(volume, spacing, near)
+        super().predict(volume, spacing, roi_mask)
         canal = np.abs(volume - CANAL) < 100
         heights = np.arange(len(volume)) * spacing[0]
         top = heights[canal.any(axis=(1, 2))].max(initial=0.0)
@@ -46,9 +46,9 @@ class Rootlets(FakeNetwork):
     """A model that finds rootlets by their intensity and remembers the range of what it saw."""
 
     def predict(
-        self, volume: np.ndarray, spacing: Sequence[float], near: np.ndarray | None = None
+        self, volume: np.ndarray, spacing: Sequence[float], roi_mask: np.ndarray | None = None
     ) -> np.ndarray:
-        super().predict(volume, spacing, near)
+        super().predict(volume, spacing, roi_mask)
         self.range = (float(volume.min()), float(volume.max()))
         return (np.abs(volume - ROOTLET) < 60).astype(np.uint8) * max(self.known - {8, 9})
 

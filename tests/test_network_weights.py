@@ -386,16 +386,16 @@ def test_all_engines_run_a_model_with_a_label_to_ignore(tmp_path: Path, engine: 
 @pytest.mark.network
 @pytest.mark.parametrize("engine", ["openvino", "torch", "nnunet"])
 @pytest.mark.parametrize("factor", [1e4, 1e30])
-@pytest.mark.parametrize("near", [True, False])
+@pytest.mark.parametrize("roi_mask", [True, False])
 def test_logits_beyond_half_precision_are_no_labels(
-    tmp_path: Path, engine: str, factor: float, near: bool
+    tmp_path: Path, engine: str, factor: float, roi_mask: bool
 ) -> None:
     content = small_model.checkpoint()
     _replace(content["network_weights"], HEAD, lambda array: array * np.float32(factor))
     folder = read_model_folder(small_model.write(tmp_path, [content]))
     network = load_network(folder, Options(engine=engine, device="cpu"))
     volume = np.random.default_rng(0).random((26, 18, 17)).astype(np.float32)
-    mask = np.ones(volume.shape, bool) if near else None
+    mask = np.ones(volume.shape, bool) if roi_mask else None
     with pytest.raises(ModelError, match="the model is broken"):
         network.predict(volume, (1.0, 1.0, 1.0), mask)
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sct_rootlets_task.inference import openvino_cache
+from sct_rootlets_task.inference import openvino_cache, openvino_engine
 from sct_rootlets_task.inference.loading import Options, load_network
 from sct_rootlets_task.inference.model_folder import ModelFolder, read_model_folder
 from sct_rootlets_task.inference.openvino_cache import path_of
@@ -40,8 +40,6 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def builds(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Return a list that grows whenever a graph is built."""
-    from sct_rootlets_task.inference import openvino_engine
-
     built: list[str] = []
     build = openvino_engine.build_graph
 
@@ -125,6 +123,13 @@ def test_everything_that_matters_is_in_the_name(tmp_path: Path) -> None:
     code[0].write_text("2")
     names.append(name())
     assert len(set(names)) == len(names)
+
+
+def test_the_code_that_builds_the_graph_counts() -> None:
+    assert {path.name for path in openvino_engine._CODE} == {
+        "openvino_unet.py",
+        "openvino_winograd.py",
+    }
 
 
 def test_the_name_does_not_tell_one_tensor_from_its_copy(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ class Brightness:
     seen: list[tuple[tuple[int, ...], tuple[float, ...]]] = field(default_factory=list)
     missing: int = 0
 
-    def predict(self, volume: np.ndarray, spacing: Any, near: Any = None) -> np.ndarray:
+    def predict(self, volume: np.ndarray, spacing: Any, roi_mask: Any = None) -> np.ndarray:
         self.seen.append((volume.shape, tuple(np.round(spacing, 3))))
         return np.round(volume).astype(np.uint8)[self.missing :]
 
@@ -74,11 +74,11 @@ class Witness:
     along: list[float] = field(default_factory=list)
     near: list[bool] | None = None
 
-    def predict(self, volume: np.ndarray, spacing: Any, near: Any = None) -> np.ndarray:
+    def predict(self, volume: np.ndarray, spacing: Any, roi_mask: Any = None) -> np.ndarray:
         axis = 2 - next(i for i, letter in enumerate(self.orientation) if letter in "IS")
         others = tuple(a for a in range(3) if a != axis)
         self.along = volume.max(axis=others).tolist()
-        self.near = None if near is None else near.any(axis=others).tolist()
+        self.near = None if roi_mask is None else roi_mask.any(axis=others).tolist()
         return np.ones(volume.shape, np.uint8)
 
 

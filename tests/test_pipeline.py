@@ -35,9 +35,9 @@ class Scripted(FakeNetwork):
         self.continued: list[tuple[int, int]] = []
 
     def predict(
-        self, volume: np.ndarray, spacing: Sequence[float], near: np.ndarray | None = None
+        self, volume: np.ndarray, spacing: Sequence[float], roi_mask: np.ndarray | None = None
     ) -> np.ndarray:
-        self.asked.append(near)
+        self.asked.append(roi_mask)
         answer = self.answer.transpose(2, 1, 0)
         more = max(len(volume) - len(answer), 0)  # none where the image was averaged before
         before = _repeated(volume) if more else 0

@@ -222,12 +222,12 @@ def test_nothing_is_said_of_what_is_left_before_anything_is_done() -> None:
 ENGINES = ["openvino", pytest.param("nnunet", marks=pytest.mark.network)]
 
 
-@pytest.mark.parametrize("near", [True, False])
+@pytest.mark.parametrize("roi_mask", [True, False])
 @pytest.mark.parametrize("folds", [1, 2])
 @pytest.mark.parametrize("mirrored", [True, False])
 @pytest.mark.parametrize("engine", ENGINES)
 def test_the_bar_of_a_network_counts_what_is_run(
-    terminal: Terminal, tmp_path: Path, engine: str, *, mirrored: bool, folds: int, near: bool
+    terminal: Terminal, tmp_path: Path, engine: str, *, mirrored: bool, folds: int, roi_mask: bool
 ) -> None:
     folder = small_model.write(tmp_path, [small_model.checkpoint() for _ in range(folds)])
     options = Options(engine=engine, device="cpu", threads=1, test_time_aug=mirrored, progress=True)
@@ -235,13 +235,13 @@ def test_the_bar_of_a_network_counts_what_is_run(
     volume = smooth_noise((60, 20, 20))
     region = np.zeros(volume.shape, dtype=bool)
     region[5:15, 8:12, 8:12] = True
-    network.predict(volume, (1, 1, 1), region if near else None)
+    network.predict(volume, (1, 1, 1), region if roi_mask else None)
     last = re.fullmatch(r"Tiles: 100%\|#+\| (\d+)/(\d+) \[.*\]", terminal.frames()[-1])
     assert last is not None
     assert last[1] == last[2]
     if engine == "openvino":
         assert int(last[2]) == network.tiles_run[0]
-        assert (network.tiles_run[0] < network.tiles_run[1]) is near
+        assert (network.tiles_run[0] < network.tiles_run[1]) is roi_mask
 
 
 def in_terminal(words: Sequence[str], environ: dict[str, str], columns: int) -> str:

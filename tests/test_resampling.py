@@ -13,8 +13,8 @@ from sct_rootlets_task.inference.resampling import (
     coarse_axis,
     linear_taps,
     new_shape,
+    resample_nearest,
     resize_image,
-    spread,
 )
 from volumes import smooth_noise
 
@@ -138,5 +138,7 @@ def test_averaging_by_a_whole_number_takes_the_mean_of_blocks() -> None:
 
 def test_spreading_undoes_what_averaging_did_to_the_grid() -> None:
     blocks = np.arange(8, dtype=np.uint8).reshape(2, 2, 2)
-    assert (spread(blocks, (6, 4, 2)) == np.kron(blocks, np.ones((3, 2, 1), np.uint8))).all()
-    assert spread(blocks, (2, 2, 2)) is blocks
+    assert (
+        resample_nearest(blocks, (6, 4, 2)) == np.kron(blocks, np.ones((3, 2, 1), np.uint8))
+    ).all()
+    assert resample_nearest(blocks, (2, 2, 2)) is blocks

@@ -11,7 +11,7 @@ pytest.importorskip("torch", reason="the tiny model is written with torch")
 
 from sct_rootlets_task.inference import sliding_window
 from sct_rootlets_task.inference.model_folder import ModelFolder, read_model_folder
-from sct_rootlets_task.inference.sliding_window import CLEAR, TiledNetwork, _Run, _Seen
+from sct_rootlets_task.inference.sliding_window import CLEAR, TiledNetwork, _Seen, _TileLogits
 from tiny_model import write_model
 
 pytestmark = pytest.mark.network
@@ -56,12 +56,12 @@ def folder(tmp_path: Path) -> ModelFolder:
 def scene() -> tuple[np.ndarray, np.ndarray]:
     """Return a volume with a bright thread, and where to look for it."""
     volume = -np.ones(SHAPE, np.float32)
-    near = np.zeros(SHAPE, bool)
+    roi_mask = np.zeros(SHAPE, bool)
     for z in range(20, 70):
         y, x = 25 + z // 6, 20 + z // 9
         volume[z, y : y + 3, x : x + 3] = 9
-        near[z, y - 6 : y + 9, x - 6 : x + 9] = True
-    return volume, near
+        roi_mask[z, y - 6 : y + 9, x - 6 : x + 9] = True
+    return volume, roi_mask
 
 
 @pytest.mark.parametrize("held", [0, sliding_window.HELD_BYTES])
@@ -71,44 +71,44 @@ def test_the_labels_are_those_of_all_tiles(
     folder: ModelFolder, quarrel: float, folds: int, held: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sliding_window, "HELD_BYTES", held)
-    volume, near = scene()
+    volume, roi_mask = scene()
     engines = [Quarrelsome(quarrel, 4.0 + fold) for fold in range(folds)]
     network = TiledNetwork(folder, engines)
     expected = network.predict(volume, SPACING)
     everything = network.tiles_run
-    labels = network.predict(volume, SPACING, near)
-    assert (expected[near] == (volume[near] > 0)).all()
-    assert np.array_equal(labels[near], expected[near])
-    assert not labels[~near].any()
+    labels = network.predict(volume, SPACING, roi_mask)
+    assert (expected[roi_mask] == (volume[roi_mask] > 0)).all()
+    assert np.array_equal(labels[roi_mask], expected[roi_mask])
+    assert not labels[~roi_mask].any()
     assert everything[0] == everything[1] == network.tiles_run[1]
     assert network.tiles_run[0] < everything[0] / 2
 
 
 def test_a_label_ends_where_it_does_with_the_logits_of_everything(folder: ModelFolder) -> None:
-    volume, near = scene()
+    volume, roi_mask = scene()
     network = TiledNetwork(folder, [Quarrelsome(1.0, 5 * CLEAR)])
     spacing = (1.3, 1.5, 0.8)
     assert spacing != SPACING  # so the logits are interpolated
     expected = network.predict(volume, spacing)
     assert np.count_nonzero(expected) > 100
-    assert np.array_equal(network.predict(volume, spacing, near)[near], expected[near])
+    assert np.array_equal(network.predict(volume, spacing, roi_mask)[roi_mask], expected[roi_mask])
 
 
 def test_doubt_asks_for_more_tiles(folder: ModelFolder) -> None:
-    volume, near = scene()
+    volume, roi_mask = scene()
     counts = []
     for strength in (8.0, 3.0, 0.1):
         network = TiledNetwork(folder, [Quarrelsome(0.0, strength)])
-        network.predict(volume, SPACING, near)
+        network.predict(volume, SPACING, roi_mask)
         counts.append(network.tiles_run[0])
     assert counts[0] < counts[1] < counts[2]
 
 
 def test_nowhere_to_look_means_no_tile(folder: ModelFolder) -> None:
-    volume, near = scene()
+    volume, roi_mask = scene()
     engine = Quarrelsome(0.0)
     network = TiledNetwork(folder, [engine])
-    assert not network.predict(volume, SPACING, np.zeros_like(near)).any()
+    assert not network.predict(volume, SPACING, np.zeros_like(roi_mask)).any()
     assert engine.calls == network.tiles_run[0] == 0
 
 
@@ -116,11 +116,11 @@ def line_of_voxels(count: int) -> _Seen:
     return _Seen(np.stack([np.arange(count), *np.zeros((2, count), int)], axis=1))
 
 
-def whole_run(seen: _Seen, ahead: np.ndarray, weight: float) -> _Run:
+def whole_run(seen: _Seen, ahead: np.ndarray, weight: float) -> _TileLogits:
     """Return a tile of all voxels that says by how much the background is ahead of one label."""
     weights = np.full(len(ahead), weight, np.float16)
     logits = np.stack([ahead / 2, -ahead / 2]) * np.float32(weight)
-    return _Run(np.arange(len(ahead), dtype=np.int32), weights, [logits.astype(np.float32)])
+    return _TileLogits(np.arange(len(ahead), dtype=np.int32), weights, [logits.astype(np.float32)])
 
 
 @pytest.fixture
@@ -133,7 +133,7 @@ def test_nothing_is_forgotten_while_it_is_little() -> None:
     seen = line_of_voxels(9)
     seen.add(0, whole_run(seen, np.full(9, 2 * CLEAR), 1.0))
     seen.forget(np.zeros(9))
-    assert len(seen.runs[0].rows) == 9
+    assert len(seen.tiles[0].rows) == 9
 
 
 @pytest.mark.usefixtures("little_memory")
@@ -143,11 +143,11 @@ def test_logits_are_kept_where_they_can_still_matter() -> None:
     ahead[4] = CLEAR + 1.5
     seen.add(0, whole_run(seen, ahead, 1.0))
     seen.forget(doubt)
-    assert seen.runs[0].rows.tolist() == [3, 4, 5]
-    assert seen.runs[0].weights.shape == (3,)
-    assert seen.runs[0].folds[0].shape == (2, 3)
+    assert seen.tiles[0].rows.tolist() == [3, 4, 5]
+    assert seen.tiles[0].weights.shape == (3,)
+    assert seen.tiles[0].folds[0].shape == (2, 3)
     seen.forget(np.zeros(9))
-    assert not len(seen.runs[0].rows)
+    assert not len(seen.tiles[0].rows)
 
 
 @pytest.mark.usefixtures("little_memory")

@@ -125,7 +125,7 @@ def test_every_key_of_the_sidecar_is_declared_and_every_declared_key_is_written(
 
     class Everything(FakeNetwork):
         def predict(
-            self, volume: np.ndarray, spacing: Sequence[float], near: np.ndarray | None = None
+            self, volume: np.ndarray, spacing: Sequence[float], roi_mask: np.ndarray | None = None
         ) -> np.ndarray:
             return np.full(volume.shape, min(4, max(self.known)), np.uint8)
 
@@ -208,12 +208,12 @@ def test_a_crash_on_one_image_names_it_and_does_not_stop_the_others(
 
     class Fragile(FakeNetwork):
         def predict(
-            self, volume: np.ndarray, spacing: Sequence[float], near: np.ndarray | None = None
+            self, volume: np.ndarray, spacing: Sequence[float], roi_mask: np.ndarray | None = None
         ) -> np.ndarray:
             is_locator = "above" in self.folder.classes  # it sees a coarser image
             if volume.size < np.prod(SHAPE) and not is_locator:
                 raise IndexError("a fault nobody foresaw")
-            return super().predict(volume, spacing, near)
+            return super().predict(volume, spacing, roi_mask)
 
     def load(folder: ModelFolder, options: Options) -> FakeNetwork:
         return Fragile(folder)

@@ -1,4 +1,4 @@
-"""What OpenVINO, torch and nnU-Net raise, turned into one sentence that says what to do."""
+"""Errors of OpenVINO, torch and nnU-Net, turned into one sentence that says what to do."""
 
 from __future__ import annotations
 
@@ -67,6 +67,14 @@ def _translated(error: Exception, model: Path | None) -> RootletsError:
     return ModelError(
         f"The network of the model {printable(model)} cannot be built or run ({reason}). Install "
         "the model again, with the plans.json it was trained with."
+    )
+
+
+def broken_logits(model: Path) -> ModelError:
+    """Return the error for a network whose logits are infinite, no numbers, or beyond float16."""
+    return ModelError(
+        f"The logits of the network in {printable(model)} are too large for half precision, or no "
+        "numbers: the model is broken. Train it again, or use another one."
     )
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -25,7 +27,7 @@ from sct_rootlets_task.inference.openvino_engine import (
     read_weights,
 )
 from sct_rootlets_task.inference.openvino_unet import UnsupportedNetworkError, unet_of
-from sct_rootlets_task.inference.preprocessing import UnsupportedPlansError, read_recipe
+from sct_rootlets_task.inference.preprocessing import UnsupportedPlansError, read_preprocessing
 from sct_rootlets_task.inference.sliding_window import TiledNetwork
 from sct_rootlets_task.inference.torch_engine import (
     DEVICES,
@@ -52,7 +54,7 @@ class Network(Protocol):
     tile_seconds: float
 
     def predict(
-        self, volume: np.ndarray, spacing: Sequence[float], near: np.ndarray | None = None
+        self, volume: np.ndarray, spacing: Sequence[float], roi_mask: np.ndarray | None = None
     ) -> np.ndarray:
         """Return the class of each voxel of a volume.
 
@@ -62,8 +64,18 @@ class Network(Protocol):
             Intensities in the model's orientation.
         spacing : sequence of float
             Voxel sizes (z, y, x) in mm.
-        near : ndarray of bool, shape (z, y, x), optional
-            Voxels that cover all there is to be found.
+        roi_mask : ndarray of bool, shape (z, y, x), optional
+            Voxels that can get a label. Without it, or by stock nnU-Net, all tiles are run.
+
+        Returns
+        -------
+        ndarray of uint8, shape (z, y, x)
+            Index of the class with the highest mean logit.
+
+        Raises
+        ------
+        ModelError
+            If the network's logits are too large for half precision, or no numbers.
         """
         ...
 
@@ -101,13 +113,6 @@ class Options:
 def load_network(folder: ModelFolder, options: Options) -> Network:
     """Load a model folder for inference.
 
-    Parameters
-    ----------
-    folder : ModelFolder
-        The model.
-    options : Options
-        How to run it.
-
     Raises
     ------
     UsageError
@@ -141,11 +146,6 @@ def dry_build(folder: ModelFolder) -> None:
 
     The weights of one fold at a time are in memory.
 
-    Parameters
-    ----------
-    folder : ModelFolder
-        The model.
-
     Raises
     ------
     ModelError
@@ -164,15 +164,7 @@ def dry_build(folder: ModelFolder) -> None:
 
 
 def with_environment(options: Options, environ: Mapping[str, str] | None = None) -> Options:
-    """Return the options with each ``auto`` replaced by what the environment asks for, if it does.
-
-    Parameters
-    ----------
-    options : Options
-        Options of the user.
-    environ : mapping of str to str, optional
-        Environment to read; that of the process by default.
-    """
+    """Return the options with each ``auto`` replaced by what the environment asks for, if it does."""
 
     def settle(value: str, variable: str) -> str:
         return value if value != "auto" else environment.read(variable, environ) or value
@@ -212,7 +204,7 @@ def choose_engine(folder: ModelFolder, wanted: str, device: str) -> str:
     if device == "cpu" and importlib.util.find_spec("openvino") is None:
         return "nnunet"
     try:
-        read_recipe(folder)
+        read_preprocessing(folder)
         unet_of(folder.architecture)
     except (UnsupportedNetworkError, UnsupportedPlansError) as error:
         logger.info("Stock nnU-Net runs this model: %s", error)
@@ -236,9 +228,6 @@ def _device(options: Options) -> str:
 
 def _a_gpu_may_be_there() -> bool:
     """Tell, without the seconds that importing torch takes, whether it could find a GPU."""
-    import platform
-    from pathlib import Path
-
     if importlib.util.find_spec("torch") is None:
         return False
     if platform.system() == "Darwin":

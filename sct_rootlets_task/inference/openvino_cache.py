@@ -1,14 +1,9 @@
 """Compiled networks, kept in the user's cache folder so that the next process starts sooner.
 
-Compiling a network of the published size takes seconds, reading it back compiled half of that. The
-name of a file holds everything that the compiled network depends on: weights, plans, options,
-OpenVINO, processor and the code that builds the graph; the file ends with the checksum of the rest.
-Whatever is wrong with it, the network is compiled anew.
-
-A compiled network is code. It is taken from, and put into, a folder that nobody else can write to.
-
-A file is mapped, not read. OpenVINO copies the weights in the order in which it multiplies, and
-hardly looks at the file again, so that its pages can leave the memory.
+A file's name is the checksum of all that the compiled network depends on, and the file ends with
+its own. Whatever is wrong with it, the network is compiled anew. A compiled network is code, so it
+lies in a folder that nobody else can write to. A file is mapped, not read: OpenVINO copies the
+weights, so its pages can leave the memory.
 """
 
 from __future__ import annotations
@@ -53,15 +48,7 @@ _DIGEST_BYTES = hashlib.sha256().digest_size
 
 @dataclass(frozen=True, eq=False)
 class Compiled:
-    """A compiled network.
-
-    Parameters
-    ----------
-    network : openvino.CompiledModel
-        The network.
-    memory : object
-        What has to live as long as the network; None if nothing has.
-    """
+    """A compiled network (openvino.CompiledModel), and memory that has to live as long."""
 
     network: Any
     memory: object = None
@@ -79,14 +66,14 @@ def compiled(
     Parameters
     ----------
     make_graph : callable
-        Returns the OpenVINO model; called only when it has to be compiled.
+        Returns the OpenVINO model. Called only when it has to be compiled.
     options : mapping
         Properties for OpenVINO's CPU plugin.
     core : openvino.Core
         OpenVINO.
-    path : path or None
-        Where the compiled network is kept, see :func:`path_of`; None keeps nothing. A folder that
-        cannot be written to is no error; one that others can write to is warned of, and not used.
+    path : Path or None
+        File from :func:`path_of`; None keeps nothing. A folder that cannot be written to is no
+        error. One that others can write to is warned of and not used.
     """
     # Without links, so that it is looked at and used under one name.
     path = path and Path(os.path.realpath(path.parent)) / path.name
@@ -106,16 +93,16 @@ def path_of(
     code: Sequence[Path],
     *described: object,
 ) -> Path:
-    """Return a file whose name changes with everything that a compiled network depends on.
+    """Return a file in a folder whose name changes with all that a compiled network depends on.
 
     Parameters
     ----------
-    folder : path
+    folder : Path
         Where compiled networks are kept.
     arrays : mapping of str to ndarray
         Weights of the network.
     core : openvino.Core
-        OpenVINO; its version and what it finds in the processor count.
+        OpenVINO. Its version and what it finds in the processor count.
     code : sequence of Path
         Source files of what builds the graph.
     *described : object
@@ -147,10 +134,10 @@ def _recalled(path: Path, options: Mapping[str, str | int], core: Any) -> Compil
         content.close()
         _give_up(path, "is damaged")
         return None
-    openvino = import_openvino()
     blob = np.frombuffer(content, dtype=np.uint8)[:-_DIGEST_BYTES]
+    tensor = import_openvino().Tensor(blob, shared_memory=True)
     try:
-        network = core.import_model(openvino.Tensor(blob, shared_memory=True), "CPU", dict(options))
+        network = core.import_model(tensor, "CPU", dict(options))
     except RuntimeError as error:
         _give_up(path, f"is not taken by OpenVINO ({short_reason(error)})")
         return None
@@ -162,14 +149,14 @@ def _recalled(path: Path, options: Mapping[str, str | int], core: Any) -> Compil
 
 
 def _give_up(path: Path, why: str) -> None:
-    """Remove a file that no process can use, even if no better one is kept."""
+    """Remove a file that no process can use."""
     logger.info("%s %s; the network is compiled anew.", path, why)
     with contextlib.suppress(OSError):
         path.unlink()
 
 
 def _mapped(path: Path) -> mmap.mmap | None:
-    """Map a file into memory; None without one that nobody but the user can have written."""
+    """Map a file that only the user can have written; None where there is none."""
     try:
         with open_regular(path, follow=False) as stream:
             reason = why_folder_not_ours(path.parent)
@@ -223,7 +210,11 @@ def _keep(network: Any, path: Path) -> None:
         if reason := why_folder_not_ours(path.parent):
             _warn(path.parent, reason)
             return
-        _write(network.export_model().getbuffer(), path)
+        blob = network.export_model().getbuffer()
+        with atomic_output(path) as temporary, temporary.open("wb") as stream:
+            temporary.chmod(0o600)  # where the umask leaves it open to a group, it is not used
+            stream.write(blob)
+            stream.write(hashlib.sha256(blob).digest())
     except (OSError, RuntimeError, MemoryError) as error:
         logger.info("The compiled network is not kept: %s", short_reason(error))
         return
@@ -231,13 +222,6 @@ def _keep(network: Any, path: Path) -> None:
         if time.time() - _last_used(old) > IN_USE_S:
             with contextlib.suppress(OSError):
                 old.unlink()
-
-
-def _write(blob: memoryview, path: Path) -> None:
-    with atomic_output(path) as temporary, temporary.open("wb") as stream:
-        temporary.chmod(0o600)  # where the umask leaves it open to a group, it would not be used
-        stream.write(blob)
-        stream.write(hashlib.sha256(blob).digest())
 
 
 def _last_used(path: Path) -> float:

@@ -18,6 +18,7 @@ import numpy as np
 
 from sct_rootlets_task import __version__
 from sct_rootlets_task.errors import ModelError
+from sct_rootlets_task.inference import openvino_unet, openvino_winograd
 from sct_rootlets_task.inference.architecture import Slot, fitted
 from sct_rootlets_task.inference.checkpoint import Checkpoint
 from sct_rootlets_task.inference.failures import fitting
@@ -28,11 +29,11 @@ from sct_rootlets_task.inference.openvino_unet import build_graph, unet_of
 from sct_rootlets_task.io.untrusted import printable
 from sct_rootlets_task.runtime import chosen_threads
 
-_SOURCES = (Path(__file__).with_name(name) for name in ("unet.py", "winograd.py"))
+_SOURCES = map(Path, (openvino_unet.__file__, openvino_winograd.__file__))
 _CODE = tuple(path for path in _SOURCES if path.is_file())
-"""What builds the graph; an installation may hold byte code alone."""
+"""What builds the graph; the package may be imported from an archive."""
 _MEASURED = ("x86_64", "amd64")
-"""Where fewer multiplications were found to be faster; in bfloat16 they would cost accuracy."""
+"""Processors on which Winograd's method was found to be faster."""
 
 
 class Engine(Protocol):
@@ -210,21 +211,9 @@ class OpenVINOEngine:
 
 
 def graph_of(folder: ModelFolder, weights: Weights, precision: str) -> Any:
-    """Return the network of a model with the weights of one fold, as an OpenVINO model.
+    """Return the network with the weights of one fold as an OpenVINO model.
 
-    Parameters
-    ----------
-    folder : ModelFolder
-        Plans of the network.
-    weights : Weights
-        One fold.
-    precision : {"f32", "bf16"}
-        Arithmetic of the convolutions.
-
-    Raises
-    ------
-    UnsupportedNetworkError
-        If the network is of a kind that cannot be built without torch.
+    Parameters and errors are those of :class:`OpenVINOEngine`.
     """
     return build_graph(
         unet_of(folder.architecture),
@@ -236,7 +225,7 @@ def graph_of(folder: ModelFolder, weights: Weights, precision: str) -> Any:
 
 
 def saves_products(precision: str) -> bool:
-    """Tell whether large convolutions do with fewer multiplications, see :mod:`.winograd`."""
+    """Tell whether large convolutions use Winograd's method; in bfloat16 it costs accuracy."""
     return precision == "f32" and platform.machine().lower() in _MEASURED
 
 

@@ -4,22 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import partial, reduce
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from sct_rootlets_task.errors import ModelError
-from sct_rootlets_task.inference import openvino_winograd
 from sct_rootlets_task.inference.architecture import Architecture
 from sct_rootlets_task.inference.openvino_import import import_openvino
-from sct_rootlets_task.inference.openvino_winograd import Volume
+from sct_rootlets_task.inference.openvino_winograd import (
+    PHASES,
+    TAPS,
+    Upsampled,
+    Volume,
+    add_bias,
+    along_channels,
+    convolve,
+)
 
 _LEAKY_SLOPE = 0.01
 _NORM_EPS = 1e-5
 LEAST_MULTIPLY_ADDS = 10**10
-"""Smaller convolutions gain less from fewer multiplications than it takes to compile them."""
+"""Smaller convolutions gain less from Winograd's method than it takes to compile them."""
 LEAST_VOXELS = 2**15
 """OpenVINO's own operation normalizes smaller volumes exactly enough, and compiles faster."""
 
@@ -136,7 +143,7 @@ def build_graph(
     patch : sequence of int
         Size (z, y, x) of the input in voxels.
     fast : bool
-        Save multiplications in the large convolutions, see :mod:`.winograd`; for f32.
+        Winograd's method for the large convolutions, see :mod:`.openvino_winograd`; for f32.
     precise : bool
         Normalize large volumes by sums of planes, for f32; in bfloat16 these would lose digits.
 
@@ -254,24 +261,19 @@ class _Builder:
         ]
         bias = self.bias(name) if biased else None
         if self.fast and all(map(partial(_is_worth_it, kernel, stride), inputs, filters)):
-            return openvino_winograd.convolve(self.ops, inputs, filters, bias)
-        first, ones = inputs[0], (1, 1, 1)
-        if isinstance(first, openvino_winograd.Sorted) and (kernel[0], stride[0]) == (
-            openvino_winograd.TAPS,
-            2,
-        ):
-            return openvino_winograd.convolve_and_halve(self.ops, first, filters[0], bias, stride)
+            return convolve(self.ops, inputs, filters, bias)
         pads = [(size - 1) // 2 for size in kernel]
-        if len(inputs) == 1 and tuple(kernel) == tuple(stride) == ones:  # the order does not matter
-            kernels = self.ops.constant(filters[0])
-            x = first.map(lambda node: self.ops.convolution(node, kernels, ones, pads, pads, ones))
-            return x.map(partial(self.add_bias, bias))
-        total = None
-        for x, part in zip(inputs, filters, strict=True):
-            kernels = self.ops.constant(part)
-            node = self.ops.convolution(x.ordered, kernels, list(stride), pads, pads, ones)
-            total = node if total is None else self.ops.add(total, node)
-        return Volume(self.ops, self.add_bias(bias, total))
+
+        def convolved(part: np.ndarray, node: Any) -> Any:
+            ones = [1, 1, 1]
+            return self.ops.convolution(
+                node, self.ops.constant(part), list(stride), pads, pads, ones
+            )
+
+        if len(inputs) == 1 and max(*kernel, *stride) == 1:  # the order of planes does not matter
+            return inputs[0].map(lambda node: add_bias(self.ops, convolved(filters[0], node), bias))
+        parts = [convolved(part, x.ordered) for part, x in zip(filters, inputs, strict=True)]
+        return Volume(self.ops, add_bias(self.ops, reduce(self.ops.add, parts), bias))
 
     def upsample(self, name: str, x: Volume, stride: Sequence[int]) -> Volume:
         filters = self.array(f"{name}.weight")
@@ -280,7 +282,7 @@ class _Builder:
                 f"Expected weights {name!r} of size {tuple(stride)} by the plans, found "
                 f"{filters.shape[2:]}. Install the model again."
             )
-        return openvino_winograd.Upsampled(self.ops, x.ordered, filters, self.bias(name))
+        return Upsampled(self.ops, x.ordered, filters, self.bias(name))
 
     def normalize(self, name: str, x: Volume) -> Volume:
         large = np.prod(x.shape[2:]) >= LEAST_VOXELS
@@ -306,8 +308,8 @@ class _Builder:
             for sums in (ops.reduce_sum(node, planes, True), ops.multiply(norms, norms))
         )
         variance = ops.relu(ops.subtract(square, ops.multiply(mean, mean)))
-        spread = ops.sqrt(ops.add(variance, self.number(self.unet.eps)))
-        scale = ops.divide(self.channels(f"{name}.weight"), spread)
+        deviation = ops.sqrt(ops.add(variance, self.number(self.unet.eps)))
+        scale = ops.divide(self.channels(f"{name}.weight"), deviation)
         shift = ops.subtract(self.channels(f"{name}.bias"), ops.multiply(mean, scale))
         return ops.add(ops.multiply(node, scale), shift)
 
@@ -318,11 +320,8 @@ class _Builder:
     def bias(self, name: str) -> np.ndarray | None:
         return self.array(f"{name}.bias") if f"{name}.bias" in self.weights else None
 
-    def add_bias(self, bias: np.ndarray | None, x: Any) -> Any:
-        return x if bias is None else self.ops.add(x, self.ops.constant(_along_channels(bias)))
-
     def channels(self, name: str) -> Any:
-        return self.ops.constant(_along_channels(self.array(name)))
+        return self.ops.constant(along_channels(self.array(name)))
 
     def axes(self, *numbers: int) -> Any:
         return self.ops.constant(np.array(numbers, dtype=np.int64))
@@ -340,21 +339,12 @@ class _Builder:
             ) from None
 
 
-def _along_channels(values: np.ndarray) -> np.ndarray:
-    return values.reshape(1, -1, 1, 1, 1)
-
-
 def _is_worth_it(
     kernel: Sequence[int], stride: Sequence[int], x: Volume, filters: np.ndarray
 ) -> bool:
-    """Tell whether a convolution can do with fewer multiplications, and is large enough to gain."""
-    planes, count = x.shape[2], filters.size * int(np.prod(x.shape[2:]))
-    fits = (
-        kernel[0] == openvino_winograd.TAPS
-        and max(stride) == 1
-        and planes % openvino_winograd.PHASES == 0
-    )
-    return fits and count >= LEAST_MULTIPLY_ADDS
+    """Tell whether Winograd's method is for a convolution, which is large enough to gain."""
+    fits = kernel[0] == TAPS and max(stride) == 1 and x.shape[2] % PHASES == 0
+    return fits and filters.size * int(np.prod(x.shape[2:])) >= LEAST_MULTIPLY_ADDS
 
 
 def multiply_adds(graph: Any) -> int:

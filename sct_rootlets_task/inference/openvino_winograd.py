@@ -1,10 +1,8 @@
-"""Convolutions with half the multiplications, for OpenVINO graphs.
+"""Winograd convolutions for OpenVINO graphs: half the multiplications along z.
 
-Winograd's F(4, 3) along z: four neighboring outputs of a filter of three taps take six products,
-not twelve (Lavin & Gray 2016, doi:10.1109/CVPR.2016.435). A product is a convolution over (y, x)
-of a combination of planes; the sums around it are cheap. Only z is treated like that, since planes
-lie one after the other in the layout in which OpenVINO convolves, and are taken and put together
-at the speed of a copy.
+F(4, 3): four neighboring outputs of a filter of three taps take six products, not twelve (Lavin &
+Gray 2016, doi:10.1109/CVPR.2016.435). A product is a convolution over (y, x) of a sum of planes.
+Only z is treated so: OpenVINO stores plane after plane, and takes and joins planes like a copy.
 """
 
 from __future__ import annotations
@@ -18,7 +16,7 @@ import numpy as np
 
 TAPS, PHASES = 3, 4
 CHUNK_VOXELS = 2**18
-"""Largest size of what is convolved at once: its products stay in the cache of a CPU."""
+"""Most voxels convolved at once: their products stay in the cache of a CPU."""
 INPUTS = np.array(
     [
         [4, 0, -5, 0, 1, 0],
@@ -30,26 +28,26 @@ INPUTS = np.array(
     ],
     dtype=np.float32,
 )
-"""Which planes, from the one before a group of four to the one after it, make each product."""
+"""Factors of the planes (one before a group of four to one after it) in each product."""
 FILTERS = (
     np.array([[6, 0, 0], [-4, -4, -4], [-4, 4, -4], [1, 2, 4], [1, -2, 4], [0, 0, 24]], np.float64)
     / 24
 )
-"""Which taps of the filter make each product."""
+"""Factors of the filter's taps in each product."""
 OUTPUTS = np.array(
     [[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0, 1, -1, 8, -8, 1]],
     dtype=np.float32,
 )
-"""Which products make each of the four planes."""
+"""Factors of the products in each of the four output planes."""
 _BIASED = 1
-"""A product that each plane holds once: a bias added to it is added to all."""
+"""A product that each output plane holds once: a bias added to it is added to all."""
 
 
 class Volume:
     """A tensor (1, channels, z, y, x) of a graph, with its planes in order.
 
-    Four neighboring planes are a *group*, and phase r of it is its plane r; some neighboring
-    groups are a *chunk*, which is convolved at once.
+    Four neighboring planes are a *group*, whose plane r is of *phase* r. Some neighboring groups
+    are a *chunk*, which is convolved at once.
 
     Parameters
     ----------
@@ -68,6 +66,11 @@ class Volume:
         return self._node
 
     @property
+    def ordered(self) -> Any:
+        """The tensor, its planes in order."""
+        return self.node
+
+    @property
     def shape(self) -> tuple[int, ...]:
         """Size along (1, channels, z, y, x)."""
         return tuple(self.node.output(0).get_shape())
@@ -80,79 +83,66 @@ class Volume:
         return max(n for n in range(1, groups + 1) if groups % n == 0 and n <= most)
 
     @property
-    def chunks(self) -> int:
-        """Number of chunks."""
-        return self.shape[2] // (PHASES * self.groups_per_chunk)
-
-    @property
-    def ordered(self) -> Any:
-        """The tensor with its planes in order."""
-        return self.node
+    def chunks(self) -> list[range]:
+        """The planes of each chunk."""
+        size = self.groups_per_chunk * PHASES
+        return [range(first, first + size) for first in range(0, self.shape[2], size)]
 
     def map(self, function: Callable[[Any], Any]) -> Volume:
         """Return the volume after an operation that treats all planes alike."""
         return type(self)(self.ops, function(self.node))
 
-    def around(self, chunk: int) -> list[Any]:
-        """Return what the products of a chunk are made of.
+    def take(self, planes: range) -> list[Any]:
+        """Return tensors that together hold some planes, in their order."""
+        return [_planes(self.ops, self.node, planes)]
 
-        That is, of each group, the plane before it, its four planes and the plane after it: six
-        tensors with as many planes as the chunk has groups. Beyond the ends are zeros.
+    def part(self, start: int, stop: int) -> tuple[Volume, int]:
+        """Return a volume that holds the planes from `start` to `stop`, and its first plane."""
+        return self, 0
+
+    def around(self, chunk: range) -> list[Any]:
+        """Return the planes before, in and after the groups of a chunk: six tensors, in order.
+
+        Each has as many planes as the chunk has groups. Beyond the volume are zeros.
         """
-        depth, count = self.shape[2], self.groups_per_chunk
-        first, last = chunk * count * PHASES, (chunk + 1) * count * PHASES
-        take = self.window(max(first - 1, 0), min(last + 1, depth))
-        return [
-            self._padded(take, range(first + place, last + place, PHASES))
-            for place in range(-1, PHASES + 1)
-        ]
+        depth = self.shape[2]
+        part, first = self.part(max(chunk.start - 1, 0), min(chunk.stop + 1, depth))
+        tensors = []
+        for place in range(-1, PHASES + 1):
+            planes = range(chunk.start + place, chunk.stop + place, PHASES)
+            before, after = planes[0] < 0, planes[-1] >= depth
+            inside = planes[int(before) : len(planes) - int(after)]
+            shifted = range(inside.start - first, inside.stop - first, PHASES)
+            tensors.append(self._joined(before, part.take(shifted) if inside else [], after))
+        return tensors
 
-    def window(self, start: int, stop: int) -> Callable[[range], list[Any]]:
-        """Return a function that gives tensors with some of the planes from `start` to `stop`."""
-        return lambda planes: [_planes(self.ops, self.node, planes)]
-
-    def _padded(self, take: Callable[[range], list[Any]], planes: range) -> Any:
-        before, after = planes[0] < 0, planes[-1] >= self.shape[2]
-        inside = planes[int(before) : len(planes) - int(after)]
+    def _joined(self, before: bool, nodes: list[Any], after: bool) -> Any:
+        """Return tensors as one, with a plane of zeros before or after them."""
         _, channels, _, *plane = self.shape
         zeros = self.ops.constant(np.zeros((1, channels, 1, *plane), dtype=np.float32))
-        parts = [zeros] * before + (take(inside) if inside else []) + [zeros] * after
+        parts = [zeros] * before + nodes + [zeros] * after
         return self.ops.concat(parts, 2) if len(parts) > 1 else parts[0]
 
 
-class Sorted(Volume):
+class PhaseSorted(Volume):
     """A volume with chunk after chunk, and in each of them phase after phase."""
 
     @property
     def ordered(self) -> Any:
-        """The tensor with its planes in order."""
-        return self.ops.concat([self._ordered(chunk) for chunk in range(self.chunks)], 2)
+        """The tensor, its planes in order."""
+        return self.ops.concat([self._ordered(chunk) for chunk in self.chunks], 2)
 
-    def window(self, start: int, stop: int) -> Callable[[range], list[Any]]:
-        """Return a function that gives tensors with some planes of one phase."""
+    def take(self, planes: range) -> list[Any]:
+        """Return tensors that together hold some planes of one phase."""
+        places = [self._place(z) for z in planes]
+        breaks = [n for n in range(1, len(places)) if places[n] != places[n - 1] + 1]
+        runs = pairwise([0, *breaks, len(places)])
+        return [_planes(self.ops, self.node, range(places[a], places[b - 1] + 1)) for a, b in runs]
 
-        def take(planes: range) -> list[Any]:
-            places = [self._place(z) for z in planes]
-            breaks = [n for n in range(1, len(places)) if places[n] != places[n - 1] + 1]
-            runs = pairwise([0, *breaks, len(places)])
-            return [
-                _planes(self.ops, self.node, range(places[a], places[b - 1] + 1)) for a, b in runs
-            ]
-
-        return take
-
-    def with_overlap(self, chunk: int) -> Any:
-        """Return a chunk with its planes in order, and the plane before it."""
-        first = chunk * self.groups_per_chunk * PHASES
-        before = self._padded(self.window(first - 1, first), range(first - 1, first))
-        return self.ops.concat([before, self._ordered(chunk)], 2)
-
-    def _ordered(self, chunk: int) -> Any:
-        size = self.groups_per_chunk * PHASES
-        first = chunk * size
-        part = _planes(self.ops, self.node, range(first, first + size))
-        planes = self.ops.split(part, self.ops.constant(np.int64(2)), size).outputs()
-        return self.ops.concat([planes[self._place(first + z) - first] for z in range(size)], 2)
+    def _ordered(self, chunk: range) -> Any:
+        part = _planes(self.ops, self.node, chunk)
+        planes = self.ops.split(part, self.ops.constant(np.int64(2)), len(chunk)).outputs()
+        return self.ops.concat([planes[self._place(z) - chunk.start] for z in chunk], 2)
 
     def _place(self, z: int) -> int:
         """Return where a plane is in the tensor."""
@@ -162,7 +152,7 @@ class Sorted(Volume):
 
 
 class Upsampled(Volume):
-    """What a transposed convolution whose kernel is its stride makes of a tensor, part by part.
+    """A tensor after a transposed convolution whose kernel is its stride, computed part by part.
 
     Parameters
     ----------
@@ -176,9 +166,9 @@ class Upsampled(Volume):
 
     def __init__(self, ops: Any, lower: Any, filters: np.ndarray, bias: np.ndarray | None) -> None:
         self.ops, self.lower = ops, lower
-        self.stride = filters.shape[2:]
+        self.channels, *self.stride = filters.shape[1:]
         self.filters = ops.constant(filters)
-        self.bias = None if bias is None else _channels(ops, bias)
+        self.bias = bias
 
     @property
     def node(self) -> Any:
@@ -196,24 +186,19 @@ class Upsampled(Volume):
     @property
     def shape(self) -> tuple[int, ...]:
         """Size along (1, channels, z, y, x)."""
-        size = [n * k for n, k in zip(_shape(self.lower)[2:], self.stride, strict=True)]
-        return (1, _shape(self.filters)[1], *size)
+        lower = Volume(self.ops, self.lower).shape
+        return (1, self.channels, *(n * k for n, k in zip(lower[2:], self.stride, strict=True)))
 
-    def window(self, start: int, stop: int) -> Callable[[range], list[Any]]:
-        """Return a function that gives a tensor with some of the planes from `start` to `stop`."""
+    def part(self, start: int, stop: int) -> tuple[Volume, int]:
+        """Return a volume that holds the planes from `start` to `stop`, and its first plane."""
         step = self.stride[0]
         low = start // step
-        piece = self._upsampled(_planes(self.ops, self.lower, range(low, -(-stop // step))))
-
-        def take(planes: range) -> list[Any]:
-            inside = range(planes.start - low * step, planes.stop - low * step, planes.step)
-            return [_planes(self.ops, piece, inside)]
-
-        return take
+        lower = _planes(self.ops, self.lower, range(low, -(-stop // step)))
+        return Volume(self.ops, self._upsampled(lower)), low * step
 
     def _upsampled(self, node: Any) -> Any:
-        node = self.ops.convolution_backprop_data(node, self.filters, list(self.stride))
-        return node if self.bias is None else self.ops.add(node, self.bias)
+        node = self.ops.convolution_backprop_data(node, self.filters, self.stride)
+        return add_bias(self.ops, node, self.bias)
 
 
 def convolve(
@@ -233,9 +218,8 @@ def convolve(
     """
     kernels = [_kernels(ops, part) for part in filters]
     pads = [0, *((size - 1) // 2 for size in filters[0].shape[3:])]
-    shift = None if bias is None else _channels(ops, bias)
     planes = []
-    for chunk in range(volumes[0].chunks):
+    for chunk in volumes[0].chunks:
         around = [volume.around(chunk) for volume in volumes]
         products = []
         for number, row in enumerate(INPUTS):
@@ -246,41 +230,19 @@ def convolve(
                 for inputs, kernel in zip(around, kernels, strict=True)
             ]
             products.append(_combined(ops, np.ones(len(terms), np.float32), terms))
-        if shift is not None:
-            products[_BIASED] = ops.add(products[_BIASED], shift)
+        products[_BIASED] = add_bias(ops, products[_BIASED], bias)
         planes += [_combined(ops, row, products) for row in OUTPUTS]
-    return Sorted(ops, ops.concat(planes, 2))
+    return PhaseSorted(ops, ops.concat(planes, 2))
 
 
-def convolve_and_halve(
-    ops: Any,
-    volume: Sorted,
-    filters: np.ndarray,
-    bias: np.ndarray | None,
-    stride: Sequence[int],
-) -> Volume:
-    """Return a convolution with a stride of two along z, chunk by chunk.
+def add_bias(ops: Any, node: Any, bias: np.ndarray | None) -> Any:
+    """Return a tensor with a bias, if there is one, added to each channel."""
+    return node if bias is None else ops.add(node, ops.constant(along_channels(bias)))
 
-    No copy of the volume with its planes in order is needed; the multiplications are all there.
 
-    Parameters
-    ----------
-    ops : module
-        OpenVINO's operations.
-    volume : Sorted
-    filters : ndarray of float32, shape (outputs, inputs, 3, y, x)
-    bias : ndarray of float32, shape (outputs,), optional
-    stride : sequence of int
-        Along (z, y, x).
-    """
-    kernel = ops.constant(filters)
-    pads = [0, *((size - 1) // 2 for size in filters.shape[3:])]
-    parts = [
-        ops.convolution(volume.with_overlap(chunk), kernel, list(stride), pads, pads, [1, 1, 1])
-        for chunk in range(volume.chunks)
-    ]
-    node = ops.concat(parts, 2)
-    return Volume(ops, node if bias is None else ops.add(node, _channels(ops, bias)))
+def along_channels(values: np.ndarray) -> np.ndarray:
+    """Return one value a channel as an array that fits a tensor."""
+    return values.reshape(1, -1, 1, 1, 1)
 
 
 def _kernels(ops: Any, filters: np.ndarray) -> list[Any]:
@@ -307,11 +269,3 @@ def _planes(ops: Any, node: Any, planes: range) -> Any:
     """Return some planes of a tensor."""
     bounds = [np.array([n], dtype=np.int64) for n in (planes.start, planes[-1] + 1, planes.step, 2)]
     return ops.slice(node, *map(ops.constant, bounds))
-
-
-def _channels(ops: Any, values: np.ndarray) -> Any:
-    return ops.constant(values.reshape(1, -1, 1, 1, 1))
-
-
-def _shape(node: Any) -> tuple[int, ...]:
-    return tuple(node.output(0).get_shape())

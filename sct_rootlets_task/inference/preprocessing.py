@@ -38,7 +38,7 @@ class UnsupportedPlansError(ModelError):
 
 
 @dataclass(frozen=True, eq=False)
-class Recipe:
+class Preprocessing:
     """What the plans say about preparing an image and exporting a prediction.
 
     Parameters
@@ -69,8 +69,8 @@ class Recipe:
     logit_resampling: Mapping[str, Any]
 
 
-def read_recipe(folder: ModelFolder) -> Recipe:
-    """Read the recipe of a model folder.
+def read_preprocessing(folder: ModelFolder) -> Preprocessing:
+    """Read the preprocessing that a model was trained with.
 
     Raises
     ------
@@ -90,7 +90,7 @@ def read_recipe(folder: ModelFolder) -> Recipe:
         known["order"] = arguments["order"]
         if named != _RESAMPLING or arguments != known or arguments["order"] not in orders:
             raise UnsupportedPlansError(f"The resampling {named!r} of the plans is {_BY_NNUNET}")
-    return Recipe(
+    return Preprocessing(
         tuple(configuration["spacing"]),
         tuple(configuration["patch_size"]),
         folder.transpose,
@@ -124,7 +124,7 @@ class Prepared:
     export: Resize
 
 
-def prepare(volume: np.ndarray, spacing: Sequence[float], recipe: Recipe) -> Prepared:
+def prepare(volume: np.ndarray, spacing: Sequence[float], wanted: Preprocessing) -> Prepared:
     """Prepare a volume for the network.
 
     Parameters
@@ -133,22 +133,22 @@ def prepare(volume: np.ndarray, spacing: Sequence[float], recipe: Recipe) -> Pre
         Intensities; not modified.
     spacing : sequence of float
         Voxel sizes (z, y, x) in mm.
-    recipe : Recipe
-        What the model wants.
+    wanted : Preprocessing
+        What the model was trained with.
 
     Raises
     ------
     ImageError
         If the image would be too large at the network's voxel size.
     """
-    turned = volume.transpose(recipe.transpose)
-    sizes = [float(spacing[axis]) for axis in recipe.transpose]
+    turned = volume.transpose(wanted.transpose)
+    sizes = [float(spacing[axis]) for axis in wanted.transpose]
     box = non_zero_box(turned)
     cropped = turned[box].astype(np.float32)
-    normalized = _SCHEMES[recipe.normalize](cropped, recipe)
-    target = grid_shape(cropped.shape, sizes, recipe.spacing)
-    resize = _resize(cropped.shape, target, sizes, recipe.spacing, recipe.data_resampling)
-    export = _resize(target, cropped.shape, recipe.spacing, sizes, recipe.logit_resampling)
+    normalized = _SCHEMES[wanted.normalize](cropped, wanted)
+    target = grid_shape(cropped.shape, sizes, wanted.spacing)
+    resize = _resize(cropped.shape, target, sizes, wanted.spacing, wanted.data_resampling)
+    export = _resize(target, cropped.shape, wanted.spacing, sizes, wanted.logit_resampling)
     return Prepared(resize_image(normalized, resize), turned.shape, box, export)
 
 
@@ -203,8 +203,8 @@ def _resize(
     return Resize(tuple(old), tuple(new), int(arguments["order"]), axis)
 
 
-def _z_score(image: np.ndarray, recipe: Recipe) -> np.ndarray:
-    if not recipe.masked:
+def _z_score(image: np.ndarray, wanted: Preprocessing) -> np.ndarray:
+    if not wanted.masked:
         return (image - image.mean()) / max(image.std(), _EPS)
     from scipy.ndimage import binary_fill_holes
 
@@ -215,20 +215,20 @@ def _z_score(image: np.ndarray, recipe: Recipe) -> np.ndarray:
     return result
 
 
-def _ct(image: np.ndarray, recipe: Recipe) -> np.ndarray:
-    known = recipe.intensities
+def _ct(image: np.ndarray, wanted: Preprocessing) -> np.ndarray:
+    known = wanted.intensities
     clipped = np.clip(image, known["percentile_00_5"], known["percentile_99_5"])
     return (clipped - np.float32(known["mean"])) / np.float32(max(known["std"], _EPS))
 
 
-def _to_01(image: np.ndarray, recipe: Recipe) -> np.ndarray:
+def _to_01(image: np.ndarray, wanted: Preprocessing) -> np.ndarray:
     shifted = image - image.min()
     return shifted / max(shifted.max(), np.float32(_EPS))
 
 
-_SCHEMES: dict[str, Callable[[np.ndarray, Recipe], np.ndarray]] = {
+_SCHEMES: dict[str, Callable[[np.ndarray, Preprocessing], np.ndarray]] = {
     "ZScoreNormalization": _z_score,
     "CTNormalization": _ct,
-    "NoNormalization": lambda image, recipe: image,
+    "NoNormalization": lambda image, wanted: image,
     "RescaleTo01Normalization": _to_01,
 }

@@ -1,10 +1,9 @@
 """nnU-Net's default resampling, axis by axis.
 
 nnU-Net resizes with scikit-image, that is with :func:`scipy.ndimage.zoom` in grid mode. Spline
-interpolation is linear and separable, so the same result is the product of one small matrix an
-axis with the array, which is many times faster. A voxel of the result depends on some thirty of the
-axis, so the matrix is taken in bands. When the voxels are markedly anisotropic, nnU-Net takes the
-nearest slice along the coarse axis instead.
+interpolation is linear and separable. One small matrix per axis gives the same result many times
+faster. A voxel depends on some thirty of the axis, so the matrix is applied in bands. Of markedly
+anisotropic voxels nnU-Net takes the nearest slice along the coarse axis.
 """
 
 from __future__ import annotations
@@ -162,7 +161,7 @@ def averaged(
     return np.ascontiguousarray(volume, dtype=np.float32), tuple(sizes)
 
 
-def spread(classes: np.ndarray, shape: Sequence[int]) -> np.ndarray:
+def resample_nearest(classes: np.ndarray, shape: Sequence[int]) -> np.ndarray:
     """Return classes (z, y, x) on a grid of another shape that fills the same space."""
     if classes.shape == tuple(shape):
         return classes

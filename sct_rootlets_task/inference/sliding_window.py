@@ -1,8 +1,7 @@
-"""Inference by nnU-Net's recipe around an engine: prepare, run the tiles that matter, export.
+"""Sliding-window inference around an engine: preprocess, run the tiles that matter, export.
 
-The labels are those of nnU-Net on all tiles; what differs is how they are computed. Only tiles that
-can change a label are run, the logits are kept only where a label can be, and they are interpolated
-to the image's own grid only there.
+The labels are those of nnU-Net on all tiles. Only tiles that can change a label are run. Logits are
+kept, and interpolated to the image's grid, only where a label can be.
 """
 
 from __future__ import annotations
@@ -14,11 +13,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sct_rootlets_task.errors import ModelError
+from sct_rootlets_task.inference.failures import broken_logits
 from sct_rootlets_task.inference.model_folder import ModelFolder
 from sct_rootlets_task.inference.openvino_engine import Engine
-from sct_rootlets_task.inference.preprocessing import Prepared, prepare, read_recipe
-from sct_rootlets_task.inference.resampling import Resize, linear_taps, spread
+from sct_rootlets_task.inference.preprocessing import Prepared, prepare, read_preprocessing
+from sct_rootlets_task.inference.resampling import Resize, linear_taps, resample_nearest
 from sct_rootlets_task.inference.tile_schedule import Schedule, TileGrid, gaussian
 from sct_rootlets_task.io.progress import Progress
 from sct_rootlets_task.rootlets.components import voxels_of
@@ -26,15 +25,11 @@ from sct_rootlets_task.rootlets.components import voxels_of
 logger = logging.getLogger(__name__)
 
 CLEAR = 4.0
-"""Logits by which the background is ahead where rounding the sums cannot make it a label."""
+"""Background margin (logits) beyond which rounding cannot change the class."""
 HELD_BYTES = 2**25
-"""Memory for the tiles' logits from which on those that cannot matter are looked for."""
+"""Size of the kept logits beyond which those that cannot matter are dropped."""
 
 _MOST_LOGIT = float(np.finfo(np.float16).max)
-_TOO_LARGE = (
-    "The logits of the network in {} are too large for half precision, or no numbers: the model is "
-    "broken. Train it again, or use another one."
-)
 
 
 class TiledNetwork:
@@ -58,58 +53,40 @@ class TiledNetwork:
         self.device = self.engines[0].device
         self.engine = self.engines[0].name
         self.precision = self.engines[0].precision
-        self._recipe = read_recipe(folder)
-        self._weights = gaussian(self._recipe.patch)
+        self._preprocessing = read_preprocessing(folder)
+        self._weights = gaussian(self._preprocessing.patch)
         self._progress = progress
         self.tiles_run: tuple[int, int] = (0, 0)
         self.tile_seconds = 0.0
 
     def predict(
-        self, volume: np.ndarray, spacing: Sequence[float], near: np.ndarray | None = None
+        self, volume: np.ndarray, spacing: Sequence[float], roi_mask: np.ndarray | None = None
     ) -> np.ndarray:
-        """Return the class of each voxel of a volume.
+        """Return the class of each voxel, see :class:`~sct_rootlets_task.inference.loading.Network`.
 
-        Parameters
-        ----------
-        volume : ndarray of float32, shape (z, y, x)
-            Intensities in the model's orientation.
-        spacing : sequence of float
-            Voxel sizes in mm, in the order (z, y, x).
-        near : ndarray of bool, shape (z, y, x), optional
-            Voxels that can get a label; tiles that cannot change one there are left out. All tiles
-            are run without it.
-
-        Returns
-        -------
-        ndarray of uint8, shape (z, y, x)
-            Index of the class with the highest mean logit.
-
-        Raises
-        ------
-        ModelError
-            If the network's logits are too large for half precision, or no numbers.
+        Tiles that cannot change a label in `roi_mask` are left out.
         """
         try:
             with np.errstate(over="raise"):
-                return self._predict(volume, spacing, near)
+                return self._predict(volume, spacing, roi_mask)
         except FloatingPointError:
-            raise ModelError(_TOO_LARGE.format(self.folder.path)) from None
+            raise broken_logits(self.folder.path) from None
 
     def _predict(
-        self, volume: np.ndarray, spacing: Sequence[float], near: np.ndarray | None
+        self, volume: np.ndarray, spacing: Sequence[float], roi_mask: np.ndarray | None
     ) -> np.ndarray:
         self.tile_seconds = 0.0
-        prepared = prepare(volume, spacing, self._recipe)
-        data, offset = _padded(prepared.data, self._recipe.patch)
-        grid = TileGrid(data.shape, self._recipe.patch)
-        if near is None:
+        prepared = prepare(volume, spacing, self._preprocessing)
+        data, offset = _padded(prepared.data, self._preprocessing.patch)
+        grid = TileGrid(data.shape, self._preprocessing.patch)
+        if roi_mask is None:
             box, logits = _slices((0, 0, 0), data.shape), self._average(data, grid)
         else:
-            voxels = voxels_of(self._on_network_grid(near, prepared)).astype(np.int32)
+            voxels = voxels_of(self._on_network_grid(roi_mask, prepared)).astype(np.int32)
             if not len(voxels):
                 self.tiles_run = (0, len(grid.tiles()))
                 return np.zeros(volume.shape, dtype=np.uint8)
-            box, logits = self._average_near(data, grid, voxels + offset.astype(np.int32))
+            box, logits = self._average_in_roi(data, grid, voxels + offset.astype(np.int32))
         logger.debug("%d of %d tiles were run", *self.tiles_run)
         inside = tuple(
             slice(max(b.start - o, 0), min(b.stop - o, n))
@@ -122,23 +99,19 @@ class TiledNetwork:
         cropped = classes_on_grid(logits[:, part[0], part[1], part[2]], inside, prepared.export)
         whole = np.zeros(prepared.shape, dtype=np.uint8)
         whole[prepared.box] = cropped
-        return whole.transpose(np.argsort(self._recipe.transpose))
+        return whole.transpose(np.argsort(self._preprocessing.transpose))
 
-    def _on_network_grid(self, near: np.ndarray, prepared: Prepared) -> np.ndarray:
+    def _on_network_grid(self, mask: np.ndarray, prepared: Prepared) -> np.ndarray:
         """Return a mask of the volume as one of the prepared data."""
-        return spread(near.transpose(self._recipe.transpose)[prepared.box], prepared.data.shape)
+        cropped = mask.transpose(self._preprocessing.transpose)[prepared.box]
+        return resample_nearest(cropped, prepared.data.shape)
 
     def _average(self, data: np.ndarray, grid: TileGrid) -> np.ndarray:
-        """Return the folds' mean logits of all tiles.
+        """Return the folds' mean logits of all tiles (float16, shape (class, z, y, x)).
 
-        nnU-Net accumulates in half precision, which moves a few voxels between labels; the same
-        labels need the same rounding.
-
-        Returns
-        -------
-        ndarray of float16, shape (class, z, y, x)
+        nnU-Net adds up in half precision. The same labels need the same rounding.
         """
-        tiles, patch = grid.tiles(), self._recipe.patch
+        tiles, patch = grid.tiles(), self._preprocessing.patch
         self.tiles_run = (len(tiles), len(tiles))
         float_weights = self._weights.astype(np.float32)
         weight = np.zeros(data.shape, dtype=np.float16)
@@ -168,24 +141,22 @@ class TiledNetwork:
         logits = engine.predict(part)
         self.tile_seconds += time.perf_counter() - start
         if not (logits.min() > -_MOST_LOGIT and logits.max() < _MOST_LOGIT):
-            raise ModelError(_TOO_LARGE.format(self.folder.path))
+            raise broken_logits(self.folder.path)
         return logits
 
-    def _average_near(
+    def _average_in_roi(
         self, data: np.ndarray, grid: TileGrid, voxels: np.ndarray
     ) -> tuple[tuple[slice, ...], np.ndarray]:
         """Return the folds' mean logits at voxels (n, 3), of the tiles that matter there.
 
-        Tiles are run in the order of the schedule, and added up in nnU-Net's, see
-        :meth:`_average`.
+        Tiles are run in the order of the schedule and added up in nnU-Net's order.
 
         Returns
         -------
         box : tuple of slice
-            Smallest box of the grid that holds the voxels.
+            Bounding box of the voxels.
         logits : ndarray of float16, shape (class, z, y, x)
-            Mean logits in the box, where a label may be or is next to it; elsewhere 0, which is
-            background.
+            Mean logits in the box where a label may be, and beside it; elsewhere 0 (background).
         """
         tiles = grid.tiles()
         seen, schedule = _Seen(voxels), Schedule(grid, voxels)
@@ -194,9 +165,11 @@ class TiledNetwork:
             for number in self._needed(data, schedule, seen):
                 logger.debug("tile %d of %d was run", number, len(tiles))
                 if progress.shown:
-                    expected = _shrunk(expected, len(seen.runs), schedule.tiles_left())
-                    progress.update(len(seen.runs), expected)
-        self.tiles_run = (len(seen.runs), len(tiles))
+                    done, left = len(seen.tiles), schedule.tiles_left()
+                    # The forecast only shrinks, unless more tiles are needed for sure.
+                    expected = max(min(expected, done + left), done + bool(left))
+                    progress.update(done, expected)
+        self.tiles_run = (len(seen.tiles), len(tiles))
         low, high = voxels.min(axis=0), voxels.max(axis=0) + 1
         rows = seen.beside_labels()
         mean = seen.mean(rows)
@@ -206,25 +179,25 @@ class TiledNetwork:
         return _slices(low, high - low), dense
 
     def _needed(self, data: np.ndarray, schedule: Schedule, seen: _Seen) -> Iterator[int]:
-        """Run the tiles that matter at voxels, note what they say, and yield their numbers."""
-        patch, tiles = self._recipe.patch, schedule.grid.tiles()
+        """Run the tiles that matter, keep their logits at the voxels, and yield their numbers."""
+        patch, tiles = self._preprocessing.patch, schedule.grid.tiles()
         weights = self._weights.ravel()
         while (number := schedule.next_tile()) is not None:
             rows, places = _inside_tile(seen.voxels, tiles[number], patch)
-            run = _Run(rows, weights[places], [])
+            tile = _TileLogits(rows, weights[places], [])
             part = np.ascontiguousarray(data[_slices(tiles[number], patch)])
-            float_weights = run.weights.astype(np.float32)
+            float_weights = tile.weights.astype(np.float32)
             for engine in self.engines:
                 logits = self._logits(engine, part)
                 logits = np.take(logits.reshape(len(logits), -1), places, axis=1)
-                run.folds.append(logits * float_weights)
-            schedule.record(number, rows, seen.add(number, run))
+                tile.folds.append(logits * float_weights)
+            schedule.record(number, rows, seen.add(number, tile))
             seen.forget(schedule.doubt)
             yield number
 
 
 class _Seen:
-    """What the tiles run so far say about the voxels that matter.
+    """The logits of the tiles run so far, at the voxels that matter.
 
     Parameters
     ----------
@@ -234,45 +207,44 @@ class _Seen:
 
     def __init__(self, voxels: np.ndarray) -> None:
         self.voxels = voxels
-        self.runs: dict[int, _Run] = {}
+        self.tiles: dict[int, _TileLogits] = {}
         self._low = voxels.min(axis=0)
         self._size = voxels.max(axis=0) + 1 - self._low
         self._forgotten = np.zeros(len(voxels), dtype=bool)
         self._weight = np.zeros(len(voxels), dtype=np.float32)
         self._total = np.zeros((0, len(voxels)), dtype=np.float32)
 
-    def add(self, number: int, run: _Run) -> np.ndarray:
+    def add(self, number: int, tile: _TileLogits) -> np.ndarray:
         """Add a tile, and return by how much the best class is ahead at its voxels, shape (m,)."""
-        self.runs[number] = run
+        self.tiles[number] = tile
         if not len(self._total):
-            self._total = np.zeros((len(run.folds[0]), len(self.voxels)), dtype=np.float32)
-        for values in run.folds:
+            self._total = np.zeros((len(tile.folds[0]), len(self.voxels)), dtype=np.float32)
+        for values in tile.folds:
             for channel, more in zip(self._total, values, strict=True):
-                channel[run.rows] += more
-        self._weight[run.rows] += run.weights.astype(np.float32) * len(run.folds)
-        return _margins(self._total[:, run.rows]) / self._weight[run.rows]
+                channel[tile.rows] += more
+        self._weight[tile.rows] += tile.weights.astype(np.float32) * len(tile.folds)
+        return _margins(self._total[:, tile.rows]) / self._weight[tile.rows]
 
     def forget(self, doubt: np.ndarray) -> None:
-        """Drop the tiles' logits where they cannot matter any more, if they are many.
+        """Drop logits that cannot matter any more, once they take :data:`HELD_BYTES`.
 
-        That is where the background is and stays ahead by :data:`CLEAR` logits, at a voxel and at
-        all of its neighbors. Nothing is dropped below :data:`HELD_BYTES`, to save time.
+        There the background stays ahead by :data:`CLEAR` logits, at the voxel and all around it.
 
         Parameters
         ----------
         doubt : ndarray of float32, shape (n,)
             Logits by which the tiles that are missing can change the average of each voxel.
         """
-        if sum(run.bytes for run in self.runs.values()) < HELD_BYTES:
+        if sum(tile.bytes for tile in self.tiles.values()) < HELD_BYTES:
             return
         doubtful = self._ahead() < (CLEAR + doubt) * self._weight
         kept = self._with_neighbors(doubtful)
         self._forgotten |= ~kept
-        for number, run in self.runs.items():
-            held = kept[run.rows]
+        for number, tile in self.tiles.items():
+            held = kept[tile.rows]
             if not held.all():
-                folds = [values[:, held] for values in run.folds]
-                self.runs[number] = _Run(run.rows[held], run.weights[held], folds)
+                folds = [values[:, held] for values in tile.folds]
+                self.tiles[number] = _TileLogits(tile.rows[held], tile.weights[held], folds)
 
     def beside_labels(self) -> np.ndarray:
         """Return which voxels may get a label, and all of their neighbors (their numbers)."""
@@ -298,31 +270,22 @@ class _Seen:
         return np.asarray(dense[z, y, x])
 
     def mean(self, rows: np.ndarray) -> np.ndarray:
-        """Return the folds' mean logits of some voxels, added up in nnU-Net's order and precision.
+        """Return the mean logits (float16, shape (class, m)) of the voxels of some numbers (m,).
 
-        Where logits were forgotten, and missing tiles changed the average by more than they could,
-        the order is that in which the tiles were run.
-
-        Parameters
-        ----------
-        rows : ndarray of int, shape (m,)
-            Numbers of the voxels.
-
-        Returns
-        -------
-        ndarray of float16, shape (class, m)
+        They are added up in nnU-Net's order and precision. Where logits were dropped although they
+        mattered after all, the sums in the order of the tiles' runs stand in.
         """
         place = np.full(len(self.voxels), -1)
         place[rows] = np.arange(len(rows))
         weight = np.zeros(len(rows), dtype=np.float16)
         sums: list[np.ndarray] = []
-        for _, run in sorted(self.runs.items()):
+        for _, tile in sorted(self.tiles.items()):
             if not sums:
-                sums = [np.zeros((len(v), len(rows)), dtype=np.float16) for v in run.folds]
-            held = np.flatnonzero(place[run.rows] >= 0)
-            here = place[run.rows[held]]
-            weight[here] += run.weights[held]
-            for total, values in zip(sums, run.folds, strict=True):
+                sums = [np.zeros((len(v), len(rows)), dtype=np.float16) for v in tile.folds]
+            held = np.flatnonzero(place[tile.rows] >= 0)
+            here = place[tile.rows[held]]
+            weight[here] += tile.weights[held]
+            for total, values in zip(sums, tile.folds, strict=True):
                 for channel, more in zip(total, values, strict=True):
                     channel[here] = channel[here] + more[held]
         lost = self._forgotten[rows]
@@ -333,8 +296,8 @@ class _Seen:
 
 
 @dataclass(frozen=True)
-class _Run:
-    """What a tile says about the voxels that matter.
+class _TileLogits:
+    """The logits of one tile at the voxels that matter.
 
     Parameters
     ----------
@@ -356,22 +319,12 @@ class _Run:
         return sum(array.nbytes for array in (self.rows, self.weights, *self.folds))
 
 
-def _shrunk(expected: int, run: int, left: int) -> int:
-    """Return how many tiles are expected in all: fewer and fewer, but for those that are sure."""
-    return max(min(expected, run + left), run + bool(left))
-
-
 def _inside_tile(
     voxels: np.ndarray, start: Sequence[int], patch: Sequence[int]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return which voxels (n, 3), in the order of their z, lie in a tile, and where in it.
 
-    Returns
-    -------
-    rows : ndarray of int32, shape (m,)
-        Numbers of the voxels.
-    places : ndarray of int, shape (m,)
-        Their places in the flattened tile.
+    The numbers of the voxels are int32, their places in the flattened tile int, both (m,).
     """
     first, last = np.searchsorted(voxels[:, 0], [start[0], start[0] + patch[0]])
     z, y, x = ((voxels[first:last, axis] - start[axis]).astype(np.intp) for axis in range(3))
@@ -410,9 +363,8 @@ def _slices(
 def classes_on_grid(logits: np.ndarray, box: Sequence[slice], export: Resize) -> np.ndarray:
     """Return the class of each voxel after linear interpolation of the logits.
 
-    A voxel can only get a label when one of the grid points it is interpolated from has one: where
-    background has the highest logit at all of them, it has the highest mean too. So only those
-    voxels are computed, which are few.
+    Where background is highest at all grid points that a voxel is interpolated from, it is highest
+    at the voxel. So only the few other voxels are computed.
 
     Parameters
     ----------

@@ -1,11 +1,8 @@
 """The engines that need torch and nnunetv2; every call into those packages is in this module.
 
-The reference engine is SCT's recipe on stock nnU-Net: its own preprocessing from the plans, sliding
-window with half-overlapping tiles and Gaussian weighting, mean of the folds' logits (each fold runs
-once), resampling of the logits to the original grid, argmax. It runs on stock nnunetv2 and on SCT's
-fork of it.
-
-Arrays are in nnU-Net's axis order (z, y, x) of the model's orientation.
+The reference engine is stock nnU-Net as SCT runs it: preprocessing from the plans, half-overlapping
+tiles with Gaussian weights, mean of the folds' logits, resampling of the logits to the image's grid,
+argmax. It runs on stock nnunetv2 and on SCT's fork of it. Axes are (z, y, x), as nnU-Net has them.
 """
 
 from __future__ import annotations
@@ -31,11 +28,11 @@ from sct_rootlets_task.errors import (
     is_out_of_memory,
 )
 from sct_rootlets_task.inference.architecture import described
-from sct_rootlets_task.inference.failures import fitting, short_reason
+from sct_rootlets_task.inference.failures import broken_logits, fitting, short_reason
 from sct_rootlets_task.inference.model_folder import ModelFolder
 from sct_rootlets_task.inference.openvino_engine import read_weights
 from sct_rootlets_task.inference.preprocessing import grid_shape, non_zero_box
-from sct_rootlets_task.inference.tile_schedule import TileGrid
+from sct_rootlets_task.inference.tile_schedule import STEP, TileGrid
 from sct_rootlets_task.io.progress import Progress
 from sct_rootlets_task.io.untrusted import printable
 from sct_rootlets_task.runtime import chosen_threads, limited_torch
@@ -43,7 +40,6 @@ from sct_rootlets_task.runtime import chosen_threads, limited_torch
 logger = logging.getLogger(__name__)
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
-TILE_STEP = 0.5
 _QUIET = threading.Lock()
 
 
@@ -149,7 +145,7 @@ class NNUNetNetwork:
         # would restore what the first has put in the stream's place.
         with _QUIET, contextlib.redirect_stdout(io.StringIO()):
             self._predictor = nnUNetPredictor(
-                tile_step_size=TILE_STEP,
+                tile_step_size=STEP,
                 use_mirroring=test_time_aug,
                 perform_everything_on_device=False,
                 device=torch.device(device),
@@ -172,23 +168,11 @@ class NNUNetNetwork:
             self._load(fold)
 
     def predict(
-        self, volume: np.ndarray, spacing: Sequence[float], near: np.ndarray | None = None
+        self, volume: np.ndarray, spacing: Sequence[float], roi_mask: np.ndarray | None = None
     ) -> np.ndarray:
-        """Return the class of each voxel of a volume.
+        """Return the class of each voxel, see :class:`~sct_rootlets_task.inference.loading.Network`.
 
-        Parameters
-        ----------
-        volume : ndarray of float32, shape (z, y, x)
-            Intensities in the model's orientation.
-        spacing : sequence of float
-            Voxel sizes in mm, in the order (z, y, x).
-        near : ndarray, optional
-            Not used: the reference runs all tiles.
-
-        Returns
-        -------
-        ndarray of uint8, shape (z, y, x)
-            Index of the class with the highest mean logit.
+        All tiles are run, whatever `roi_mask` says.
         """
         with limited_torch(self._torch, self._threads):
             return self._predict(volume, spacing)
@@ -265,11 +249,7 @@ class NNUNetNetwork:
                     raise
                 logits = None
         if logits is None or not self._torch.isfinite(logits.sum(dtype=self._torch.float64)):
-            raise ModelError(
-                f"The logits of the network in {printable(self.folder.path)} are too large for "
-                "half precision, or no numbers: the model is broken. Train it again, or use "
-                "another one."
-            )
+            raise broken_logits(self.folder.path)
         return logits
 
     def _load(self, fold: int) -> None:
@@ -282,16 +262,10 @@ class NNUNetNetwork:
 def _spacing_of_a_voxel(
     volume: np.ndarray, spacing: Sequence[float], wanted: Mapping[int, float]
 ) -> list[float]:
-    """Return voxel sizes by which nnU-Net's grid has a voxel at least along each axis.
+    """Return voxel sizes (mm) by which nnU-Net's grid has at least a voxel along each axis.
 
-    Parameters
-    ----------
-    volume : ndarray, shape (z, y, x)
-        The image, which nnU-Net crops to what is not zero.
-    spacing : sequence of float
-        Its voxel sizes in mm.
-    wanted : mapping of int to float
-        Those of the network in mm, by axis of the image.
+    nnU-Net crops the volume to what is not zero. `wanted` are the network's voxel sizes in mm, by
+    axis of the volume.
     """
     sizes = [float(size) for size in spacing]
     box = non_zero_box(volume)
@@ -331,11 +305,10 @@ def _plans(folder: ModelFolder) -> tuple[Any, Any]:
 
 
 def _build_network(folder: ModelFolder) -> Any:
-    """Build the network from the plans, without nnU-Net's trainer classes.
+    """Build the network from the plans, by class names of our own table, not the file's.
 
-    nnU-Net finds the trainer by importing every module of its trainers, one of which needs a
-    torchvision that fits torch exactly; the network itself needs none of that. nnU-Net finds the
-    classes by their names, which are those of our own table, not the file's.
+    nnU-Net's trainer classes are left out: to find one, nnU-Net imports all of their modules, one
+    of which needs a torchvision that fits torch exactly.
     """
     from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 
@@ -362,10 +335,9 @@ class TorchEngine:
     folder : ModelFolder
         Plans of the network.
     weights : mapping of str to ndarray
-        One fold, each weight once, as
-        :func:`~sct_rootlets_task.inference.openvino_engine.read_weights` gives it.
+        One fold, each weight once.
     device : {"cpu", "cuda", "mps"}
-        Where it runs. On CUDA the convolutions use half precision where nnU-Net does.
+        On CUDA the convolutions use half precision where nnU-Net does.
     threads : int, optional
         CPU threads; by default as many as :func:`~sct_rootlets_task.runtime.chosen_threads` says.
     """

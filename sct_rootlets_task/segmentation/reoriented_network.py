@@ -10,7 +10,7 @@ import numpy as np
 from sct_rootlets_task.errors import ModelError
 from sct_rootlets_task.inference.loading import Network
 from sct_rootlets_task.inference.model_folder import ModelFolder
-from sct_rootlets_task.inference.resampling import averaged, spread
+from sct_rootlets_task.inference.resampling import averaged, resample_nearest
 from sct_rootlets_task.io.images import InputImage
 from sct_rootlets_task.io.orientation import Reorientation
 
@@ -85,7 +85,7 @@ class OrientedNetwork:
             predicted = self.network.predict(volume, spacing, near)
         else:
             coarse, sizes = averaged(volume, spacing, self.min_voxel_mm)
-            predicted = spread(self.network.predict(coarse, sizes), volume.shape)
+            predicted = resample_nearest(self.network.predict(coarse, sizes), volume.shape)
         if predicted.shape != volume.shape:
             raise ModelError(
                 f"Expected a prediction of shape {volume.shape}, found {predicted.shape}. Report "
