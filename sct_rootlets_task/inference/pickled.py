@@ -1,19 +1,21 @@
 """A reader of pickles that can make data and nothing else.
 
-A pickle is a program. This module runs the small part of that language that checkpoints of nnU-Net
-use, on its own stack. A name of a class or function becomes a :class:`_Maker` of the table
-:data:`_MAKERS`, never an object of Python; a call is checked against it before anything is made.
-Everything else is refused.
+A pickle is a program. This module runs the few steps of it that checkpoints of nnU-Net use, on its
+own stack, and refuses all others. The name of a class or function becomes a :class:`_Maker` of the
+table :data:`_MAKERS`, never an object of Python. A call is checked before anything is made.
 
-Containers are filled before they are put into another one, as pickles written by Python do. So
-there are no cycles, and the depth of each is known.
+Containers are filled before they are put into another one, as Python's own pickles do it. So there
+are no cycles, and the depth of each is known.
 """
 
 from __future__ import annotations
 
+import pickletools
 import struct
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from io import BytesIO
+from itertools import product
 from typing import Any
 
 MOST_BYTES = 2**24
@@ -25,7 +27,7 @@ MOST_KEYS = 20_000
 MOST_KEYS_IN_ALL = 200_000
 MOST_MADE = 2**22
 """Characters, bytes and items that all calls together are given."""
-_MOST_INTEGER_BYTES = 16
+_MOST_INTEGER_BITS = 128
 _MOST_AXES = 8
 _MOST_NAME = 300
 _MOST_KEY = 2**31
@@ -125,10 +127,11 @@ class _DType:
 
 @dataclass(frozen=True)
 class _Maker:
-    """Stands for a class or function: its name, and what a call of it gives."""
+    """Stands for a class or function: its name, types of arguments, and what a call gives."""
 
     name: str
-    make: Callable[[list[Any]], Any]
+    signatures: Collection[tuple[Any, ...]]
+    make: Callable[..., Any]
 
 
 class PickleReader:
@@ -145,9 +148,8 @@ class PickleReader:
     def __init__(self, data: bytes, sizes: Mapping[str, int]) -> None:
         if len(data) > MOST_BYTES:
             raise ValueError("its description is far too large")
-        self._data = data
+        self._stream = BytesIO(data)
         self._sizes = sizes
-        self._at = 0
         self._stack: list[Any] = []
         self._marks: list[int] = []
         self._memo: list[Any] = []
@@ -164,49 +166,23 @@ class PickleReader:
         ValueError
             If it holds anything but data, or is damaged.
         """
-        data, size, steps = self._data, len(self._data), self._steps()
         for _ in range(MOST_STEPS):
-            start = self._at + 1
-            code = data[self._at : start]
+            code = self._stream.read(1)
             if code == b".":
-                return self._result(start)
-            if code not in steps:
+                return self._result()
+            if code not in _STEPS:
                 raise ValueError(f"its description has the unknown step {code!r}")
-            step, length, argument = steps[code]
-            if length:
-                argument = int.from_bytes(data[start : start + length], "little")
-            self._at = start + length
-            if self._at > size:
-                raise ValueError("its description ends too early")
-            step(argument)
+            name, argument = _STEPS[code]
+            if argument is _READ:
+                described = pickletools.code2op[code.decode("latin-1")].arg
+                argument = described and described.reader(self._stream)
+            getattr(self, name)(argument)
         raise ValueError("its description is far too long")
 
-    def _steps(self) -> dict[bytes, tuple[Callable[[Any], None], int, Any]]:
-        return {
-            code: (getattr(self, name), length, constant)
-            for code, (name, length, constant) in _STEPS.items()
-        }
-
-    def _result(self, end: int) -> Any:
-        if len(self._stack) != 1 or self._marks or end != len(self._data):
+    def _result(self) -> Any:
+        if len(self._stack) != 1 or self._marks or self._stream.read(1):
             raise ValueError(_DAMAGED)
         return self._stack[0]
-
-    def _take(self, count: int) -> bytes:
-        end = self._at + count
-        if end > len(self._data):
-            raise ValueError("its description ends too early")
-        part = self._data[self._at : end]
-        self._at = end
-        return part
-
-    def _line(self) -> str:
-        end = self._data.find(b"\n", self._at, self._at + _MOST_NAME)
-        if end < 0:
-            raise ValueError(_DAMAGED)
-        line = self._data[self._at : end]
-        self._at = end + 1
-        return line.decode()
 
     def _pop(self, count: int) -> list[Any]:
         start = len(self._stack) - count
@@ -239,7 +215,7 @@ class PickleReader:
         return node
 
     def _protocol(self, version: int) -> None:
-        if version > 5 or self._at != 2:
+        if version > 5 or self._stream.tell() != 2:
             raise ValueError("its description is of an unknown version")
 
     def _skip(self, _: int) -> None:
@@ -251,22 +227,14 @@ class PickleReader:
     def _push(self, value: Any) -> None:
         self._stack.append(value)
 
-    def _signed(self, value: int) -> None:
-        self._stack.append(value - 2**32 if value >= 2**31 else value)
-
-    def _long(self, length: int) -> None:
-        if length > _MOST_INTEGER_BYTES:
+    def _integer(self, value: int) -> None:
+        if value.bit_length() > _MOST_INTEGER_BITS:
             raise ValueError("it holds a number of too many digits")
-        self._stack.append(int.from_bytes(self._take(length), "little", signed=True))
+        self._stack.append(value)
 
-    def _real(self, bits: int) -> None:
-        self._stack.append(struct.unpack(">d", bits.to_bytes(8, "little"))[0])
-
-    def _text(self, length: int) -> None:
-        self._stack.append(self._take(length).decode())
-
-    def _bytes(self, length: int) -> None:
-        self._stack.append(self._take(length))
+    def _text(self, value: str) -> None:
+        value.encode()  # fails for half of a character
+        self._stack.append(value)
 
     def _empty(self, kind: str) -> None:
         self._push_node(kind, {} if kind == "dict" else [])
@@ -278,18 +246,19 @@ class PickleReader:
     def _append(self, _: None) -> None:
         self._extend(self._pop(1), "list")
 
-    def _append_marked(self, kind: str) -> None:
-        items = self._pop_marked()
-        if kind == "set":
-            self._count_keys(items)
-        self._extend(items, kind)
-        if kind == "set":
-            _check_count(self._top((kind,)))
+    def _append_marked(self, _: None) -> None:
+        self._extend(self._pop_marked(), "list")
 
-    def _extend(self, items: list[Any], kind: str) -> None:
+    def _add_marked(self, _: None) -> None:
+        items = self._pop_marked()
+        self._count_keys(items)
+        _check_count(self._extend(items, "set"))
+
+    def _extend(self, items: list[Any], kind: str) -> _Node:
         node = self._top((kind,))
         node.adopt(items)
         node.items.extend(items)
+        return node
 
     def _set(self, _: None) -> None:
         self._update(self._pop(2))
@@ -326,8 +295,10 @@ class PickleReader:
         self._stack.append(self._memo[place])
 
     def _name(self, _: None) -> None:
-        module = self._line()
-        self._stack.append(_maker(module, self._line()))
+        lines = [self._stream.readline(_MOST_NAME) for _ in range(2)]
+        if not all(line.endswith(b"\n") for line in lines):
+            raise ValueError(_DAMAGED)
+        self._stack.append(_maker(*(line[:-1].decode() for line in lines)))
 
     def _name_of_stack(self, _: None) -> None:
         self._stack.append(_maker(*self._pop(2)))
@@ -339,7 +310,8 @@ class PickleReader:
         self._made += sum(map(_size_of, arguments.items))
         if self._made > MOST_MADE:
             raise ValueError("it makes far too many objects")
-        made = maker.make(arguments.items)
+        fits = _types(arguments.items) in maker.signatures
+        made = maker.make(*arguments.items) if fits else _WRONG
         if made is _WRONG:
             raise ValueError(f"it calls {maker.name} with arguments of a wrong kind")
         self._stack.append(made)
@@ -355,13 +327,11 @@ class PickleReader:
 
     def _persistent(self, _: None) -> None:
         (pid,) = self._pop(1)
-        kinds = [_Maker, str, str, int]
         items = pid.items if _is_node(pid, "tuple") else []
-        if items[:1] != ["storage"] or [type(item) for item in items[1:]] != kinds:
+        known = _types(items) == (str, _Maker, str, str, int) and items[0] == "storage"
+        if not known or items[1].name not in _STORAGES:
             raise ValueError("it holds an unknown object in place of a tensor's data")
         kind, key, count = items[1].name, items[2], items[4]
-        if kind not in _STORAGES:
-            raise ValueError("it holds an unknown object in place of a tensor's data")
         storage = Storage(key, _STORAGES[kind], count)
         size = self._sizes.get(key)
         if count < 0 or size != count * _ITEM_BYTES.get(storage.kind, 1):
@@ -375,48 +345,40 @@ class PickleReader:
         self._stack.append(storage)
 
 
-_STEPS: dict[bytes, tuple[str, int, Any]] = {
-    b"\x80": ("_protocol", 1, None),
-    b"\x95": ("_skip", 8, None),
-    b"(": ("_mark", 0, None),
-    b"N": ("_push", 0, None),
-    b"\x88": ("_push", 0, True),
-    b"\x89": ("_push", 0, False),
-    b"K": ("_push", 1, None),
-    b"M": ("_push", 2, None),
-    b"J": ("_signed", 4, None),
-    b"\x8a": ("_long", 1, None),
-    b"G": ("_real", 8, None),
-    b"\x8c": ("_text", 1, None),
-    b"X": ("_text", 4, None),
-    b"\x8d": ("_text", 8, None),
-    b"C": ("_bytes", 1, None),
-    b"B": ("_bytes", 4, None),
-    b"]": ("_empty", 0, "list"),
-    b"}": ("_empty", 0, "dict"),
-    b"\x8f": ("_empty", 0, "set"),
-    b")": ("_tuple", 0, 0),
-    b"\x85": ("_tuple", 0, 1),
-    b"\x86": ("_tuple", 0, 2),
-    b"\x87": ("_tuple", 0, 3),
-    b"t": ("_tuple", 0, None),
-    b"a": ("_append", 0, None),
-    b"e": ("_append_marked", 0, "list"),
-    b"\x90": ("_append_marked", 0, "set"),
-    b"s": ("_set", 0, None),
-    b"u": ("_set_marked", 0, None),
-    b"q": ("_put", 1, None),
-    b"r": ("_put", 4, None),
-    b"\x94": ("_put", 0, None),
-    b"h": ("_get", 1, None),
-    b"j": ("_get", 4, None),
-    b"c": ("_name", 0, None),
-    b"\x93": ("_name_of_stack", 0, None),
-    b"R": ("_call", 0, None),
-    b"b": ("_build", 0, None),
-    b"Q": ("_persistent", 0, None),
+_READ = object()
+"""Stands for an argument in the pickle; any other value is the argument."""
+_STEPS: dict[bytes, tuple[str, Any]] = {
+    b"\x80": ("_protocol", _READ),
+    b"\x95": ("_skip", _READ),
+    b"(": ("_mark", None),
+    b"N": ("_push", None),
+    b"\x88": ("_push", True),
+    b"\x89": ("_push", False),
+    **dict.fromkeys((b"K", b"M", b"J", b"\x8a"), ("_integer", _READ)),
+    **dict.fromkeys((b"G", b"C", b"B"), ("_push", _READ)),
+    **dict.fromkeys((b"\x8c", b"X", b"\x8d"), ("_text", _READ)),
+    b"]": ("_empty", "list"),
+    b"}": ("_empty", "dict"),
+    b"\x8f": ("_empty", "set"),
+    b")": ("_tuple", 0),
+    b"\x85": ("_tuple", 1),
+    b"\x86": ("_tuple", 2),
+    b"\x87": ("_tuple", 3),
+    b"t": ("_tuple", None),
+    b"a": ("_append", None),
+    b"e": ("_append_marked", None),
+    b"\x90": ("_add_marked", None),
+    b"s": ("_set", None),
+    b"u": ("_set_marked", None),
+    **dict.fromkeys((b"q", b"r", b"\x94"), ("_put", _READ)),
+    **dict.fromkeys((b"h", b"j"), ("_get", _READ)),
+    b"c": ("_name", None),
+    b"\x93": ("_name_of_stack", None),
+    b"R": ("_call", None),
+    b"b": ("_build", None),
+    b"Q": ("_persistent", None),
 }
-"""The steps that checkpoints need, by code: method, bytes of its argument, or the argument."""
+"""Method and argument of each step that checkpoints need."""
 
 _WRONG = object()
 """What a maker gives for arguments that it does not take."""
@@ -500,18 +462,17 @@ def _maker(module: Any, name: Any) -> _Maker:
         raise ValueError(_DAMAGED)
     module = _RENAMED.get(module, module)
     if module in ("torch", "torch.storage") and name in _STORAGES:
-        return _Maker(name, lambda _: _WRONG)
-    make = _MAKERS.get((module, name))
-    if make is None:
+        return _Maker(name, (), lambda: _WRONG)
+    if (module, name) not in _MAKERS:
         raise ValueError(
             f"it refers to {f'{module}.{name}'[:120]!r}, which is not plain data and could run code"
         )
-    return _Maker(f"{module}.{name}", make)
+    return _Maker(f"{module}.{name}", *_MAKERS[module, name])
 
 
-def _types(arguments: Sequence[Any]) -> list[Any]:
+def _types(arguments: Sequence[Any]) -> tuple[Any, ...]:
     """Return the types of some arguments, those of containers by their kind."""
-    return [item.kind if type(item) is _Node else type(item) for item in arguments]
+    return tuple(item.kind if type(item) is _Node else type(item) for item in arguments)
 
 
 def _sizes_of(node: _Node) -> tuple[int, ...] | None:
@@ -521,16 +482,11 @@ def _sizes_of(node: _Node) -> tuple[int, ...] | None:
     return tuple(node.items) if fits else None
 
 
-def _tensor(arguments: list[Any]) -> Any:
+def _tensor(storage: Storage, offset: int, *rest: Any) -> Any:
     """Stand in for ``torch._utils._rebuild_tensor_v2``; steps count numbers, not bytes."""
-    kinds = [Storage, int, "tuple", "tuple", bool, "ordered"]
-    extra = arguments[6:]
-    if _types(arguments[:6]) != kinds or arguments[5].items or len(extra) > 1:
+    shape, strides = (_sizes_of(node) for node in rest[:2])
+    if any(node is not None and node.items for node in rest[3:]):  # hooks and metadata
         return _WRONG
-    if extra and extra[0] is not None and not (_is_node(extra[0], "dict") and not extra[0].items):
-        return _WRONG
-    storage, offset = arguments[:2]
-    shape, strides = (_sizes_of(node) for node in arguments[2:4])
     if shape is None or strides is None or len(shape) != len(strides) or offset < 0:
         return _WRONG
     count, last = 1, offset
@@ -543,68 +499,54 @@ def _tensor(arguments: list[Any]) -> Any:
     return StoredTensor(storage, offset, shape, steps)
 
 
-def _parameter(arguments: list[Any]) -> Any:
-    fits = _types(arguments) == [StoredTensor, bool, "ordered"] and not arguments[2].items
-    return arguments[0] if fits else _WRONG
+def _parameter(tensor: StoredTensor, _: bool, hooks: _Node) -> Any:
+    return _WRONG if hooks.items else tensor
 
 
-def _ordered(arguments: list[Any]) -> Any:
-    return _WRONG if arguments else _Node("ordered", {})
+def _size(shape: _Node) -> Any:
+    return _WRONG if _sizes_of(shape) is None else _Node("tuple", list(shape.items))
 
 
-def _size(arguments: list[Any]) -> Any:
-    fits = _types(arguments) == ["tuple"] and _sizes_of(arguments[0]) is not None
-    return _Node("tuple", list(arguments[0].items)) if fits else _WRONG
+def _device(*parts: str | int) -> Any:
+    return ":".join(map(str, parts)) if len(str(parts[0])) <= _MOST_DEVICE else _WRONG
 
 
-def _device(arguments: list[Any]) -> Any:
-    if _types(arguments) not in ([str], [str, int]) or len(arguments[0]) > _MOST_DEVICE:
-        return _WRONG
-    return ":".join(map(str, arguments))
+def _dtype(name: str, *flags: int) -> Any:
+    return _DType(name) if name in _SCALARS and flags == (0, 1) else _WRONG
 
 
-def _dtype(arguments: list[Any]) -> Any:
-    fits = len(arguments) == 3 and type(arguments[0]) is str and arguments[0] in _SCALARS
-    flags = {type(item) for item in arguments[1:]} <= {bool, int}
-    return _DType(arguments[0]) if fits and flags and arguments[1:] == [0, 1] else _WRONG
-
-
-def _scalar(arguments: list[Any]) -> Any:
-    if _types(arguments) != [_DType, bytes]:
-        return _WRONG
-    dtype, raw = arguments
+def _scalar(dtype: _DType, raw: bytes) -> Any:
     layout = struct.Struct({"|": "<"}.get(dtype.order, dtype.order) + _SCALARS[dtype.name])
     return layout.unpack(raw)[0] if len(raw) == layout.size else _WRONG
 
 
-def _encode(arguments: list[Any]) -> Any:
-    if _types(arguments) != [str, str] or len(arguments[0]) > _MOST_ENCODED:
+def _encode(text: str, codec: str) -> Any:
+    fits = codec == "latin1" and len(text) <= _MOST_ENCODED
+    return text.encode("latin-1") if fits else _WRONG
+
+
+def _set_of(keys: _Node) -> Any:
+    if len(keys.items) > MOST_KEYS:
         return _WRONG
-    return arguments[0].encode("latin-1") if arguments[1] == "latin1" else _WRONG
-
-
-def _no_bytes(arguments: list[Any]) -> Any:
-    return _WRONG if arguments else b""
-
-
-def _make_set(arguments: list[Any]) -> Any:
-    if _types(arguments) != ["list"] or len(arguments[0].items) > MOST_KEYS:
-        return _WRONG
-    _check_keys(arguments[0].items)
-    return _Node("set", list(arguments[0].items))
+    _check_keys(keys.items)
+    return _Node("set", list(keys.items))
 
 
 _RENAMED = {"__builtin__": "builtins", "numpy._core.multiarray": "numpy.core.multiarray"}
-_MAKERS: dict[tuple[str, str], Callable[[list[Any]], Any]] = {
-    ("collections", "OrderedDict"): _ordered,
-    ("torch._utils", "_rebuild_tensor_v2"): _tensor,
-    ("torch._utils", "_rebuild_parameter"): _parameter,
-    ("torch", "Size"): _size,
-    ("torch", "device"): _device,
-    ("numpy", "dtype"): _dtype,
-    ("numpy.core.multiarray", "scalar"): _scalar,
-    ("_codecs", "encode"): _encode,
-    ("builtins", "bytes"): _no_bytes,
-    ("builtins", "set"): _make_set,
+_TENSOR = (Storage, int, "tuple", "tuple", bool, "ordered")
+_MAKERS: dict[tuple[str, str], tuple[Collection[tuple[Any, ...]], Callable[..., Any]]] = {
+    ("collections", "OrderedDict"): ([()], lambda: _Node("ordered", {})),
+    ("torch._utils", "_rebuild_tensor_v2"): (
+        [_TENSOR, (*_TENSOR, type(None)), (*_TENSOR, "dict")],
+        _tensor,
+    ),
+    ("torch._utils", "_rebuild_parameter"): ([(StoredTensor, bool, "ordered")], _parameter),
+    ("torch", "Size"): ([("tuple",)], _size),
+    ("torch", "device"): ([(str,), (str, int)], _device),
+    ("numpy", "dtype"): ([(str, *flags) for flags in product((bool, int), repeat=2)], _dtype),
+    ("numpy.core.multiarray", "scalar"): ([(_DType, bytes)], _scalar),
+    ("_codecs", "encode"): ([(str, str)], _encode),
+    ("builtins", "bytes"): ([()], bytes),
+    ("builtins", "set"): ([("list",)], _set_of),
 }
-"""All names that a pickle may use, and what a call of each gives."""
+"""All names that a pickle may use, with types of arguments, and what a call of each gives."""
