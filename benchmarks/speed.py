@@ -47,7 +47,7 @@ from sct_rootlets_task.inference.checkpoint import read_checkpoint
 from sct_rootlets_task.inference.model_folder import read_model_folder
 from sct_rootlets_task.inference.openvino_engine import has_native_bf16, saves_products
 from sct_rootlets_task.inference.openvino_import import import_openvino
-from sct_rootlets_task.inference.openvino_unet import build_graph, multiply_adds, read_unet
+from sct_rootlets_task.inference.openvino_unet import build_graph, unet_of
 from sct_rootlets_task.io.paths import model_root
 from sct_rootlets_task.models.resolve import resolve
 from sct_rootlets_task.registry import TASKS
@@ -159,11 +159,30 @@ def matrix_rate(precision: str, threads: int, size: int = 4096) -> float:
     return float(size**3 / min(seconds))
 
 
+def multiply_adds(graph: Any) -> int:
+    """Return the multiply-adds of the convolutions in one run of a graph.
+
+    Parameters
+    ----------
+    graph : openvino.Model
+        What ``build_graph`` gives.
+    """
+    total = 0
+    for node in graph.get_ops():
+        if node.get_type_name() == "Convolution":
+            outputs, filters = node.output(0).get_shape(), node.input(1).get_shape()
+            total += int(np.prod(outputs)) * int(np.prod(filters[1:]))
+        elif node.get_type_name() == "ConvolutionBackpropData":
+            inputs, filters = node.input(0).get_shape(), node.input(1).get_shape()
+            total += int(np.prod(inputs)) * int(np.prod(filters[1:]))
+    return total
+
+
 def tile_cost(model: str) -> dict[str, int]:
     """Return the multiply-adds of one tile of a model in each precision."""
     folder = read_model_folder(resolve(TASKS.find("rootlets"), model, model_root(None)).model.path)
     weights = read_checkpoint(folder.checkpoints[0])["network_weights"]
-    unet, patch = read_unet(folder.configuration), folder.configuration["patch_size"]
+    unet, patch = unet_of(folder.architecture), folder.configuration["patch_size"]
     return {
         precision: multiply_adds(build_graph(unet, weights, patch, fast=saves_products(precision)))
         for precision in ("f32", "bf16")

@@ -77,7 +77,8 @@ def write_wide(model: Path, out: Path, features: list[int], patch: list[int]) ->
 
 def main() -> None:
     """Write the folder and print its cost."""
-    from sct_rootlets_task.inference.openvino_unet import build_graph, multiply_adds, read_unet
+    from benchmarks.speed import multiply_adds
+    from sct_rootlets_task.inference.openvino_unet import build_graph, unet_of
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("out", type=Path)
@@ -89,7 +90,7 @@ def main() -> None:
     target = write_wide(arguments.model, arguments.out, arguments.features, arguments.patch)
     folder = read_model_folder(target)
     weights = read_checkpoint(folder.checkpoints[0])["network_weights"]
-    graph = build_graph(read_unet(folder.configuration), weights, arguments.patch)
+    graph = build_graph(unet_of(folder.architecture), weights, arguments.patch)
     cost = multiply_adds(graph)
     print(f"{target}: {cost / 1e9:.0f} billion multiply-adds a tile")
 

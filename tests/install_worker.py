@@ -135,9 +135,9 @@ def _child(job: dict[str, Any]) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (job["largest_file"],) * 2)
     if job.get("watch"):
         _watch(job, slot_name(task, release))
-    patience = RetryPolicy(attempts=2, pause=0.01, connect=5, stall=5, lock=job.get("lock", 60))
+    retry = RetryPolicy(attempts=2, pause=0.01, connect=5, stall=5, lock=job.get("lock", 60))
     try:
-        model = install(task, release, Path(job["root"]), urls=job.get("urls"), patience=patience)
+        model = install(task, release, Path(job["root"]), urls=job.get("urls"), retry=retry)
     except Exception as error:
         _report("error", f"{type(error).__name__}: {error}")
     else:

@@ -20,16 +20,17 @@ from model_zips import LAYOUTS, TRAINER, model_files, model_zip, pack, write_zip
 from sct_rootlets_task.errors import ArchiveError, ModelError
 from sct_rootlets_task.inference.model_folder import read_model_folder
 from sct_rootlets_task.inference.trainer_folder import find_trainer_folder
-from sct_rootlets_task.models.archive import Limits, not_a_zip, trainer_name, unpack_model
+from sct_rootlets_task.models import archive as module
+from sct_rootlets_task.models.archive import not_a_zip, trainer_name, unpack_model
 
 MADE = "nnUNetTrainer__nnUNetPlans__3d_fullres"
 
 
-def _unpack(tmp_path: Path, data: bytes, limits: Limits | None = None) -> Path:
+def _unpack(tmp_path: Path, data: bytes) -> Path:
     destination = tmp_path / "inside" / "destination"
     destination.mkdir(parents=True, exist_ok=True)
     zip_path = write_zip(tmp_path / "archive" / "m.zip", data)
-    return unpack_model(zip_path, destination, limits=limits)
+    return unpack_model(zip_path, destination)
 
 
 def _contents(folder: Path) -> dict[str, bytes]:
@@ -303,14 +304,15 @@ def test_a_highly_compressed_bomb_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("limits", "message"),
-    [(Limits(members=2), "at most 2 files"), (Limits(total=100), "would expand to")],
+    ("limit", "most", "message"),
+    [("MOST_FILES", 2, "at most 2 files"), ("MOST_BYTES", 100, "would expand to")],
 )
 def test_too_many_or_too_large_members_are_refused(
-    limits: Limits, message: str, tmp_path: Path
+    limit: str, most: int, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(module, limit, most)
     with pytest.raises(ArchiveError, match=message):
-        _unpack(tmp_path, model_zip(), limits)
+        _unpack(tmp_path, model_zip())
 
 
 def test_a_bomb_that_understates_its_size_writes_no_more_than_it_states(tmp_path: Path) -> None:

@@ -72,7 +72,7 @@ def _only(target: Path) -> list[str]:
 
 def test_a_file_is_fetched_whole_and_hashed(server: Loopback, target: Path) -> None:
     url = server.serve("m.zip", whole(DATA))
-    fetched = fetch([url], target, sha256=DIGEST, patience=HASTY)
+    fetched = fetch([url], target, sha256=DIGEST, retry=HASTY)
     assert (fetched.url, fetched.sha256, fetched.size) == (url, DIGEST, len(DATA))
     assert target.read_bytes() == DATA
     assert _only(target) == ["m.zip"]
@@ -91,7 +91,7 @@ def test_the_first_mirror_that_delivers_is_used(server: Loopback, target: Path) 
         server.serve("good.zip", whole(DATA)),
         server.serve("spare.zip", whole(DATA)),
     ]
-    assert fetch(urls, target, patience=HASTY).url == urls[1]
+    assert fetch(urls, target, retry=HASTY).url == urls[1]
     assert [server.count(f"{name}.zip") for name in ("gone", "good", "spare")] == [1, 1, 0]
 
 
@@ -118,7 +118,7 @@ def test_a_bad_mirror_is_named_with_its_reason_and_leaves_nothing(
 ) -> None:
     url = server.serve("m.zip", behavior)
     with pytest.raises(DownloadError, match=reason) as caught:
-        fetch([url], target, sha256=DIGEST, patience=HASTY)
+        fetch([url], target, sha256=DIGEST, retry=HASTY)
     assert url in str(caught.value)
     assert server.count("m.zip") == tries
     assert _only(target) == []
@@ -132,7 +132,7 @@ def test_a_bad_mirror_is_named_with_its_reason_and_leaves_nothing(
 def test_a_failure_that_passes_is_tried_again(
     passing: Behavior, server: Loopback, target: Path
 ) -> None:
-    fetch([server.serve("m.zip", passing, whole(DATA))], target, sha256=DIGEST, patience=HASTY)
+    fetch([server.serve("m.zip", passing, whole(DATA))], target, sha256=DIGEST, retry=HASTY)
     assert target.read_bytes() == DATA
     assert server.count("m.zip") == 2
 
@@ -143,7 +143,7 @@ def test_pauses_between_attempts_double(
     pauses: list[float] = []
     monkeypatch.setattr("sct_rootlets_task.models.download.time.sleep", pauses.append)
     with pytest.raises(DownloadError):
-        fetch([server.serve("m", status(503))], target, patience=RetryPolicy(attempts=4, pause=0.5))
+        fetch([server.serve("m", status(503))], target, retry=RetryPolicy(attempts=4, pause=0.5))
     assert pauses == [0.5, 1.0, 2.0]
 
 
@@ -152,7 +152,7 @@ def test_every_mirror_and_reason_is_listed(server: Loopback, target: Path, tmp_p
     cut = server.serve("cut.zip", truncated(DATA, 10))
     missing = str(tmp_path / "missing.zip")
     with pytest.raises(DownloadError) as caught:
-        fetch([gone, cut, missing, "ftp://host/m.zip"], target, patience=HASTY)
+        fetch([gone, cut, missing, "ftp://host/m.zip"], target, retry=HASTY)
     lines = str(caught.value).splitlines()
     assert "any of 4 mirrors" in lines[0]
     assert [line.split(": ")[0] for line in lines[1:]] == [
@@ -164,7 +164,7 @@ def test_a_server_that_goes_away_leaves_the_old_file(server: Loopback, target: P
     target.write_bytes(b"old")
     url = server.serve("m.zip", vanishing(DATA, 1000))
     with pytest.raises(DownloadError, match="no connection"):
-        fetch([url], target, patience=HASTY)
+        fetch([url], target, retry=HASTY)
     assert target.read_bytes() == b"old"
     assert _only(target) == ["m.zip"]
 
@@ -213,7 +213,7 @@ def test_file_urls_and_plain_paths_are_read(
 )
 def test_a_source_that_cannot_be_read_is_explained(name: str, reason: str, target: Path) -> None:
     with pytest.raises(DownloadError, match=reason):
-        fetch([name], target, patience=HASTY)
+        fetch([name], target, retry=HASTY)
 
 
 def test_no_source_at_all_is_an_error(target: Path) -> None:
@@ -273,7 +273,7 @@ def test_a_redirect_from_https_to_http_is_refused(
 
     monkeypatch.setattr(requests.adapters.HTTPAdapter, "send", send)
     with pytest.raises(DownloadError, match=r"redirected from https:// to http://127"):
-        fetch(["https://models.invalid/m.zip"], target, patience=HASTY)
+        fetch(["https://models.invalid/m.zip"], target, retry=HASTY)
     assert server.requests == []
 
 
@@ -285,7 +285,7 @@ def test_the_proxy_of_the_environment_is_used(
     for name in ("http_proxy", "HTTP_PROXY"):
         monkeypatch.setenv(name, server.url(""))
     server._behaviors["http://models.invalid/m.zip"] = (whole(DATA),)
-    fetch(["http://models.invalid/m.zip"], target, sha256=DIGEST, patience=HASTY)
+    fetch(["http://models.invalid/m.zip"], target, sha256=DIGEST, retry=HASTY)
     assert [request.path for request in server.requests] == ["http://models.invalid/m.zip"]
 
 
@@ -296,7 +296,7 @@ def test_passwords_never_reach_messages_or_records(
     with caplog.at_level(logging.DEBUG, logger="sct_rootlets_task"):
         assert "s3cret" not in fetch([url], target).url
         with pytest.raises(DownloadError) as caught:
-            fetch([url.replace("m.zip", "gone.zip"), "http://me:s3cret@"], target, patience=HASTY)
+            fetch([url.replace("m.zip", "gone.zip"), "http://me:s3cret@"], target, retry=HASTY)
     assert "s3cret" not in str(caught.value) + caplog.text
     assert server.requests[0].headers["Authorization"].startswith("Basic ")
     assert without_password("https://a@b.org/x@y") == "https://b.org/x@y"
@@ -351,7 +351,7 @@ def test_a_truncated_file_is_found_out_where_urllib3_does_not(
     lenient = partialmethod(urlopen, enforce_content_length=False)  # the default of urllib3 1.x
     monkeypatch.setattr(urllib3.HTTPConnectionPool, "urlopen", lenient)
     with pytest.raises(DownloadError, match="truncated: expected 256000 bytes, received 1000"):
-        fetch([server.serve("m.zip", truncated(DATA, 1000))], target, patience=HASTY)
+        fetch([server.serve("m.zip", truncated(DATA, 1000))], target, retry=HASTY)
 
 
 def test_a_local_path_of_windows_is_no_scheme() -> None:
@@ -383,7 +383,7 @@ def test_a_mirror_that_sends_too_slowly_gives_way_to_the_next(
     behavior: Behavior, server: Loopback, target: Path
 ) -> None:
     urls = [server.serve("slow.zip", behavior), server.serve("m.zip", whole(DATA))]
-    assert fetch(urls, target, sha256=DIGEST, patience=PATIENT).url == urls[1]
+    assert fetch(urls, target, sha256=DIGEST, retry=PATIENT).url == urls[1]
     assert _only(target) == ["m.zip"]
     assert server.count("slow.zip") == 1, "it would be as slow again"
 
@@ -391,13 +391,13 @@ def test_a_mirror_that_sends_too_slowly_gives_way_to_the_next(
 def test_a_mirror_that_sends_too_slowly_is_named(server: Loopback, target: Path) -> None:
     url = server.serve("slow.zip", SLOW["a byte now and then"])
     with pytest.raises(DownloadError, match=r"too slow: \d+ bytes in 0\.6 s, expected 1000"):
-        fetch([url], target, patience=PATIENT)
+        fetch([url], target, retry=PATIENT)
 
 
 def test_a_slow_mirror_that_sends_enough_is_borne_with(server: Loopback, target: Path) -> None:
     url = server.serve("m.zip", trickled(DATA, 12, 0.1))
     hasty = replace(PATIENT, window=0.5, least=10_000)
-    assert fetch([url], target, sha256=DIGEST, patience=hasty).size == len(DATA)
+    assert fetch([url], target, sha256=DIGEST, retry=hasty).size == len(DATA)
 
 
 def test_a_slow_disk_is_not_blamed_on_the_mirror(
@@ -405,7 +405,7 @@ def test_a_slow_disk_is_not_blamed_on_the_mirror(
 ) -> None:
     url = server.serve("m.zip", whole(DATA))
     monkeypatch.setattr("sct_rootlets_task.models.download._check_size", lambda *_: time.sleep(0.3))
-    assert fetch([url], target, patience=PATIENT).sha256 == DIGEST
+    assert fetch([url], target, retry=PATIENT).sha256 == DIGEST
 
 
 ENDLESS = {
@@ -426,9 +426,9 @@ def test_a_mirror_without_end_is_left_at_the_largest_size(
 ) -> None:
     urls = [server.serve("huge.zip", behavior), server.serve("m.zip", whole(DATA))]
     small = replace(PATIENT, largest=1 << 20)
-    assert fetch(urls, target, sha256=DIGEST, patience=small).url == urls[1]
+    assert fetch(urls, target, sha256=DIGEST, retry=small).url == urls[1]
     with pytest.raises(DownloadError, match="too large: expected at most 1048576 bytes"):
-        fetch(urls[:1], target, patience=small)
+        fetch(urls[:1], target, retry=small)
 
 
 def test_a_local_file_that_is_too_large_is_refused(target: Path, tmp_path: Path) -> None:
@@ -441,7 +441,7 @@ def test_a_local_file_that_is_too_large_is_refused(target: Path, tmp_path: Path)
 @pytest.mark.parametrize("body", [endless(MOVED + b"\r\n", bytes(1 << 16))])
 def test_the_body_of_a_redirect_is_not_read(body: Behavior, server: Loopback, target: Path) -> None:
     server.serve("other.zip", whole(DATA))
-    assert fetch([server.serve("m.zip", body)], target, patience=PATIENT).sha256 == DIGEST
+    assert fetch([server.serve("m.zip", body)], target, retry=PATIENT).sha256 == DIGEST
 
 
 # urllib3 does not close the connection of an answer whose header it refuses.
@@ -459,7 +459,7 @@ def test_a_length_that_is_none_is_one_reason_or_none(
         handler.close_connection = True
 
     urls = [server.serve("odd.zip", behave), server.serve("m.zip", whole(DATA))]
-    assert fetch(urls, target, sha256=DIGEST, patience=HASTY).sha256 == DIGEST
+    assert fetch(urls, target, sha256=DIGEST, retry=HASTY).sha256 == DIGEST
 
 
 ANSWERS = {
@@ -497,9 +497,9 @@ def test_a_malformed_answer_is_one_reason_and_the_next_mirror_is_tried(
         handler.close_connection = True
 
     urls = [server.serve("odd.zip", behave), server.serve("m.zip", whole(DATA))]
-    assert fetch(urls, target, sha256=DIGEST, patience=HASTY).url == urls[1]
+    assert fetch(urls, target, sha256=DIGEST, retry=HASTY).url == urls[1]
     with pytest.raises(DownloadError) as caught:
-        fetch(urls[:1], target, sha256=DIGEST, patience=HASTY)
+        fetch(urls[:1], target, sha256=DIGEST, retry=HASTY)
     lines = str(caught.value).split("\n")
     assert len(lines) == 2
     assert all(line.isprintable() and len(line) < 1000 for line in lines)
@@ -549,9 +549,9 @@ def test_a_malformed_address_is_one_reason_and_the_next_mirror_is_tried(
     url: str, server: Loopback, target: Path
 ) -> None:
     urls = [url, server.serve("m.zip", whole(DATA))]
-    assert fetch(urls, target, sha256=DIGEST, patience=HASTY).url == urls[1]
+    assert fetch(urls, target, sha256=DIGEST, retry=HASTY).url == urls[1]
     with pytest.raises(DownloadError) as caught:
-        fetch([url], target, patience=HASTY)
+        fetch([url], target, retry=HASTY)
     lines = str(caught.value).split("\n")
     assert len(lines) == 2
     assert all(line.isprintable() and len(line) < 1000 for line in lines)
@@ -571,7 +571,7 @@ def test_what_is_no_ordinary_file_is_refused_at_once(
         with socket.socket(socket.AF_UNIX) as other:
             other.bind(str(path))
     with pytest.raises(DownloadError, match="cannot be read"):
-        fetch([form.format(path)], target, patience=HASTY)
+        fetch([form.format(path)], target, retry=HASTY)
     assert _only(target) == []
 
 
@@ -583,7 +583,7 @@ def test_a_planted_part_is_not_written_through(
     fixed = uuid.UUID(int=0)
     monkeypatch.setattr("sct_rootlets_task.models.download.uuid.uuid4", lambda: fixed)
     (target.parent / f".m.zip.{fixed.hex}.part").symlink_to(precious)
-    fetch([server.serve("m.zip", whole(DATA))], target, patience=HASTY)
+    fetch([server.serve("m.zip", whole(DATA))], target, retry=HASTY)
     assert precious.read_text() == "precious"
     assert target.read_bytes() == DATA
     assert not target.is_symlink()
@@ -605,7 +605,7 @@ def test_an_address_that_two_readers_read_differently_is_never_contacted(
 ) -> None:
     host = server.serve("m.zip", whole(DATA)).split("/")[2]
     with pytest.raises(DownloadError) as caught:
-        fetch([url.format(host)], target, patience=HASTY)
+        fetch([url.format(host)], target, retry=HASTY)
     assert len(str(caught.value).splitlines()) == 2
     assert server.requests == []
 
@@ -613,7 +613,7 @@ def test_an_address_that_two_readers_read_differently_is_never_contacted(
 @pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="a file of Linux")
 def test_a_local_file_that_gives_an_error_is_one_reason(target: Path) -> None:
     with pytest.raises(DownloadError, match="cannot be read"):
-        fetch(["/proc/self/mem"], target, patience=HASTY)
+        fetch(["/proc/self/mem"], target, retry=HASTY)
 
 
 @pytest.mark.parametrize("answers", [[None], [b"PK", None], [b"PK", OSError(5, "Input error")]])
@@ -632,7 +632,7 @@ def test_a_local_file_that_has_nothing_to_give_is_one_reason(
 
     monkeypatch.setattr(download, "open_regular", lambda path: Slow(path))
     with pytest.raises(DownloadError, match="cannot be read"):
-        fetch([str(path)], target, patience=HASTY)
+        fetch([str(path)], target, retry=HASTY)
     assert _only(target) == []
 
 
@@ -659,9 +659,9 @@ def test_certificates_that_cannot_be_read_are_a_failed_mirror(
     url = server.url("m.zip").replace("http:", "https:")
     good = tmp_path / "good.zip"
     good.write_bytes(DATA)
-    assert fetch([url, str(good)], target, patience=HASTY).url == str(good)
+    assert fetch([url, str(good)], target, retry=HASTY).url == str(good)
     with pytest.raises(DownloadError) as raised:
-        fetch([url], target, patience=HASTY)
+        fetch([url], target, retry=HASTY)
     assert len(raised.value.reasons) == 1
     if bundle != "folder":  # in one without certificates nobody is known
         assert variable in str(raised.value)
@@ -676,7 +676,7 @@ def test_a_proxy_that_is_none_is_a_failed_mirror(
     good = tmp_path / "good.zip"
     good.write_bytes(DATA)
     urls = ["http://models.invalid/m.zip", str(good)]
-    assert fetch(urls, target, patience=HASTY).url == str(good)
+    assert fetch(urls, target, retry=HASTY).url == str(good)
 
 
 @pytest.mark.parametrize(
@@ -697,7 +697,7 @@ def test_a_malformed_proxy_is_named_by_its_variable_and_keeps_its_password(
     for name in ("HTTPS_PROXY", "https_proxy"):
         monkeypatch.setenv(name, proxy)
     with pytest.raises(DownloadError, match="HTTPS_PROXY") as raised:
-        fetch(["https://models.invalid/m.zip"], target, patience=HASTY)
+        fetch(["https://models.invalid/m.zip"], target, retry=HASTY)
     assert not re.search(r"me:|pa\W?ss@|\bpa\b", str(raised.value))
 
 
@@ -708,7 +708,7 @@ def test_a_proxy_without_its_package_is_said_to_need_it(
     for name in ("HTTPS_PROXY", "https_proxy"):
         monkeypatch.setenv(name, "socks5h://me:pass@127.0.0.1:1")
     with pytest.raises(DownloadError, match="PySocks"):
-        fetch(["https://models.invalid/m.zip"], target, patience=HASTY)
+        fetch(["https://models.invalid/m.zip"], target, retry=HASTY)
 
 
 def test_a_proxy_that_hangs_is_said_to_have_been_waited_for_as_long_as_it_was(
@@ -717,9 +717,9 @@ def test_a_proxy_that_hangs_is_said_to_have_been_waited_for_as_long_as_it_was(
     with socket.create_server(("127.0.0.1", 0)) as proxy:
         for name in ("HTTPS_PROXY", "https_proxy"):
             monkeypatch.setenv(name, f"http://127.0.0.1:{proxy.getsockname()[1]}")
-        patience = RetryPolicy(attempts=1, connect=0.2, stall=9.0)
+        retry = RetryPolicy(attempts=1, connect=0.2, stall=9.0)
         with pytest.raises(DownloadError, match=r"no data for 0\.2 s"):
-            fetch(["https://models.invalid/m.zip"], target, patience=patience)
+            fetch(["https://models.invalid/m.zip"], target, retry=retry)
 
 
 def test_names_that_are_never_resolved_are_given_up(
@@ -735,6 +735,6 @@ def test_names_that_are_never_resolved_are_given_up(
     quick = RetryPolicy(attempts=3, pause=0.0, connect=0.2, stall=0.2, window=0.2)
     start = time.monotonic()
     with pytest.raises(DownloadError, match="too slow: 0 bytes"):
-        fetch(["https://models.invalid/m.zip"], target, patience=quick)
+        fetch(["https://models.invalid/m.zip"], target, retry=quick)
     assert time.monotonic() - start < 30
     released.set()

@@ -16,9 +16,9 @@ from sct_rootlets_task.io.images import (
     labels_image,
     load_image,
     load_labels,
-    save_labels,
     stem,
 )
+from sct_rootlets_task.io.results import write_results
 from volumes import affine_of, smooth_noise, write_image
 
 Maker = Callable[[Path], Path]
@@ -194,7 +194,7 @@ def test_the_output_has_the_grid_of_the_input_bit_for_bit(
     image = load_image(tmp_path / "in.nii.gz")
     labels = np.zeros(SHAPE, np.uint8)
     labels[2, 3, 4] = 9
-    save_labels(labels, image, tmp_path / "out.nii.gz", "levels")
+    nib.save(labels_image(labels, image, "levels"), tmp_path / "out.nii.gz")
     written = nib.load(tmp_path / "out.nii.gz")
     before, after = nib.load(tmp_path / "in.nii.gz").header, written.header
     for key in (
@@ -226,7 +226,7 @@ def test_a_scaled_input_does_not_scale_the_labels(tmp_path: Path) -> None:
     header.set_slope_inter(0.01, 5)
     image = load_image(write_image(tmp_path / "in.nii.gz", _data() / 1000 + 5, header=header))
     labels = np.full(SHAPE, 3, np.uint8)
-    save_labels(labels, image, tmp_path / "out.nii", "x")
+    nib.save(labels_image(labels, image, "x"), tmp_path / "out.nii")
     assert np.array_equal(np.asarray(nib.load(tmp_path / "out.nii").dataobj), labels)
 
 
@@ -244,7 +244,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_litter(
 
     monkeypatch.setattr(nib, "save", full_disk)
     with pytest.raises(OutputError, match="No space left"):
-        save_labels(np.zeros(SHAPE, np.uint8), image, target, "x")
+        write_results({target: labels_image(np.zeros(SHAPE, np.uint8), image, "x")}, {}, texts={})
     assert target.read_bytes() == b"the old result"
     assert [path.name for path in target.parent.iterdir()] == ["out.nii.gz"]
 

@@ -77,7 +77,7 @@ def worker() -> Iterator[Worker]:
 
 
 def _install(release: Release, root: Path, **options: object) -> InstalledModel:
-    return install(make_task(release), release, root, patience=HASTY, **options)  # type: ignore[arg-type]
+    return install(make_task(release), release, root, retry=HASTY, **options)  # type: ignore[arg-type]
 
 
 def _found(root: Path) -> InstalledModel | None:

@@ -23,7 +23,7 @@ from fake_network import Loader
 from model_zips import write_model
 from sct_rootlets_task.cli import sct_deepseg, sct_rootlets
 from sct_rootlets_task.errors import ImageError
-from sct_rootlets_task.io.images import InputImage, load_image, load_labels, save_labels
+from sct_rootlets_task.io.images import InputImage, labels_image, load_image, load_labels
 from sct_rootlets_task.io.physical_size import mm_per_unit
 from volumes import affine_of, smooth_noise, write_image
 
@@ -273,7 +273,7 @@ def test_a_broken_field_that_nothing_needs_is_a_warning(tmp_path: Path, fault: s
     fields, words = UNNEEDED[fault]
     image = load_image(_write(tmp_path, _header(**fields), "file.nii"))
     assert words in image.warnings[0]
-    save_labels(np.ones(SHAPE, np.uint8), image, tmp_path / "out.nii", "x")
+    nib.save(labels_image(np.ones(SHAPE, np.uint8), image, "x"), tmp_path / "out.nii")
     written = nib.load(tmp_path / "out.nii")
     assert np.array_equal(written.affine, image.affine)
     assert np.isfinite(written.get_qform()).all()
@@ -365,7 +365,7 @@ def test_sizes_are_in_mm_whatever_the_unit_of_the_header(
     np.testing.assert_allclose(image.affine, expected, rtol=1e-6)
     assert image.spacing == (0.7, 0.8, 3.3)
     assert (not image.warnings) if words is None else (words in image.warnings[0])
-    save_labels(np.ones(SHAPE, np.uint8), image, tmp_path / "out.nii.gz", "x")
+    nib.save(labels_image(np.ones(SHAPE, np.uint8), image, "x"), tmp_path / "out.nii.gz")
     before, after = nib.load(path).header, nib.load(tmp_path / "out.nii.gz").header
     for name in ("srow_x", "srow_y", "srow_z", "pixdim", "xyzt_units", "qoffset_x", "quatern_b"):
         assert np.array_equal(before[name], after[name]), name

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 import tiny_model
+from benchmarks.speed import multiply_adds
 from sct_rootlets_task.errors import ModelError
 from sct_rootlets_task.inference import openvino_unet, openvino_winograd
 from sct_rootlets_task.inference.openvino_engine import Mirrored
 from sct_rootlets_task.inference.openvino_import import import_openvino
 from sct_rootlets_task.inference.openvino_unet import (
+    UNet,
     UnsupportedNetworkError,
     build_graph,
-    multiply_adds,
-    read_unet,
+    unet_of,
 )
+from sct_rootlets_task.inference.plans import read_architecture
 
 pytestmark = pytest.mark.network
 PATCH = (16, 16, 8)
@@ -51,6 +54,10 @@ def configuration(kind: str, **changes: Any) -> dict[str, Any]:
         "_kw_requires_import": ["conv_op", "norm_op", "dropout_op", "nonlin"],
     }
     return {"architecture": described, "patch_size": list(PATCH)}
+
+
+def read_unet(described: dict[str, Any]) -> UNet:
+    return unet_of(read_architecture(described, Path("plans.json")))
 
 
 def torch_network(described: dict[str, Any]) -> Any:

@@ -55,13 +55,6 @@ def _task(*urls: str, fallback: Release | None = STARTER) -> Task:
     return make_task(make_release("r1", *urls), make_release("r2", "/none.zip"), fallback=fallback)
 
 
-def test_the_module_offers_what_its_callers_need() -> None:
-    assert {"InstalledModel", "find_installed", "install", "verify", "list_models"} <= set(
-        module.__all__
-    )
-    assert all(hasattr(module, name) for name in module.__all__)
-
-
 def test_a_missing_default_model_is_installed_first(
     server: Loopback, root: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -56,10 +56,10 @@ assert has_native_bf16() in (True, False)
     "a graph is built": """
 from sct_rootlets_task.inference.openvino_engine import read_weights
 from sct_rootlets_task.inference.model_folder import read_model_folder
-from sct_rootlets_task.inference.openvino_unet import build_graph, read_unet
+from sct_rootlets_task.inference.openvino_unet import build_graph, unet_of
 from sct_rootlets_task.tasks import BUNDLED
 folder = read_model_folder(next((BUNDLED / "locator").glob("nnUNetTrainer*")))
-unet, (weights,) = read_unet(folder.configuration), read_weights(folder)
+unet, (weights,) = unet_of(folder.architecture), read_weights(folder)
 build_graph(unet, weights.arrays, folder.configuration["patch_size"])
 """,
     "OpenVINO is looked for, then imported twice": """

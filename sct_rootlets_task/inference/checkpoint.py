@@ -1,8 +1,7 @@
 """Read the weights of a PyTorch checkpoint as data.
 
-``torch.load(weights_only=False)``, which nnU-Net uses, executes whatever a checkpoint names, and
-``weights_only=True`` takes no allow-list before torch 2.4. This reader needs no torch and calls
-nothing that a checkpoint names, see :mod:`.pickled`. It understands the zip format that
+``torch.load``, as nnU-Net calls it, executes whatever a checkpoint names. This reader needs no
+torch and calls nothing that a checkpoint names, see :mod:`.pickled`. It reads the zip format that
 ``torch.save`` writes since torch 1.6, and makes numpy arrays of the tensors.
 """
 
@@ -33,7 +32,7 @@ def read_checkpoint(path: Path, parts: Collection[str] | None = None) -> dict[st
     path : Path
         File written by ``torch.save`` (zip format).
     parts : collection of str, optional
-        Entries to return, where they are there; tensors of others are not read. All by default.
+        Entries to return if present; tensors of others are not read. All by default.
 
     Returns
     -------

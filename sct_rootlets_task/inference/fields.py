@@ -1,7 +1,6 @@
-"""The one door for plans, datasets and records of models: JSON, and what its fields may be.
+"""Reading plans and datasets: strict JSON, and fields checked by pydantic, see :mod:`.plans`.
 
-Types and ranges are pydantic's business, see :mod:`.plans`. What is wrong ends in one
-:class:`~sct_rootlets_task.errors.ModelError` that names the file and the path of the field.
+What is wrong ends in a :class:`~sct_rootlets_task.errors.ModelError` that names file and field.
 """
 
 from __future__ import annotations
@@ -111,10 +110,8 @@ def parse(
         What is expected.
     content : object
         Part of a file.
-    file : Path
-        The file, for messages.
-    place : sequence of str or int
-        Where in the file the part is.
+    file, place : Path, sequence of str or int
+        The file, and where in it the part is, for messages.
     context : object, optional
         What the model's rules need to know.
 

@@ -164,7 +164,7 @@ def dry_build(folder: ModelFolder) -> None:
 
 
 def with_environment(options: Options, environ: Mapping[str, str] | None = None) -> Options:
-    """Return the options with each ``auto`` replaced by what the environment asks for, if it does."""
+    """Return the options, each ``auto`` replaced by what the environment asks for, if it does."""
 
     def settle(value: str, variable: str) -> str:
         return value if value != "auto" else environment.read(variable, environ) or value

@@ -1,8 +1,6 @@
-"""What a folder of a trained nnU-Net model says about itself.
+"""What a folder of a trained nnU-Net model says about itself: all but the weights.
 
-Everything is read from the folder: patch, spacing, normalization, classes, orientation, folds. Both
-JSON files are checked here, once, and what is handed on has the types and ranges that nnU-Net
-writes. The weights are read by :mod:`sct_rootlets_task.inference.openvino_engine`.
+Both JSON files are checked here, once. What is handed on has the types and ranges of nnU-Net.
 """
 
 from __future__ import annotations
@@ -102,13 +100,12 @@ class ModelFolder:
     @property
     def plans_for_nnunet(self) -> dict[str, Any]:
         """What stock nnU-Net needs of the plans, made of what was checked."""
-        backward = [self.transpose.index(axis) for axis in range(3)]
         network = {"architecture": described(self.architecture)}
         return {
             "dataset_name": "model",
             "plans_name": "nnUNetPlans",
             "transpose_forward": list(self.transpose),
-            "transpose_backward": backward,
+            "transpose_backward": [self.transpose.index(axis) for axis in range(3)],
             "configurations": {self.configuration_name: {**self.configuration, **network}},
             "label_manager": "LabelManager",
             "foreground_intensity_properties_per_channel": {"0": dict(self.intensities)},
@@ -299,17 +296,9 @@ def _complete_folds(path: Path) -> tuple[Path, ...]:
 
 
 def check_training(folder: ModelFolder, checkpoints: Sequence[Checkpoint]) -> None:
-    """Warn of a model whose files differ from what its weights were trained with.
+    """Warn of a model whose files differ from what its weights (of all folds) were trained with.
 
-    A checkpoint holds the plans and the dataset of its training. The size of the patch is left
-    out, since it may be changed by hand.
-
-    Parameters
-    ----------
-    folder : ModelFolder
-        The model.
-    checkpoints : sequence of Checkpoint
-        Those of all folds.
+    A checkpoint holds the plans and the dataset of its training. The patch may be changed by hand.
     """
     differing = sorted({name for one in checkpoints for name in _differing(folder, one)})
     if differing:

@@ -1,8 +1,4 @@
-"""Engines that run a network on one tile.
-
-An engine has ``predict(patch) -> logits`` and ``close()``; everything around it (preprocessing,
-tiles, export) is the same for all of them, see :mod:`sct_rootlets_task.inference.sliding_window`.
-"""
+"""Engines that run a network on one tile; :mod:`.sliding_window` does the rest for all of them."""
 
 from __future__ import annotations
 
@@ -65,14 +61,9 @@ class Engine(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Weights:
-    """The weights of one fold.
+    """The weights of one fold, each once, by nnU-Net's names.
 
-    Parameters
-    ----------
-    arrays : mapping of str to ndarray
-        By the names nnU-Net gives them; each once.
-    mirror_axes : tuple of int
-        Axes (0=z, 1=y, 2=x) along which the model was trained to be mirrored.
+    The model was trained to be mirrored along `mirror_axes` (0=z, 1=y, 2=x).
     """
 
     arrays: Mapping[str, np.ndarray]
@@ -97,15 +88,7 @@ def read_weights(folder: ModelFolder) -> list[Weights]:
 def each_fold(
     folder: ModelFolder, checkpoints: Iterable[Checkpoint] | None = None
 ) -> Iterator[Weights]:
-    """Yield the weights of one fold after the other, see :func:`read_weights`.
-
-    Parameters
-    ----------
-    folder : ModelFolder
-        The model.
-    checkpoints : iterable of Checkpoint, optional
-        Those of its folds.
-    """
+    """Yield the weights of one fold after the other, see :func:`read_weights`."""
     wanted, first = folder.slots, None
     for checkpoint in map(Checkpoint, folder.checkpoints) if checkpoints is None else checkpoints:
         fold = _read_fold(folder, checkpoint, wanted)
@@ -128,13 +111,15 @@ def _read_fold(folder: ModelFolder, fold: Checkpoint, wanted: Mapping[str, Slot]
             f"{type(arrays).__name__}. This is no nnU-Net checkpoint."
         )
     origin = read_origin(fold)
-    expected = {"configuration": folder.configuration_name, "trainer": folder.trainer}
-    for what, found in (("configuration", origin.configuration), ("trainer", origin.trainer)):
-        if found not in (None, expected[what]):
+    for what, found, expected in (
+        ("configuration", origin.configuration, folder.configuration_name),
+        ("trainer", origin.trainer, folder.trainer),
+    ):
+        if found not in (None, expected):
             raise ModelError(
                 f"The weights in {printable(path)} were trained with the {what} {found!r}, but the "
-                f"model {printable(folder.path)} is run with {expected[what]!r}. Install the "
-                "model again, with folds and plans of one training."
+                f"model {printable(folder.path)} is run with {expected!r}. Install the model "
+                "again, with folds and plans of one training."
             )
     if max(origin.mirror_axes, default=0) >= folder.architecture.axes:
         raise ModelError(
@@ -237,15 +222,7 @@ def has_native_bf16() -> bool:
 
 
 class Mirrored:
-    """Averages an engine's predictions over mirrored copies of the tile.
-
-    Parameters
-    ----------
-    engine : Engine
-        What to run.
-    axes : sequence of int
-        Axes to mirror, in all combinations.
-    """
+    """Averages an engine's logits over copies of the tile, mirrored along all sets of axes."""
 
     def __init__(self, engine: Engine, axes: Sequence[int]) -> None:
         self.engine = engine

@@ -1,8 +1,8 @@
-"""The one door to OpenVINO, which keeps its telemetry out.
+"""Importing OpenVINO without its telemetry.
 
-Importing OpenVINO sends an event to an analytics host, from a process started for it, and leaves a
-client number in the home folder, unless the telemetry's package is missing. Here it seems to be. A
-program that wants these events imports OpenVINO itself, first.
+OpenVINO's import sends an event to an analytics host and leaves a client number in the home folder,
+unless the telemetry's package is missing. Here it seems to be. A program that wants these events
+imports OpenVINO itself, first.
 """
 
 from __future__ import annotations

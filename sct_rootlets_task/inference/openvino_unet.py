@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial, reduce
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -60,26 +59,6 @@ class UNet:
     decoder_convs: tuple[int, ...]
     eps: float = _NORM_EPS
     slope: float = _LEAKY_SLOPE
-
-
-def read_unet(configuration: Mapping[str, Any]) -> UNet:
-    """Read the network's shape from a configuration of the plans, in the new or the old format.
-
-    Parameters
-    ----------
-    configuration : mapping
-        Entry of ``plans["configurations"]``.
-
-    Raises
-    ------
-    UnsupportedNetworkError
-        If it is a kind of network that another engine may run.
-    ModelError
-        If nnU-Net does not write such a network.
-    """
-    from sct_rootlets_task.inference.plans import read_architecture
-
-    return unet_of(read_architecture(configuration, Path("plans.json")))
 
 
 def unet_of(network: Architecture) -> UNet:
@@ -345,22 +324,3 @@ def _is_worth_it(
     """Tell whether Winograd's method is for a convolution, which is large enough to gain."""
     fits = kernel[0] == TAPS and max(stride) == 1 and x.shape[2] % PHASES == 0
     return fits and filters.size * int(np.prod(x.shape[2:])) >= LEAST_MULTIPLY_ADDS
-
-
-def multiply_adds(graph: Any) -> int:
-    """Return the multiply-adds of the convolutions in one run of a graph.
-
-    Parameters
-    ----------
-    graph : openvino.Model
-        What :func:`build_graph` gives.
-    """
-    total = 0
-    for node in graph.get_ops():
-        if node.get_type_name() == "Convolution":
-            outputs, filters = node.output(0).get_shape(), node.input(1).get_shape()
-            total += int(np.prod(outputs)) * int(np.prod(filters[1:]))
-        elif node.get_type_name() == "ConvolutionBackpropData":
-            inputs, filters = node.input(0).get_shape(), node.input(1).get_shape()
-            total += int(np.prod(inputs)) * int(np.prod(filters[1:]))
-    return total

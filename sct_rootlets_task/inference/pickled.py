@@ -58,16 +58,9 @@ _SCALARS = {
 
 @dataclass(frozen=True)
 class Storage:
-    """A run of numbers in a file of its own.
+    """The numbers of one file: its name, their type and how many it holds.
 
-    Parameters
-    ----------
-    key : str
-        Name of the file.
-    kind : str
-        ``f8`` to ``f2``, ``bf2`` (bfloat16), ``i8`` to ``i1``, ``u1`` or ``?`` (bool).
-    count : int
-        How many numbers; the file holds exactly as many.
+    The type is ``f8`` to ``f2``, ``bf2`` (bfloat16), ``i8`` to ``i1``, ``u1`` or ``?`` (bool).
     """
 
     key: str
@@ -173,10 +166,7 @@ class PickleReader:
             if code not in _STEPS:
                 raise ValueError(f"its description has the unknown step {code!r}")
             name, argument = _STEPS[code]
-            if argument is _READ:
-                described = pickletools.code2op[code.decode("latin-1")].arg
-                argument = described and described.reader(self._stream)
-            getattr(self, name)(argument)
+            getattr(self, name)(_READERS[code](self._stream) if argument is _READ else argument)
         raise ValueError("its description is far too long")
 
     def _result(self) -> Any:
@@ -345,8 +335,9 @@ class PickleReader:
         self._stack.append(storage)
 
 
+_READERS = {op.code.encode("latin-1"): op.arg.reader for op in pickletools.opcodes if op.arg}
 _READ = object()
-"""Stands for an argument in the pickle; any other value is the argument."""
+"""Stands for an argument that the pickle holds; any other value is the argument itself."""
 _STEPS: dict[bytes, tuple[str, Any]] = {
     b"\x80": ("_protocol", _READ),
     b"\x95": ("_skip", _READ),
@@ -370,7 +361,8 @@ _STEPS: dict[bytes, tuple[str, Any]] = {
     b"\x90": ("_add_marked", None),
     b"s": ("_set", None),
     b"u": ("_set_marked", None),
-    **dict.fromkeys((b"q", b"r", b"\x94"), ("_put", _READ)),
+    **dict.fromkeys((b"q", b"r"), ("_put", _READ)),
+    b"\x94": ("_put", None),
     **dict.fromkeys((b"h", b"j"), ("_get", _READ)),
     b"c": ("_name", None),
     b"\x93": ("_name_of_stack", None),

@@ -1,14 +1,14 @@
 """What nnU-Net writes into plans.json, dataset.json and checkpoints, as models of pydantic.
 
-Names of classes and functions are those of our own tables, in :mod:`.architecture` and here.
-Entries that nothing here needs may be anything.
+Names of classes and functions are looked up in our own tables, here and in :mod:`.architecture`.
+Entries that nothing needs may be anything.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -56,6 +56,15 @@ def _fail(expected: str) -> NoReturn:
     raise PydanticCustomError("expected", "{expected}", {"expected": expected})
 
 
+def _check(holds: Callable[[Any], bool], expected: str) -> AfterValidator:
+    """Take values of which something holds."""
+
+    def check(value: Any) -> Any:
+        return value if holds(value) else _fail(expected)
+
+    return AfterValidator(check)
+
+
 def _one_of(known: Mapping[str, str] | Collection[str]) -> BeforeValidator:
     """Take the names of a table only: nnU-Net would look others up, and call what it finds."""
     table = known if isinstance(known, Mapping) else {name: name for name in known}
@@ -101,10 +110,7 @@ def _for_each_axis(value: Any, info: ValidationInfo) -> Any:
     return sizes
 
 
-def _odd(kernels: tuple[tuple[int, ...], ...]) -> tuple[tuple[int, ...], ...]:
-    if any(size % 2 == 0 for kernel in kernels for size in kernel):
-        _fail("odd sizes")
-    return kernels
+_odd = _check(lambda kernels: all(n % 2 for kernel in kernels for n in kernel), "odd sizes")
 
 
 def _from_full_size(strides: tuple[tuple[int, ...], ...]) -> tuple[tuple[int, ...], ...]:
@@ -142,7 +148,7 @@ _Features = Annotated[tuple[_Feature, ...], _AnyList, BeforeValidator(_for_each_
 _Layers = Annotated[tuple[_Layer, ...], _AnyList, BeforeValidator(_for_each_stage)]
 _KernelList = Annotated[tuple[Annotated[tuple[_Kernel, ...], _AnyList], ...], _AnyList]
 _StrideList = Annotated[tuple[Annotated[tuple[_Stride, ...], _AnyList], ...], _AnyList]
-_Kernels = Annotated[_KernelList, BeforeValidator(_for_each_axis), AfterValidator(_odd)]
+_Kernels = Annotated[_KernelList, BeforeValidator(_for_each_axis), _odd]
 _Strides = Annotated[_StrideList, BeforeValidator(_for_each_axis), AfterValidator(_from_full_size)]
 _Names = Annotated[tuple[str, ...], _AnyList]
 
@@ -228,17 +234,17 @@ class _ResidualArguments(_Arguments):
     stem: _Feature | None = None
 
 
-def _are_parts(names: tuple[str, ...] | None) -> tuple[str, ...] | None:
-    if len(names or ()) > len(tables.CLASSES) or not set(names or ()) <= set(tables.CLASSES):
-        _fail(f"a list of some of {', '.join(tables.CLASSES)}")
-    return names
+_are_parts = _check(
+    lambda names: len(names or ()) <= len(tables.CLASSES) and {*(names or ())} <= {*tables.CLASSES},
+    f"a list of some of {', '.join(tables.CLASSES)}",
+)
 
 
 class _Described(_Strict):
     model_config = _named({"parts": "_kw_requires_import"})
     network_class_name: Annotated[str, _one_of(tables.NETWORKS)]
     arch_kwargs: dict[str, Any]
-    parts: Annotated[_Names | None, AfterValidator(_are_parts)] = None
+    parts: Annotated[_Names | None, _are_parts] = None
 
 
 class _OldNetwork(_Strict):
@@ -381,16 +387,11 @@ class Intensities(_Strict):
     percentile_99_5: Annotated[_Intensity, AfterValidator(_above)]
 
 
-def _are_few(configurations: dict[str, Any]) -> dict[str, Any]:
-    if not 1 <= len(configurations) <= MOST_CONFIGURATIONS:
-        _fail(f"at least one configuration, at most {MOST_CONFIGURATIONS},")
-    return configurations
-
-
-def _is_order(axes: tuple[int, int, int]) -> tuple[int, int, int]:
-    if len(set(axes)) != 3:
-        _fail("an order of the axes 0, 1 and 2")
-    return axes
+_are_few = _check(
+    lambda configurations: 1 <= len(configurations) <= MOST_CONFIGURATIONS,
+    f"at least one configuration, at most {MOST_CONFIGURATIONS},",
+)
+_is_order = _check(lambda axes: len(set(axes)) == 3, "an order of the axes 0, 1 and 2")
 
 
 def _is_way_back(axes: Any, info: ValidationInfo) -> Any:
@@ -407,18 +408,18 @@ _Order = Annotated[tuple[_Axis, _Axis, _Axis], _AnyList]
 class Plans(_Strict):
     """What all configurations share."""
 
-    configurations: Annotated[dict[str, Any], AfterValidator(_are_few)]
-    transpose_forward: Annotated[_Order, AfterValidator(_is_order)]
+    configurations: Annotated[dict[str, Any], _are_few]
+    transpose_forward: Annotated[_Order, _is_order]
     transpose_backward: Annotated[_Order | None, AfterValidator(_is_way_back)] = None
     label_manager: Annotated[str, _one_of(("LabelManager",))] | None = None
     foreground_intensity_properties_per_channel: dict[str, Any] | None = None
     foreground_intensity_properties_by_modality: dict[str, Any] | None = None
 
 
-def _is_one(channels: dict[str, Any]) -> dict[str, Any]:
-    if len(channels) != 1:
-        _fail("one input channel, since several contrasts cannot be run here,")
-    return channels
+_is_one = _check(
+    lambda channels: len(channels) == 1,
+    "one input channel, since several contrasts cannot be run here,",
+)
 
 
 def _is_class(value: Any) -> Any:
@@ -440,20 +441,15 @@ def _are_classes(labels: dict[str, int]) -> dict[str, int]:
     return numbers
 
 
-def _is_text(text: str) -> str:
-    if not text.isprintable() or not 0 < len(text) < 200:
-        _fail("a text")
-    return text
-
-
+_is_text = _check(lambda text: text.isprintable() and 0 < len(text) < 200, "a text")
 _Class = Annotated[int, BeforeValidator(_is_class), Field(ge=0, le=MOST_CLASSES)]
-_Text = Annotated[str, AfterValidator(_is_text)]
+_Text = Annotated[str, _is_text]
 
 
 class Dataset(_Strict):
     """Channel, orientation and classes of a model."""
 
-    channels: Annotated[dict[str, Any], AfterValidator(_is_one)] = Field(
+    channels: Annotated[dict[str, Any], _is_one] = Field(
         validation_alias=AliasChoices("channel_names", "modality")
     )
     image_orientation: _Text | None = None
@@ -462,14 +458,6 @@ class Dataset(_Strict):
 
 class _InitArguments(_Strict):
     configuration: _Text | None = None
-
-
-def _in_order(axes: tuple[int, ...]) -> tuple[int, ...]:
-    return tuple(sorted(set(axes)))
-
-
-def _or_none(axes: Any) -> Any:
-    return () if axes is None else axes
 
 
 _Axes = Annotated[tuple[_Axis, ...], _AnyList]
@@ -487,7 +475,11 @@ class Origin(_Strict):
     )
     trainer: _Text | None = None
     init_args: _InitArguments | None = None
-    mirror_axes: Annotated[_Axes, BeforeValidator(_or_none), AfterValidator(_in_order)] = ()
+    mirror_axes: Annotated[
+        _Axes,
+        BeforeValidator(lambda axes: () if axes is None else axes),
+        AfterValidator(lambda axes: tuple(sorted(set(axes)))),
+    ] = ()
 
     @property
     def configuration(self) -> str | None:

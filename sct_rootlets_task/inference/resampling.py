@@ -61,12 +61,7 @@ def coarse_axis(
 ) -> int | None:
     """Return the axis that is resampled by nearest slice, if any.
 
-    Parameters
-    ----------
-    spacing, new_spacing : sequence of float
-        Voxel sizes in mm before and after.
-    force : bool, optional
-        The plans' ``force_separate_z``; None decides by anisotropy.
+    Voxel sizes are in mm. `force` is the plans' ``force_separate_z``; None decides by anisotropy.
     """
     if force is False:
         return None
@@ -80,20 +75,10 @@ def coarse_axis(
 
 
 def resize_image(array: np.ndarray, resize: Resize) -> np.ndarray:
-    """Resize an image.
+    """Return an image (float32, shape (z, y, x)) on the new grid.
 
-    Parameters
-    ----------
-    array : ndarray of float32, shape (z, y, x)
-        Intensities on the old grid.
-    resize : Resize
-        What to do.
-
-    Returns
-    -------
-    ndarray of float32, shape (z, y, x)
-        Intensities on the new grid, within the range of the old ones: of the whole image, or of
-        each slice when a coarse axis is treated apart.
+    It stays within the range of the old intensities: of the image, or of each slice when a coarse
+    axis is treated apart.
     """
     if resize.old_shape == resize.new_shape:
         return array
@@ -102,21 +87,17 @@ def resize_image(array: np.ndarray, resize: Resize) -> np.ndarray:
     low, high = array.min(axis=within, keepdims=True), array.max(axis=within, keepdims=True)
     for axis in range(3):
         if axis != slices:
-            array = _along(array, axis, axis_matrix(resize, axis))
+            matrix = axis_matrix(resize.old_shape[axis], resize.new_shape[axis], resize.order)
+            array = _along(array, axis, matrix)
     array = np.clip(array, low, high)
     if slices is not None:
         array = np.take(array, nearest_indices(resize, slices), axis=slices)
     return np.ascontiguousarray(array)
 
 
-def axis_matrix(resize: Resize, axis: int) -> np.ndarray:
+@lru_cache(maxsize=16)  # images of a data set are often of one size
+def axis_matrix(old: int, new: int, order: int) -> np.ndarray:
     """Return the interpolation along one axis as a matrix, shape (new size, old size), float32."""
-    return _interpolation(resize.old_shape[axis], resize.new_shape[axis], resize.order)
-
-
-@lru_cache(maxsize=16)
-def _interpolation(old: int, new: int, order: int) -> np.ndarray:
-    """Return the matrix for one axis; images of a data set are often of one size."""
     from scipy.ndimage import zoom
 
     if old == new:
@@ -191,14 +172,9 @@ def nearest_indices(resize: Resize, axis: int) -> np.ndarray:
 
 
 def linear_taps(resize: Resize, axis: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the two old places each new one is interpolated from, and the share of the second.
+    """Return the two old places each new one is interpolated from, and the weight of the second.
 
-    Returns
-    -------
-    lower, upper : ndarray of int, shape (new size,)
-        Indices into the old axis.
-    share : ndarray of float32, shape (new size,)
-        Weight of `upper`; `lower` has the rest.
+    All are of shape (new size,): two of int, one of float32. The first place has the rest.
     """
     old, new = resize.old_shape[axis], resize.new_shape[axis]
     if resize.order_of(axis) == 0:

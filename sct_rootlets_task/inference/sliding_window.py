@@ -62,7 +62,7 @@ class TiledNetwork:
     def predict(
         self, volume: np.ndarray, spacing: Sequence[float], roi_mask: np.ndarray | None = None
     ) -> np.ndarray:
-        """Return the class of each voxel, see :class:`~sct_rootlets_task.inference.loading.Network`.
+        """Return the class of each voxel, as :class:`.loading.Network` says.
 
         Tiles that cannot change a label in `roi_mask` are left out.
         """

@@ -1,10 +1,9 @@
 """The sliding window: where the tiles lie, how they are weighted, and which of them matter.
 
 nnU-Net covers the whole image with half-overlapping tiles and averages their logits with Gaussian
-weights. Rootlets lie close to the spinal canal, so most tiles cannot change a label. The share that
-a tile has in the average of a voxel is known beforehand, and how clearly a voxel belongs to its
-class becomes known with the first tiles; from both, :class:`Schedule` tells which tile to run next,
-and when no other can matter.
+weights. Rootlets lie close to the spinal canal, so most tiles cannot change a label.
+:class:`Schedule` tells which tile to run next, and when no other can matter, from two things: the
+share that each tile has in the average of a voxel, and how clearly the voxel belongs to its class.
 """
 
 from __future__ import annotations
@@ -18,9 +17,9 @@ import numpy as np
 
 STEP = 0.5
 CONTRADICTION = 11.0
-"""Logits by which the tiles left out would have to differ from the others to change a label."""
+"""Largest difference (logits) assumed between a missing tile and the average of the others."""
 ROUNDING = 0.02
-"""Logits that do not matter: nnU-Net's sums in half precision are off by up to about as much."""
+"""Error (logits) of nnU-Net's sums in half precision; smaller changes do not matter."""
 _SAMPLE = 4096
 _FORECAST_SAMPLE = 512
 _HALF = np.float32(0.5)

@@ -1,8 +1,8 @@
 """The engines that need torch and nnunetv2; every call into those packages is in this module.
 
 The reference engine is stock nnU-Net as SCT runs it: preprocessing from the plans, half-overlapping
-tiles with Gaussian weights, mean of the folds' logits, resampling of the logits to the image's grid,
-argmax. It runs on stock nnunetv2 and on SCT's fork of it. Axes are (z, y, x), as nnU-Net has them.
+tiles with Gaussian weights, mean of the folds' logits, resampling to the image's grid, argmax.
+It runs on stock nnunetv2 and on SCT's fork of it. Axes are (z, y, x), as nnU-Net has them.
 """
 
 from __future__ import annotations
@@ -170,7 +170,7 @@ class NNUNetNetwork:
     def predict(
         self, volume: np.ndarray, spacing: Sequence[float], roi_mask: np.ndarray | None = None
     ) -> np.ndarray:
-        """Return the class of each voxel, see :class:`~sct_rootlets_task.inference.loading.Network`.
+        """Return the class of each voxel, as :class:`.loading.Network` says.
 
         All tiles are run, whatever `roi_mask` says.
         """

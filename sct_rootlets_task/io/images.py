@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from sct_rootlets_task.errors import ImageError
-from sct_rootlets_task.io.atomic import atomic_output
 from sct_rootlets_task.io.label_values import step_of, tolerance
 from sct_rootlets_task.io.nifti import (
-    NiftiFile,
     folder_for_image,
     is_missing,
     mend_qform,
@@ -30,7 +28,7 @@ _LARGEST_VALUE = 1e12
 _FEW = 1e-3
 """Share of voxels that may be left out as far beyond all others."""
 _FAR_BEYOND = 10
-"""So many times the range of the others. In real images the last voxel is less than once as far."""
+"""So many times the range of the others; in real images no voxel is even one range away."""
 _MOST_OF_IT = 0.5
 _SMALLEST_RANGE = 1e-6
 _ALIKE = 0.01
@@ -130,17 +128,11 @@ def load_image(path: Path, *, constant: bool = False) -> InputImage:
         If the file is missing, damaged, no NIfTI image, not 3-D, of a complex or color type, of a
         size that no body has, or without any signal.
     """
-    _require_extension(path)
-    with open_nifti(path) as file:
-        grid = _Grid.of_file(file)
-        values, warnings = file.read_values()
-    data, doubts = _intensities(path, values.reshape(grid.shape), constant=constant)
-    remarks = (*file.warnings, *warnings, *grid.warnings, *_geometry_warnings(file.header), *doubts)
-    return InputImage(path, data, grid.affine, file.header, remarks, grid.unit_mm, file.step)
+    return _with_intensities(_of_file(path), constant=constant)
 
 
 def check_image(image: Any, path: Path, *, constant: bool = False) -> InputImage:
-    """Check that a nibabel image can be segmented.
+    """Check that a nibabel image can be segmented, see :func:`load_image`.
 
     Parameters
     ----------
@@ -150,45 +142,8 @@ def check_image(image: Any, path: Path, *, constant: bool = False) -> InputImage
         Its file, for messages; of an image in memory any name.
     constant : bool
         Whether an image without contrast is taken too.
-
-    Raises
-    ------
-    ImageError
-        As :func:`load_image` does.
     """
-    header = _nifti_header(image.header).copy()
-    mended = mend_shape(header) if all(image.shape) else []
-    grid = _Grid.of_image(image, header, path)
-    values = _values(image, path).reshape(grid.shape)
-    data, doubts = _intensities(path, values, constant=constant)
-    mended += mend_qform(path, header)
-    remarks = (*mended, *grid.warnings, *_geometry_warnings(header), *doubts)
-    return InputImage(path, data, grid.affine, header, remarks, grid.unit_mm, step_of(image))
-
-
-def check_labels(image: Any, path: Path) -> InputImage:
-    """Check that a nibabel image is a level map; it may be empty.
-
-    Parameters
-    ----------
-    image : nibabel.Nifti1Image
-        One 3-D volume of whole numbers from 0 to 255; rounding counts as for :func:`load_labels`.
-    path : Path
-        Its file, for messages; of an image in memory any name.
-
-    Raises
-    ------
-    ImageError
-        As :func:`load_labels` does.
-    """
-    header = _nifti_header(image.header).copy()
-    mended = mend_shape(header) if all(image.shape) else []
-    grid = _Grid.of_image(image, header, path)
-    step = step_of(image)
-    values = _values(image, path).reshape(grid.shape)
-    data = whole_numbers(values, f"the label map {path}", step=step)
-    remarks = (*mended, *mend_qform(path, header), *grid.warnings, *_not_numbers(values))
-    return InputImage(path, data, grid.affine, header, remarks, grid.unit_mm, step)
+    return _with_intensities(_of_image(image, path), constant=constant)
 
 
 def load_labels(path: Path) -> InputImage:
@@ -207,13 +162,73 @@ def load_labels(path: Path) -> InputImage:
     ImageError
         If the file is no such label map.
     """
+    return _with_labels(_of_file(path))
+
+
+def check_labels(image: Any, path: Path) -> InputImage:
+    """Check that a nibabel image is a level map, see :func:`load_labels`.
+
+    Parameters
+    ----------
+    image : nibabel.Nifti1Image
+        One 3-D volume.
+    path : Path
+        Its file, for messages; of an image in memory any name.
+    """
+    return _with_labels(_of_image(image, path))
+
+
+def _of_file(path: Path) -> InputImage:
+    """Read a file, its voxels as they are; what lies where is checked before they are read."""
     _require_extension(path)
     with open_nifti(path) as file:
-        grid = _Grid.of_file(file)
+        header = file.header
+        with reading(path):
+            shape, affine = header.get_data_shape(), header.get_best_affine()
+        shape, affine, unit_mm, doubts = _checked_grid(
+            path, shape, header.get_data_dtype(), affine, unit_of(header)
+        )
         values, warnings = file.read_values()
-    data = whole_numbers(values.reshape(grid.shape), f"the label map {path}", step=file.step)
-    remarks = (*file.warnings, *warnings, *grid.warnings, *_not_numbers(values))
-    return InputImage(path, data, grid.affine, file.header, remarks, grid.unit_mm, file.step)
+    remarks = (*file.warnings, *warnings, *doubts)
+    return InputImage(path, values.reshape(shape), affine, header, remarks, unit_mm, file.step)
+
+
+def _of_image(image: Any, path: Path) -> InputImage:
+    """Return an image in memory, its voxels as they are, and a repaired copy of its header."""
+    header = _nifti_header(image.header).copy()
+    mended = mend_shape(header) if all(image.shape) else []
+    shape, affine, unit_mm, doubts = _checked_grid(
+        path,
+        header.get_data_shape(),
+        image.get_data_dtype(),
+        image.affine,
+        unit_of(image.header),
+    )
+    with reading(path):
+        values = np.asarray(image.dataobj).astype(np.float32).reshape(shape)
+    remarks = (*mended, *mend_qform(path, header), *doubts)
+    return InputImage(path, values, affine, header, remarks, unit_mm, step_of(image))
+
+
+def _checked_grid(
+    path: Path, shape: tuple[int, ...], dtype: np.dtype[Any], affine: np.ndarray, unit: int
+) -> tuple[tuple[int, ...], np.ndarray, float, tuple[str, ...]]:
+    """Return the shape along three axes, the affine in mm, the unit's mm, and warnings."""
+    shape = _check_shape(path, shape)
+    _check_dtype(path, dtype)
+    unit_mm, warnings = mm_per_unit(affine, shape, unit, path)
+    return shape, to_mm(affine, unit_mm), unit_mm, warnings
+
+
+def _with_intensities(image: InputImage, *, constant: bool) -> InputImage:
+    data, doubts = _intensities(image.path, image.data, constant=constant)
+    warnings = (*image.warnings, *_geometry_warnings(image.header), *doubts)
+    return replace(image, data=data, warnings=warnings)
+
+
+def _with_labels(image: InputImage) -> InputImage:
+    data = whole_numbers(image.data, f"the label map {image.path}", step=image.step)
+    return replace(image, data=data, warnings=(*image.warnings, *_not_numbers(image.data)))
 
 
 def _not_numbers(labels: np.ndarray) -> list[str]:
@@ -277,7 +292,8 @@ def whole_numbers(values: np.ndarray, name: str, *, step: float = 0.0) -> np.nda
     for place in range(values.shape[-1]):
         here = values[..., place]
         whole = np.round(here) if unknown else np.round(np.where(np.isnan(here), 0, here))
-        fine = _stand_for(whole, here, away)
+        with np.errstate(invalid="ignore"):
+            fine = (whole >= 0) & (whole <= 255) & ~(np.abs(whole - here) > away)
         if not fine.all():
             raise ImageError(
                 f"Expected whole numbers from 0 to 255 in {name}, found {here[~fine][0]:g}. "
@@ -286,57 +302,6 @@ def whole_numbers(values: np.ndarray, name: str, *, step: float = 0.0) -> np.nda
         labels[..., place] = whole
     labels += 0  # rounding makes −0 of values just below 0
     return labels
-
-
-def _stand_for(whole: np.ndarray, values: np.ndarray, away: float) -> np.ndarray:
-    """Return where values are whole numbers from 0 to 255, but for rounding."""
-    with np.errstate(invalid="ignore"):
-        return (whole >= 0) & (whole <= 255) & ~(np.abs(whole - values) > away)
-
-
-@dataclass(frozen=True, eq=False)
-class _Grid:
-    """Where the voxels of an image lie.
-
-    Parameters
-    ----------
-    shape : tuple of int
-        Voxels along three axes.
-    affine : ndarray of float, shape (4, 4)
-        Voxel index to world mm.
-    unit_mm : float
-        Millimeters that the unit of the header has.
-    warnings : tuple of str
-        What a user should know about it.
-    """
-
-    shape: tuple[int, ...]
-    affine: np.ndarray
-    unit_mm: float
-    warnings: tuple[str, ...]
-
-    @classmethod
-    def of_file(cls, file: NiftiFile) -> _Grid:
-        """Return the grid of a file whose voxels are still to be read."""
-        header = file.header
-        with reading(file.path):
-            shape, affine = header.get_data_shape(), header.get_best_affine()
-        return cls._checked(file.path, shape, header.get_data_dtype(), affine, unit_of(header))
-
-    @classmethod
-    def of_image(cls, image: Any, header: Any, path: Path) -> _Grid:
-        """Return the grid of an image in memory, of which the header's shape was repaired."""
-        shape, dtype = header.get_data_shape(), image.get_data_dtype()
-        return cls._checked(path, shape, dtype, image.affine, unit_of(image.header))
-
-    @classmethod
-    def _checked(
-        cls, path: Path, shape: tuple[int, ...], dtype: np.dtype[Any], affine: np.ndarray, unit: int
-    ) -> _Grid:
-        trimmed = _check_shape(path, shape)
-        _check_dtype(path, dtype)
-        unit_mm, warnings = mm_per_unit(affine, trimmed, unit, path)
-        return cls(trimmed, to_mm(affine, unit_mm), unit_mm, warnings)
 
 
 def _require_extension(path: Path) -> None:
@@ -384,12 +349,6 @@ def _check_dtype(path: Path, dtype: np.dtype[Any]) -> None:
             f"Expected one real intensity a voxel, found {kind} data in {path}. Save the magnitude "
             "as an integer or float image."
         )
-
-
-def _values(image: Any, path: Path) -> np.ndarray:
-    """Return the voxels of an image in memory, or of one that nibabel has yet to read."""
-    with reading(path):
-        return np.asarray(image.dataobj).astype(np.float32)
 
 
 def _intensities(path: Path, values: np.ndarray, *, constant: bool) -> tuple[np.ndarray, list[str]]:
@@ -578,30 +537,3 @@ def _alike(one: np.ndarray, other: np.ndarray) -> bool:
     with np.errstate(all="ignore"):
         size = float(np.linalg.norm(other[:3, :3], axis=0).min())
         return bool((np.abs(one - other) <= _ALIKE * size).all())
-
-
-def save_labels(labels: np.ndarray, image: InputImage, path: Path, description: str) -> None:
-    """Write a label map on the grid of the image it was made from.
-
-    The file holds what :func:`~sct_rootlets_task.io.images.labels_image` returns.
-
-    Parameters
-    ----------
-    labels : ndarray of uint8, shape (i, j, k)
-        Level of each voxel.
-    image : InputImage
-        The image the labels belong to.
-    path : Path
-        ``.nii`` or ``.nii.gz``; replaced only when the new file is complete.
-    description : str
-        Text for the header's ``descrip``.
-
-    Raises
-    ------
-    OutputError
-        If the file cannot be written.
-    """
-    import nibabel as nib
-
-    with atomic_output(path) as temporary:
-        nib.save(labels_image(labels, image, description), temporary)

@@ -6,7 +6,8 @@ import contextlib
 import logging
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -55,13 +56,8 @@ def read_image(given: ImageLike, name: str, *, constant: bool = False) -> InputI
     ImageError
         If it cannot be read or used.
     """
-    path = _path_of(given)
-    if path is not None:
-        return _logged(load_image(path, constant=constant))
-    image = _in_memory(given, name)
-    place = _place_of(image, name)
-    with reading(place):
-        return _logged(check_image(image, place, constant=constant))
+    load, check = partial(load_image, constant=constant), partial(check_image, constant=constant)
+    return _read(given, name, load, check)
 
 
 def read_labels(given: ImageLike, name: str) -> InputImage:
@@ -81,13 +77,27 @@ def read_labels(given: ImageLike, name: str) -> InputImage:
     ImageError
         If it cannot be read or is no level map.
     """
+    return _read(given, name, load_labels, check_labels)
+
+
+def _read(
+    given: ImageLike,
+    name: str,
+    load: Callable[[Path], InputImage],
+    check: Callable[[Any, Path], InputImage],
+) -> InputImage:
+    """Load a file, or check an image in memory; log what is odd about it."""
     path = _path_of(given)
     if path is not None:
-        return _logged(load_labels(path))
-    image = _in_memory(given, name)
-    place = _place_of(image, name)
-    with reading(place):
-        return _logged(check_labels(image, place))
+        image = load(path)
+    else:
+        held = _in_memory(given, name)
+        place = file_of(held) or Path(f"<{name} in memory>")
+        with reading(place):
+            image = check(held, place)
+    for warning in image.warnings:
+        logger.warning("%s: %s", image.path, warning)
+    return image
 
 
 def file_of(given: ImageLike) -> Path | None:
@@ -202,11 +212,6 @@ def _in_memory(given: object, name: str) -> nib.spatialimages.SpatialImage:
     )
 
 
-def _place_of(image: Any, name: str) -> Path:
-    """Return what messages call an image in memory."""
-    return file_of(image) or Path(f"<{name} in memory>")
-
-
 def _still_holds(file: Path, image: Any) -> bool:
     """Tell whether an image was loaded from a file and not changed since."""
     import nibabel as nib
@@ -216,9 +221,3 @@ def _still_holds(file: Path, image: Any) -> bool:
     with reading(file):
         affine = nib.load(file).affine
     return np.array_equal(affine, image.affine)
-
-
-def _logged(image: InputImage) -> InputImage:
-    for warning in image.warnings:
-        logger.warning("%s: %s", image.path, warning)
-    return image

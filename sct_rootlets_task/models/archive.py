@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import re
+import shutil
 import stat
 import struct
 import unicodedata
@@ -69,6 +70,14 @@ _OTHER_ARCHIVES = {
     b"\xfd7zXZ": "an xz file, such as .tar.xz",
 }
 _TAR_MARK = (257, b"ustar")
+# Published models are some hundred megabytes in some tens of files, and hardly compress.
+MOST_FILES = 5_000
+MOST_BYTES = 32 << 30
+"""Size of everything unpacked."""
+_MOST_FOLDERS = 16
+_MOST_NAME_BYTES, _MOST_PATH_BYTES = 200, 800
+_MOST_RATIO, _RATIO_FROM_BYTES = 100, 64 << 20
+"""Size unpacked over size packed, and the unpacked size from which on it is looked at."""
 _JSON_LIMIT = 8 << 20
 _DIRECTORY_LIMIT = 4 << 20
 _DAMAGE = (
@@ -89,50 +98,8 @@ _DOS_FOLDER = 0x10
 
 
 @dataclass(frozen=True)
-class Limits:
-    """Beyond these an archive is taken for a zip bomb, or for no model.
-
-    The published models are some hundred megabytes of weights, which hardly compress, in some tens
-    of files. Folders are a few levels deep.
-
-    Parameters
-    ----------
-    members : int
-        Number of entries.
-    depth : int
-        Number of parts of a path.
-    part, path : int
-        Length of one part, and of a whole path, in bytes of UTF-8.
-    total : int
-        Size of everything unpacked, in bytes.
-    ratio : float
-        Size unpacked over size packed; only looked at above `ratio_from` bytes.
-    ratio_from : int
-        Unpacked size in bytes below which no ratio is absurd.
-    """
-
-    members: int = 5_000
-    depth: int = 16
-    part: int = 200
-    path: int = 800
-    total: int = 32 << 30
-    ratio: float = 100.0
-    ratio_from: int = 64 << 20
-
-
-@dataclass(frozen=True)
 class _Members:
-    """What an archive holds, once every entry has been checked.
-
-    Parameters
-    ----------
-    files : mapping of path to ZipInfo
-        The files to read.
-    folders : frozenset of path
-        Folders that are entries of their own.
-    litter : tuple of ZipInfo
-        Files that nobody has packed on purpose, see :data:`_LITTER`.
-    """
+    """The checked entries: files to read, folders of their own, and files that are litter."""
 
     files: Mapping[PurePosixPath, zipfile.ZipInfo]
     folders: frozenset[PurePosixPath]
@@ -192,12 +159,11 @@ def _other_archive(stream: BinaryIO) -> str | None:
     return next((kind for m, kind in _OTHER_ARCHIVES.items() if start.startswith(m)), None)
 
 
-def unpack_model(zip_path: Path, destination: Path, *, limits: Limits | None = None) -> Path:
+def unpack_model(zip_path: Path, destination: Path) -> Path:
     """Unpack the one nnU-Net model of a zip archive.
 
-    Three layouts are understood: the trainer folder at the top, the trainer folder inside other
-    folders, and the folds beside ``plans.json`` without a trainer folder, for which one is made.
-    What systems and programs leave in folders, such as ``.DS_Store``, is left out. Backslashes in
+    The trainer folder may lie at the top or inside other folders. Where the folds lie beside
+    ``plans.json`` without one, it is made. Litter such as ``.DS_Store`` is left out. Backslashes in
     names are taken for slashes.
 
     Parameters
@@ -207,8 +173,6 @@ def unpack_model(zip_path: Path, destination: Path, *, limits: Limits | None = N
     destination : Path
         Existing folder to write to. After an error it holds an unknown part of the archive, so it
         should be a temporary one.
-    limits : Limits, optional
-        What counts as absurd.
 
     Returns
     -------
@@ -226,7 +190,7 @@ def unpack_model(zip_path: Path, destination: Path, *, limits: Limits | None = N
     try:
         with open_regular(zip_path) as stream, zipfile.ZipFile(_Bounded(stream)) as archive:
             packed = os.fstat(stream.fileno()).st_size
-            members = _safe_members(archive, packed, limits or Limits())
+            members = _safe_members(archive, packed)
             layout = _find_layout(archive, members.files)
             _write_members(archive, members, layout, destination)
     except _DAMAGE as error:
@@ -304,11 +268,11 @@ def read_json_object(stream: IO[bytes], name: str) -> dict[str, Any]:
     return content
 
 
-def _safe_members(archive: zipfile.ZipFile, packed: int, limits: Limits) -> _Members:
+def _safe_members(archive: zipfile.ZipFile, packed: int) -> _Members:
     """Return what to read, after every entry of the archive has been checked."""
     entries = [(_name_of(entry), entry) for entry in archive.infolist()]
     litter = tuple(entry for name, entry in entries if _is_litter(name))
-    _check_size(archive.infolist(), len(litter), packed, limits)
+    _check_size(archive.infolist(), len(litter), packed)
     files: dict[PurePosixPath, zipfile.ZipInfo] = {}
     folders = set()
     for name, entry in entries:
@@ -318,7 +282,7 @@ def _safe_members(archive: zipfile.ZipFile, packed: int, limits: Limits) -> _Mem
         if _is_litter(name):
             _check_inside(name)
             continue
-        path = _safe_path(name, limits)
+        path = _safe_path(name)
         _check_kind(name, entry)
         if _is_folder(name, entry):
             folders.add(path)
@@ -355,26 +319,23 @@ def _is_litter(name: str) -> bool:
 
 
 def _is_record(target: PurePosixPath) -> bool:
-    """Tell whether a file takes the place of the installer's record, here or in the trainer folder.
+    """Tell whether a file, or a folder above it, takes the place of the installer's record.
 
-    People pack installed models, and some disks ignore case. A folder of that name is in the way,
-    too.
+    People pack installed models, and some disks ignore case.
     """
     return any(_folded(PurePosixPath(part)) == SOURCE for part in target.parts[:2])
 
 
-def _check_size(
-    entries: Sequence[zipfile.ZipInfo], litter: int, packed: int, limits: Limits
-) -> None:
+def _check_size(entries: Sequence[zipfile.ZipInfo], litter: int, packed: int) -> None:
     """Refuse what would expand beyond measure. The number of litter is bounded by its directory."""
     total, count = sum(entry.file_size for entry in entries), len(entries) - litter
-    if count > limits.members:
+    if count > MOST_FILES:
         raise ArchiveError(
-            f"Expected at most {limits.members} files in the archive, found {count}. Pack "
+            f"Expected at most {MOST_FILES} files in the archive, found {count}. Pack "
             "plans.json, dataset.json and the checkpoints of the folds."
         )
-    bomb = total > limits.ratio_from and total > limits.ratio * max(packed, 1)
-    if total > limits.total or bomb:
+    bomb = total > _RATIO_FROM_BYTES and total > _MOST_RATIO * max(packed, 1)
+    if total > MOST_BYTES or bomb:
         raise ArchiveError(
             f"The archive of {packed} bytes would expand to {total} bytes, which no model does. "
             "Do not trust its source."
@@ -395,7 +356,7 @@ def _leads_out(name: str) -> ArchiveError:
     )
 
 
-def _safe_path(name: str, limits: Limits) -> PurePosixPath:
+def _safe_path(name: str) -> PurePosixPath:
     """Return the relative path of an entry; refuse whatever could lead out of the folder."""
     path = PurePosixPath(name)
     own_folder = name.endswith("/") and not path.parts  # "./"
@@ -407,12 +368,13 @@ def _safe_path(name: str, limits: Limits) -> PurePosixPath:
             f"Expected names of printable characters without colons in the archive, found "
             f"'{printable(name)}'. Rename it, and pack the model again."
         )
+    folders, length = len(path.parts), len(name.encode())
     longest = max(len(part.encode()) for part in path.parts)
-    if len(path.parts) > limits.depth or longest > limits.part or len(name.encode()) > limits.path:
+    if folders > _MOST_FOLDERS or longest > _MOST_NAME_BYTES or length > _MOST_PATH_BYTES:
         raise ArchiveError(
-            f"Expected at most {limits.depth} folders in each other, names of {limits.part} bytes "
-            f"and paths of {limits.path} bytes in the archive, found '{printable(name, 60)}' "
-            f"({len(path.parts)} folders, {longest} and {len(name.encode())} bytes). Pack the "
+            f"Expected at most {_MOST_FOLDERS} folders in each other, names of {_MOST_NAME_BYTES} "
+            f"bytes and paths of {_MOST_PATH_BYTES} bytes in the archive, found "
+            f"'{printable(name, 60)}' ({folders} folders, {longest} and {length} bytes). Pack the "
             "model's own folder alone."
         )
     return path
@@ -542,43 +504,30 @@ def _write_members(
 ) -> None:
     """Read every file to its end, which checks its CRC, and write those that are wanted.
 
-    The folder is renamed into place next. After a power cut no file that a model runs with may be
-    empty, so weights and the two JSON files are synced. Of all others the record tells, whose
-    checksums are synced as well; a sync for each of thousands of small files would take minutes.
+    Weights and the two JSON files are synced: after a power cut none of them may be empty. A sync
+    of each of thousands of small files would take minutes; the record holds their checksums.
     """
     for path in members.folders:
         # A fold without a file is one that was not trained; the model's reader has to see it.
         if path.parent == layout.home and FOLD.fullmatch(path.name):
             (destination / layout.trainer / path.name).mkdir(parents=True, exist_ok=True)
-    for path, entry in members.files.items():
-        target = layout.target(path)
+    wanted = [(entry, layout.target(path)) for path, entry in members.files.items()]
+    for entry, target in [*wanted, *((entry, None) for entry in members.litter)]:
         with archive.open(entry) as stream:
             if target is None:
-                _drain(stream)
+                while stream.read(_CHUNK):
+                    pass
             else:
                 _write(stream, destination / target)
-    for entry in members.litter:
-        with archive.open(entry) as stream:
-            _drain(stream)
     for name in DESCRIPTIONS:
-        _sync(destination / layout.trainer / name)
-
-
-def _drain(stream: IO[bytes]) -> None:
-    while stream.read(_CHUNK):
-        pass
+        with (destination / layout.trainer / name).open("rb+") as description:
+            os.fsync(description.fileno())
 
 
 def _write(stream: IO[bytes], target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     with target.open("xb") as out:
-        while chunk := stream.read(_CHUNK):
-            out.write(chunk)
+        shutil.copyfileobj(stream, out, _CHUNK)
         out.flush()
         if out.tell() >= _SYNCED_BYTES:
             os.fsync(out.fileno())
-
-
-def _sync(path: Path) -> None:
-    with path.open("rb+") as stream:
-        os.fsync(stream.fileno())

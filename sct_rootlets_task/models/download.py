@@ -1,7 +1,6 @@
 """Fetching one file from the first of several mirrors that delivers it whole.
 
-The file is streamed to a temporary name beside its destination, measured, hashed, and only then
-renamed; nothing half-fetched ever bears the destination's name.
+The file is streamed to a temporary name beside its destination, checked, and only then renamed.
 """
 
 from __future__ import annotations
@@ -113,8 +112,7 @@ def is_offline(environ: Mapping[str, str] | None = None) -> bool:
     >>> is_offline({"SCT_ROOTLETS_OFFLINE": "1"}), is_offline({"SCT_ROOTLETS_OFFLINE": "0"})
     (True, False)
     """
-    said = environment.read(environment.OFFLINE, environ)
-    return bool(said) and not environment.denies(environment.OFFLINE, environ)
+    return environment.is_on(environment.OFFLINE, environ)
 
 
 def is_remote(url: str) -> bool:
@@ -151,7 +149,7 @@ def fetch(
     sha256: str | None = None,
     accept: Callable[[Path], str | None] | None = None,
     progress: bool = False,
-    patience: RetryPolicy | None = None,
+    retry: RetryPolicy | None = None,
 ) -> Fetched:
     """Fetch a file from the first mirror that delivers it.
 
@@ -168,7 +166,7 @@ def fetch(
         Called with the path of the complete file; returns why it is not what was wanted, or None.
     progress : bool
         Show how far it is.
-    patience : RetryPolicy, optional
+    retry : RetryPolicy, optional
         Time-outs and number of attempts.
 
     Returns
@@ -183,7 +181,7 @@ def fetch(
         If the file cannot be written here (full disk, no permission).
     """
     part = destination.with_name(f".{destination.name}.{uuid.uuid4().hex}.part")
-    job = _Job(part, sha256, accept, progress, patience or RetryPolicy())
+    job = _Job(part, sha256, accept, progress, retry or RetryPolicy())
     reasons = []
     try:
         for url in urls:
@@ -220,7 +218,7 @@ class _Job:
     sha256: str | None
     accept: Callable[[Path], str | None] | None
     progress: bool
-    patience: RetryPolicy
+    retry: RetryPolicy
 
 
 def _nothing_delivered(reasons: Sequence[str]) -> DownloadError:
@@ -235,13 +233,13 @@ def _from_mirror(url: str, job: _Job) -> Fetched:
     if not is_remote(url):
         return _checked(_copy_local(url, job), job)
     _check_remote(url)
-    for attempt in range(1, job.patience.attempts + 1):
+    for attempt in range(1, job.retry.attempts + 1):
         try:
             return _checked(_stream(url, job), job)
         except _MirrorFailedError as failure:
-            if not failure.transient or attempt == job.patience.attempts:
+            if not failure.transient or attempt == job.retry.attempts:
                 raise
-            wait = job.patience.pause * 2 ** (attempt - 1)
+            wait = job.retry.pause * 2 ** (attempt - 1)
             logger.debug("%s: %s; next attempt in %g s", _shown(url), _shown(failure), wait)
             time.sleep(wait)
     raise _MirrorFailedError("no attempt was allowed")
@@ -319,8 +317,6 @@ def _copy_local(url: str, job: _Job) -> Fetched:
         stream = open_regular(source)
     except FileNotFoundError:
         raise _MirrorFailedError("there is no such file") from None
-    except IsADirectoryError:
-        raise _MirrorFailedError("this is a folder, not an archive") from None
     except (OSError, RuntimeError, ValueError) as error:  # no such user, a zero byte
         raise _MirrorFailedError(f"cannot be read: {reason_of(error)}") from error
     with stream:
@@ -344,8 +340,8 @@ def _pieces(stream: BinaryIO) -> Iterator[bytes]:
 
 
 def _stream(url: str, job: _Job) -> Fetched:
-    source = _received(url, job.patience)
-    with contextlib.closing(_in_background(source, job.patience)) as pieces:
+    source = _received(url, job.retry)
+    with contextlib.closing(_in_background(source, job.retry)) as pieces:
         response = next(pieces)
         try:
             return _receive(url, response, pieces, job)
@@ -353,17 +349,17 @@ def _stream(url: str, job: _Job) -> Fetched:
             _hang_up(response)
 
 
-def _received(url: str, patience: RetryPolicy) -> Generator[Any]:
+def _received(url: str, retry: RetryPolicy) -> Generator[Any]:
     """Yield the response, then what it brings in pieces of bytes."""
     try:
-        with _open(url, patience) as response:
+        with _open(url, retry) as response:
             yield response
             yield from response.iter_content(_CHUNK)
     except _MirrorFailedError:
         raise
     except Exception as error:
         # Malformed addresses and answers bring errors of requests, urllib3, http.client and codecs.
-        raise _proxy_failed(url) or _explained(error, patience) from error
+        raise _proxy_failed(url) or _explained(error, retry) from error
 
 
 def _proxy_failed(url: str) -> _MirrorFailedError | None:
@@ -400,16 +396,16 @@ def _proxy_scheme(proxy: str) -> str | None:
     return parts.scheme if host else None
 
 
-def _in_background(source: Generator[Any], patience: RetryPolicy) -> Generator[Any]:
+def _in_background(source: Generator[Any], retry: RetryPolicy) -> Generator[Any]:
     """Yield what a thread receives, and give up when it brings too little.
 
-    A server that sends a byte now and then can hold back each single read for ever.
+    A server that sends a byte now and then can hold back a read for ever.
     """
     pieces: queue.Queue[Any] = queue.Queue(_QUEUED)
     given_up = threading.Event()
     threading.Thread(target=_work, args=(source, pieces, given_up), daemon=True).start()
     try:
-        yield from _paced(pieces, patience)
+        yield from _paced(pieces, retry)
     finally:
         given_up.set()
 
@@ -430,17 +426,17 @@ def _work(source: Generator[Any], pieces: queue.Queue[Any], given_up: threading.
         offer(error)
 
 
-def _paced(pieces: queue.Queue[Any], patience: RetryPolicy) -> Iterator[Any]:
+def _paced(pieces: queue.Queue[Any], retry: RetryPolicy) -> Iterator[Any]:
     """Yield pieces up to None; only time spent waiting counts, not that of a slow disk."""
-    window = max(patience.window, patience.connect + patience.stall)
+    window = max(retry.window, retry.connect + retry.stall)
     waited, came = 0.0, 0
     while True:
         start = time.monotonic()
         try:
             piece = pieces.get(timeout=max(window - waited, 0.0))
         except queue.Empty:
-            if came < patience.least:
-                reason = f"too slow: {came} bytes in {window:g} s, expected {patience.least}"
+            if came < retry.least:
+                reason = f"too slow: {came} bytes in {window:g} s, expected {retry.least}"
                 raise _MirrorFailedError(reason) from None
             waited, came = 0.0, 0
             continue
@@ -460,7 +456,7 @@ def _hang_up(response: requests.Response) -> None:
 
 
 @contextlib.contextmanager
-def _open(url: str, patience: RetryPolicy) -> Iterator[requests.Response]:
+def _open(url: str, retry: RetryPolicy) -> Iterator[requests.Response]:
     import requests
 
     headers = {
@@ -474,7 +470,7 @@ def _open(url: str, patience: RetryPolicy) -> Iterator[requests.Response]:
             url,
             headers=headers,
             stream=True,
-            timeout=(patience.connect, patience.stall),
+            timeout=(retry.connect, retry.stall),
             hooks={"response": _check_redirect},
         ) as response,
     ):
@@ -514,13 +510,13 @@ def _receive(url: str, response: requests.Response, pieces: Iterator[bytes], job
 
 def _write(chunks: Iterable[bytes], job: _Job, *, total: int | None, name: str) -> tuple[str, int]:
     digest, size = hashlib.sha256(), 0
-    _check_size(total or 0, job.patience.largest)
+    _check_size(total or 0, job.retry.largest)
     job.part.unlink(missing_ok=True)
     progress = Progress(name, total, unit="B", shown=job.progress)
     with job.part.open("xb") as out, progress:
         for chunk in chunks:
             size += len(chunk)
-            _check_size(size, job.patience.largest)
+            _check_size(size, job.retry.largest)
             out.write(chunk)
             digest.update(chunk)
             progress.update(size)
@@ -532,30 +528,31 @@ def _check_size(size: int, largest: int) -> None:
         raise _MirrorFailedError(f"too large: expected at most {largest} bytes, found {size}")
 
 
-def _explained(error: Exception, patience: RetryPolicy) -> _MirrorFailedError:
+def _explained(error: Exception, retry: RetryPolicy) -> _MirrorFailedError:
     """Return a failure that says in a few words what went wrong, and whether it may pass."""
     from requests import exceptions as known
 
     if isinstance(error, known.ConnectTimeout):
-        return _MirrorFailedError(f"no connection within {patience.connect:g} s", transient=True)
+        return _MirrorFailedError(f"no connection within {retry.connect:g} s", transient=True)
     if isinstance(error, known.ReadTimeout) or "Read timed out" in str(error):
         waited = _WAITED.search(str(error))  # less than for data where a proxy does not answer
-        seconds = float(waited[1]) if waited else patience.stall
+        seconds = float(waited[1]) if waited else retry.stall
         return _MirrorFailedError(f"stalled: no data for {seconds:g} s", transient=True)
     if _CERTIFICATES.search(str(error)):
         return _MirrorFailedError(
             f"the certificates cannot be read: {_root(error)}. Correct REQUESTS_CA_BUNDLE or "
             "CURL_CA_BUNDLE"
         )
-    if isinstance(error, known.SSLError):
-        return _MirrorFailedError(f"the encrypted connection was refused: {_root(error)}")
-    if isinstance(error, known.ProxyError):
-        return _MirrorFailedError(f"the proxy did not connect: {_root(error)}", transient=True)
-    if isinstance(error, known.ChunkedEncodingError | known.ContentDecodingError):
-        return _MirrorFailedError(f"the transfer broke off: {_root(error)}", transient=True)
-    if isinstance(error, known.ConnectionError):
-        return _MirrorFailedError(f"no connection: {_root(error)}", transient=True)
-    return _MirrorFailedError(f"{type(error).__name__}: {_root(error)}")
+    kinds = {
+        known.SSLError: "the encrypted connection was refused",
+        known.ProxyError: "the proxy did not connect",
+        known.ChunkedEncodingError: "the transfer broke off",
+        known.ContentDecodingError: "the transfer broke off",
+        known.ConnectionError: "no connection",
+    }
+    kind = next((kind for kind in kinds if isinstance(error, kind)), None)
+    reason = f"{kinds[kind] if kind else type(error).__name__}: {_root(error)}"
+    return _MirrorFailedError(reason, transient=kind not in (None, known.SSLError))
 
 
 def _root(error: BaseException) -> str:

@@ -1,8 +1,8 @@
 """Installing a model: decide, fetch, unpack aside, and move into place by rename.
 
 At every instant a reader finds a complete model, whatever happens to the installing process: the
-old one in its place, the old one moved aside (for the instant between two renames, or until the
-next installation repairs a swap that was killed), or the new one.
+old one, the old one moved aside (between two renames, or until the next installation repairs a swap
+that was killed), or the new one.
 """
 
 from __future__ import annotations
@@ -80,10 +80,6 @@ def decide(
         Whether to install whatever is there: a custom archive, or by force.
     intact : bool
         Whether the files of `installed` are those that were installed.
-
-    Returns
-    -------
-    {"keep", "install", "update"}
     """
     if installed is None:
         return "install"
@@ -102,7 +98,7 @@ def install(
     urls: Sequence[str] | None = None,
     force: bool = False,
     progress: bool = False,
-    patience: RetryPolicy | None = None,
+    retry: RetryPolicy | None = None,
 ) -> InstalledModel:
     """Install a release, or a custom archive in its place.
 
@@ -124,7 +120,7 @@ def install(
         Install anew even if the release is there.
     progress : bool
         Show how far it is.
-    patience : RetryPolicy, optional
+    retry : RetryPolicy, optional
         Time-outs, attempts, and how long to wait for another process.
 
     Raises
@@ -148,14 +144,14 @@ def install(
     if kept:
         _tidy(root, slot_name(task, release))
         return kept
-    patience = patience or RetryPolicy()
+    retry = retry or RetryPolicy()
     try:
         refuse_if_offline(urls or release.urls)
-        with workspace(root, slot_name(task, release), patience) as work:
+        with workspace(root, slot_name(task, release), retry) as work:
             # Another process may have installed it while this one waited.
             kept = _kept(task, release, root, anew=anew)
             if not kept:
-                _install(task, release, work, urls=urls, progress=progress, patience=patience)
+                _install(task, release, work, urls=urls, progress=progress, retry=retry)
     except DownloadError as error:
         text = f"{error}\n{_without_network(task, release)}"
         raise DownloadError(text, error.reasons) from error
@@ -185,9 +181,7 @@ def _is_intact(model: InstalledModel) -> bool:
     return not problems
 
 
-def install_zip(
-    task: Task, zip_path: Path, root: Path, *, patience: RetryPolicy | None = None
-) -> InstalledModel:
+def install_zip(task: Task, zip_path: Path, root: Path) -> InstalledModel:
     """Unpack an archive of the user's own, once, into a folder named by its checksum.
 
     Parameters
@@ -198,8 +192,6 @@ def install_zip(
         The archive.
     root : Path
         The model root; made when missing.
-    patience : RetryPolicy, optional
-        How long to wait for another process.
 
     Raises
     ------
@@ -218,7 +210,7 @@ def install_zip(
     found = find_in_slot(root, slot)
     if found:
         return found
-    with workspace(root, slot, patience or RetryPolicy()) as work:
+    with workspace(root, slot, RetryPolicy()) as work:
         if load(root / slot) is None:
             _place(zip_path, work, task, None, _record(task, None, fetched, custom=True))
     return _installed(root, slot, None)
@@ -241,7 +233,7 @@ def _install(
     *,
     urls: Sequence[str] | None,
     progress: bool,
-    patience: RetryPolicy,
+    retry: RetryPolicy,
 ) -> None:
     archive = work / f"{_INCOMING}{uuid.uuid4().hex}.zip"
     fetched = fetch(
@@ -250,7 +242,7 @@ def _install(
         sha256=None if urls else release.sha256,
         accept=not_a_zip,
         progress=progress,
-        patience=patience,
+        retry=retry,
     )
     _place(archive, work, task, release, _record(task, release, fetched, custom=urls is not None))
     logger.info("Installed %s from %s", work.name, printable(fetched.url))
@@ -290,47 +282,43 @@ def _place(
         )
     refuse_useless(task, release, incoming, final)
     open_to_readers(incoming)
-    _swap(incoming, final, work)
+    with set_aside(final, work):
+        incoming.rename(final)
 
 
 def refuse_useless(task: Task, release: Release | None, incoming: Path, previous: Path) -> None:
     """Refuse a model that this package cannot run, before it takes the place of another.
 
-    One that needs torch and nnunetv2, where these are not installed, is refused in the place of a
-    model that runs without them, and else only warned of.
+    Where torch and nnunetv2 are missing, a model that needs them does not replace one that runs
+    without them. Else it is warned of.
 
     Parameters
     ----------
-    task : Task
-        The task that is to run it.
-    release : Release, optional
-        The release in whose place it is to be.
-    incoming : Path
-        Folder with the trainer folder, not in its place yet.
-    previous : Path
-        The folder that it is to replace.
+    task, release : Task, Release or None
+        The task that is to run it, and the release in whose place it is to be.
+    incoming, previous : Path
+        Folder with the trainer folder, not in its place yet, and the folder that it is to replace.
 
     Raises
     ------
     ArchiveError
         If it cannot be run.
     """
-    try:
-        dry_build(task, release, find_trainer_folder(incoming))
-    except MissingDependencyError as error:
-        if _runs(task, release, previous):
-            raise _useless(error, incoming) from error
+    error = _why_not_run(task, release, incoming)
+    missing = isinstance(error, MissingDependencyError)
+    if missing and _why_not_run(task, release, previous):
         logger.warning("The model that is being installed cannot be run yet: %s", error)
-    except (ModelError, LevelSourceError) as error:
+    elif error:
         raise _useless(error, incoming) from error
 
 
-def _runs(task: Task, release: Release | None, folder: Path) -> bool:
+def _why_not_run(task: Task, release: Release | None, folder: Path) -> RootletsError | None:
+    """Return why the model of a folder cannot be run; None where it can."""
     try:
         dry_build(task, release, find_trainer_folder(folder))
-    except (ModelError, LevelSourceError, MissingDependencyError):
-        return False
-    return True
+    except (ModelError, LevelSourceError, MissingDependencyError) as error:
+        return error
+    return None
 
 
 def _useless(error: Exception, incoming: Path) -> ArchiveError:
@@ -364,33 +352,15 @@ def open_to_readers(folder: Path) -> None:
                 path.chmod(0o644)
 
 
-def _swap(incoming: Path, final: Path, work: Path) -> None:
-    """Put a complete model in its place; the old one stays findable until the new one is there."""
-    previous = work / f"{PREVIOUS}{uuid.uuid4().hex}"
-    replaced = os.path.lexists(final)
-    if replaced:
-        final.rename(previous)
-    try:
-        incoming.rename(final)
-    except BaseException:
-        if replaced:
-            previous.rename(final)
-        raise
-    if replaced:
-        _discard(previous, work)
-
-
 @contextlib.contextmanager
-def workspace(root: Path, slot: str, patience: RetryPolicy) -> Iterator[Path]:
-    """Give the installer's own folder for a slot, alone, after the leftovers of killed runs.
+def workspace(root: Path, slot: str, retry: RetryPolicy) -> Iterator[Path]:
+    """Give the installer's own folder for a model, alone, after the leftovers of killed runs.
 
     Parameters
     ----------
-    root : Path
-        The model root; made when missing.
-    slot : str
-        Name of the model's folder in it.
-    patience : RetryPolicy
+    root, slot : Path, str
+        The model root, made when missing, and the name of the model's folder in it.
+    retry : RetryPolicy
         How long to wait for another process.
 
     Raises
@@ -399,22 +369,25 @@ def workspace(root: Path, slot: str, patience: RetryPolicy) -> Iterator[Path]:
         If another process does not end, or the disk refuses.
     """
     work = root / WORK / slot
-    with _disk_errors(root):
+    try:
         _refuse_links(root / WORK, work, work / "lock")
         _make_folders(root, work)
-        with _lock(work / "lock", slot, patience.lock):
+        with _lock(work / "lock", slot, retry.lock):
             _repair(root / slot, work)
             try:
                 yield work
             finally:
                 _clear(work)
+    except RootletsError:
+        raise
+    except (OSError, ValueError) as error:  # a name that the disk cannot write is a ValueError
+        raise InstallError(_what_to_do(root, error)) from error
 
 
 def _make_folders(root: Path, work: Path) -> None:
-    """Make the model root and the installer's folders in it, for others to find models there.
+    """Make the model root and the installer's folders in it, readable by others.
 
-    Folders above the root that are missing may be entered by others, and not be looked into. What
-    is there already stays as it is.
+    Missing folders above the root may be entered by others. What is there stays as it is.
     """
     missing = [path for path in (work, *work.parents) if not os.path.lexists(path)]
     for path in reversed(missing):
@@ -515,9 +488,8 @@ def _clear(work: Path) -> None:
 def _remove(path: Path) -> None:
     """Remove what lies in the installer's folder, however deep and whatever its modes.
 
-    Folders inside are moved up beside `path` before they are emptied, so that neither their depth
-    nor the length of their paths matters. What cannot be removed now (open files on some systems)
-    goes with the next installation.
+    Folders inside are moved up beside `path` first, so that depth and length of paths do not
+    matter. What cannot be removed now (open files on some systems) goes with the next installation.
     """
     pending = [path]
     while pending:
@@ -562,41 +534,23 @@ def _lock(path: Path, slot: str, wait_s: float) -> Iterator[None]:
         yield
 
 
-@contextlib.contextmanager
-def _disk_errors(root: Path) -> Iterator[None]:
-    """Turn an error of the operating system into one that says what to do."""
-    try:
-        yield
-    except (OSError, ValueError) as error:
-        if isinstance(error, RootletsError):
-            raise
-        raise InstallError(_what_to_do(root, error)) from error
-
-
 def _what_to_do(root: Path, error: OSError | ValueError) -> str:
-    if not isinstance(error, OSError):  # a name with a zero byte, or one the disk cannot write
-        return f"The model could not be installed in {printable(root)}: {printable(error)}. " + (
-            _elsewhere("Choose another folder")
-        )
-    reason = error.strerror or str(error)
+    """Return the message for an error of the operating system while a model is installed."""
+    where, number = printable(root), getattr(error, "errno", None)
+    reason = getattr(error, "strerror", None) or printable(error)
     if root.is_relative_to(os.devnull):
-        return "There is no home folder to install models in. " + _elsewhere("Name a folder")
-    if error.errno in _NO_SPACE:
-        return f"The disk of {printable(root)} has no room for the model ({reason}). " + _elsewhere(
-            "Make room, or choose another folder"
-        )
-    if error.errno in _NO_PERMISSION:
-        return f"Cannot write to the model folder {printable(root)} ({reason}). " + _elsewhere(
-            "Choose a folder of your own"
-        )
-    where = f" at {printable(error.filename)}" if error.filename else ""
-    return f"The model could not be installed in {printable(root)}: {reason}{where}. " + _elsewhere(
-        "Try again, or choose another folder"
-    )
-
-
-def _elsewhere(advice: str) -> str:
-    return f"{advice} with -model-dir FOLDER or the variable SCT_ROOTLETS_MODELS."
+        text = "There is no home folder to install models in. Name a folder"
+    elif number in _NO_SPACE:
+        text = f"The disk of {where} has no room for the model ({reason}). Make room, or choose "
+        text += "another folder"
+    elif number in _NO_PERMISSION:
+        text = f"Cannot write to the model folder {where} ({reason}). Choose a folder of your own"
+    else:
+        name = getattr(error, "filename", None)
+        text = f"The model could not be installed in {where}: {reason}"
+        text += f" at {printable(name)}" if name else ""
+        text += ". Try again, or choose another folder"
+    return f"{text} with -model-dir FOLDER or the variable {environment.MODELS}."
 
 
 def _without_network(task: Task, release: Release) -> str:

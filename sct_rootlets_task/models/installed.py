@@ -1,6 +1,6 @@
 """The models on this machine: how they lie in the model root, and what is known of each.
 
-Everything here only reads, and is safe while another process installs. A release has one folder,
+Everything here only reads, also while another process installs. A release has one folder,
 ``<root>/<model name>_<tag>/``, with the trainer folder and ``source.json``. The installer works in
 ``<root>/.installing/<folder>/`` and moves complete models by rename.
 """
@@ -117,10 +117,10 @@ def read_source(folder: Path) -> Source | None:
         with open_regular(path) as stream:
             return _parse_source(read_json_object(stream, SOURCE))
     except (FileNotFoundError, NotADirectoryError):
-        return None
+        pass
     except (OSError, ValueError) as error:
         _tell_of_record(str(path), reason_of(error).rstrip("."))
-        return None
+    return None
 
 
 @functools.cache
@@ -209,14 +209,7 @@ def load(folder: Path, release: Release | None = None) -> InstalledModel | None:
 def why_incomplete(task: Task, release: Release, root: Path) -> str | None:
     """Return why a model that lies where a release is looked for is none; None if there is none.
 
-    Parameters
-    ----------
-    task : Task
-        The task that runs it.
-    release : Release
-        One of the task's releases.
-    root : Path
-        The model root; it need not exist.
+    Parameters are those of :func:`find_installed`.
     """
     for folder in (root / slot_name(task, release), root / task.model_name):
         with contextlib.suppress(OSError):
@@ -244,10 +237,8 @@ def find_in_slot(root: Path, slot: str, release: Release | None = None) -> Insta
 
     Parameters
     ----------
-    root : Path
-        The model root.
-    slot : str
-        Name of the folder.
+    root, slot : Path, str
+        The model root, and the name of the folder in it.
     release : Release, optional
         The release the folder belongs to.
 
@@ -336,14 +327,8 @@ def _installed_by_sct(task: Task, release: Release, root: Path) -> InstalledMode
 def find_unidentified(task: Task, root: Path) -> InstalledModel | None:
     """Return a complete model in SCT's folder without a record of where it came from.
 
-    Which release it is, nobody knows: it is used only where nothing else can be had.
-
-    Parameters
-    ----------
-    task : Task
-        The task that runs it.
-    root : Path
-        The model root; it need not exist.
+    Which release it is, nobody knows: it is used only where nothing else can be had. Parameters are
+    those of :func:`find_installed`.
     """
     found = load(root / task.model_name)
     if found is None or read_source(record_folder(found.path)) is not None:
@@ -449,18 +434,9 @@ def warn_of_open_folder(model: InstalledModel, root: Path) -> None:
 
 @dataclass(frozen=True)
 class Listed:
-    """One line of the list of models.
+    """One line of the list of models: a release, and what is on this machine.
 
-    Parameters
-    ----------
-    task : Task
-        A task.
-    release : Release
-        One of its releases.
-    model : InstalledModel, optional
-        The model, when it is on this machine.
-    closed : str, optional
-        Why a model that is on this machine may not be read.
+    `closed` says why a model that is there may not be read.
     """
 
     task: Task

@@ -122,20 +122,7 @@ def resolve(
 
 
 def verify_model(task: Task, model: InstalledModel) -> list[str]:
-    """Return what is wrong with a model: files that were altered, and why it cannot be run.
-
-    Parameters
-    ----------
-    task : Task
-        The task that runs it.
-    model : InstalledModel
-        What :func:`find_installed` gives.
-
-    Returns
-    -------
-    list of str
-        One text a problem; empty when all is well.
-    """
+    """Return what is wrong with a model: altered files, and why it cannot be run; one text each."""
     problems = verify(model.path)
     try:
         dry_build(task, model.release, model.path)
