@@ -43,7 +43,7 @@ import numpy as np
 
 from benchmarks.parity import lowest_dice
 from sct_rootlets_task.environment import CACHE
-from sct_rootlets_task.inference.checkpoint import read_checkpoint
+from sct_rootlets_task.inference.checkpoint import Checkpoint
 from sct_rootlets_task.inference.model_folder import read_model_folder
 from sct_rootlets_task.inference.openvino_engine import has_native_bf16, saves_products
 from sct_rootlets_task.inference.openvino_import import import_openvino
@@ -181,7 +181,7 @@ def multiply_adds(graph: Any) -> int:
 def tile_cost(model: str) -> dict[str, int]:
     """Return the multiply-adds of one tile of a model in each precision."""
     folder = read_model_folder(resolve(TASKS.find("rootlets"), model, model_root(None)).model.path)
-    weights = read_checkpoint(folder.checkpoints[0])["network_weights"]
+    weights = Checkpoint(folder.checkpoints[0]).read()["network_weights"]
     unet, patch = unet_of(folder.architecture), folder.configuration["patch_size"]
     return {
         precision: multiply_adds(build_graph(unet, weights, patch, fast=saves_products(precision)))

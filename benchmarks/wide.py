@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from sct_rootlets_task.inference.checkpoint import read_checkpoint
+from sct_rootlets_task.inference.checkpoint import Checkpoint
 from sct_rootlets_task.inference.model_folder import read_model_folder
 from sct_rootlets_task.tasks import BUNDLED
 from training.widen import widened
@@ -60,7 +60,7 @@ def write_wide(model: Path, out: Path, features: list[int], patch: list[int]) ->
     network = build(plans, len(folder.classes))
     shapes = {name: tuple(value.shape) for name, value in network.state_dict().items()}
     zeros = {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
-    weights = widened(read_checkpoint(folder.checkpoints[0])["network_weights"], zeros)
+    weights = widened(Checkpoint(folder.checkpoints[0]).read()["network_weights"], zeros)
     target = out / model.name
     (target / CHECKPOINT).parent.mkdir(parents=True, exist_ok=True)
     (target / "plans.json").write_text(json.dumps(plans, indent=1))
@@ -89,7 +89,7 @@ def main() -> None:
     arguments = parser.parse_args()
     target = write_wide(arguments.model, arguments.out, arguments.features, arguments.patch)
     folder = read_model_folder(target)
-    weights = read_checkpoint(folder.checkpoints[0])["network_weights"]
+    weights = Checkpoint(folder.checkpoints[0]).read()["network_weights"]
     graph = build_graph(unet_of(folder.architecture), weights, arguments.patch)
     cost = multiply_adds(graph)
     print(f"{target}: {cost / 1e9:.0f} billion multiply-adds a tile")

@@ -44,13 +44,8 @@ def available_cores(environ: Mapping[str, str] | None = None) -> int:
     """Return how many cores this job may use.
 
     The smallest of: cores of the machine, the CPU affinity of the process, the CPU quota of its
-    cgroups (containers), and the variables that schedulers set (``environment.CORES``). One that
-    holds no whole number of at least 1 does not count.
-
-    Parameters
-    ----------
-    environ : mapping of str to str, optional
-        Environment to read; that of the process by default.
+    cgroups (containers), and the variables that schedulers set (``environment.CORES``). A variable
+    that holds no whole number of at least 1 does not count.
     """
     limits = [os.cpu_count() or 1]
     if hasattr(os, "process_cpu_count"):  # Python 3.13; people can set it
@@ -90,13 +85,6 @@ def default_threads(environ: Mapping[str, str] | None = None) -> int:
 
 def chosen_threads(wanted: int | None = None, environ: Mapping[str, str] | None = None) -> int:
     """Return how many CPU threads to use: those wanted, else :func:`default_threads`.
-
-    Parameters
-    ----------
-    wanted : int, optional
-        What an option or an argument says.
-    environ : mapping of str to str, optional
-        Environment to read; that of the process by default.
 
     Raises
     ------
@@ -144,15 +132,10 @@ def _words(path: Path) -> list[str]:
 
 @contextlib.contextmanager
 def announced_threads(threads: int) -> Iterator[None]:
-    """Tell libraries that are yet to be loaded how many threads to make, by their variables.
+    """Tell libraries by their variables how many CPU threads to make.
 
-    For a process that is the caller's own, before numpy is imported: most libraries read these
-    variables once, when they are loaded.
-
-    Parameters
-    ----------
-    threads : int
-        CPU threads.
+    For a process of one's own, before numpy is imported: most libraries read the variables once,
+    when they are loaded.
     """
     before = {name: value for name, value in os.environ.items() if name in _THREAD_VARIABLES}
     os.environ.update(dict.fromkeys(_THREAD_VARIABLES, str(threads)))
@@ -165,10 +148,9 @@ def announced_threads(threads: int) -> Iterator[None]:
 
 
 class _Counted:
-    """A setting of the whole process that several threads may have changed at the same time.
+    """A setting of the process that several threads change at the same time.
 
-    What was set is noted for the first who comes, and restored by the last who goes. Otherwise,
-    each would restore what another one had set.
+    The first who comes notes what was set, the last who goes restores it.
     """
 
     def __init__(self) -> None:
@@ -211,15 +193,10 @@ def _pools() -> _Pools:
 
 @contextlib.contextmanager
 def limited_threads(threads: int) -> Iterator[None]:
-    """Keep numpy's and scipy's linear algebra to a number of threads, and restore it afterwards.
+    """Keep numpy's and scipy's linear algebra to a number of CPU threads for a while.
 
-    Without the package threadpoolctl nothing happens. May be used by several threads at once; the
-    first one's number then holds for all.
-
-    Parameters
-    ----------
-    threads : int
-        CPU threads.
+    Without the package threadpoolctl nothing happens. Of several threads at once, the first one's
+    number holds for all.
     """
     try:
         from threadpoolctl import threadpool_limits
@@ -233,9 +210,8 @@ def limited_threads(threads: int) -> Iterator[None]:
 def _restore_blas(limits: Any) -> None:
     """Undo limits of linear algebra, also those that another thread has set.
 
-    Newer releases of threadpoolctl let only the thread that limited OpenBLAS change it again, and
-    ignore all others without a word. Here the thread that comes last restores, and nobody may be
-    kept out afterwards.
+    Newer releases of threadpoolctl silently ignore all threads but the one that limited OpenBLAS.
+    Here the thread that comes last restores, and nobody may be kept out afterwards.
     """
     from threadpoolctl import OpenBLASController
 
@@ -247,17 +223,10 @@ def _restore_blas(limits: Any) -> None:
 
 @contextlib.contextmanager
 def limited_torch(torch: Any, threads: int) -> Iterator[None]:
-    """Keep torch to a number of threads, and restore it afterwards.
+    """Keep the package ``torch`` to a number of CPU threads for a while.
 
     Threads that torch has made do not survive a fork, and torch would wait for them for ever: in a
     process forked after torch was used here, the only thread does all.
-
-    Parameters
-    ----------
-    torch : module
-        The package ``torch``.
-    threads : int
-        CPU threads.
     """
     pools = _pools()
     if any(other.torch_was_used for other in _POOLS.values() if other is not pools):

@@ -185,14 +185,14 @@ def cases(seed: int, count: int) -> Iterator[tuple[str, bytes]]:
 def load(content: bytes, folder: Path) -> None:
     """Load a checkpoint alone and as the first fold of a model."""
     from sct_rootlets_task.errors import ModelError
-    from sct_rootlets_task.inference.checkpoint import read_checkpoint
+    from sct_rootlets_task.inference.checkpoint import Checkpoint
     from sct_rootlets_task.inference.model_folder import read_model_folder
     from sct_rootlets_task.inference.openvino_engine import read_weights
 
     path = folder / "fold_0" / "checkpoint_final.pth"
     path.write_bytes(content)
     try:
-        read_checkpoint(path)
+        Checkpoint(path).read()
     finally:
         with contextlib.suppress(ModelError):
             read_weights(read_model_folder(folder))

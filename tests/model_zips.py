@@ -18,7 +18,7 @@ from typing import Any
 import saved
 import small_model
 import tiny_model
-from sct_rootlets_task.inference.checkpoint import read_checkpoint
+from sct_rootlets_task.inference.checkpoint import Checkpoint
 from sct_rootlets_task.levels.sources import ByName
 from sct_rootlets_task.tasks import Release, Task
 
@@ -158,5 +158,5 @@ def make_task(*releases: Release, fallback: Release | None = None) -> Task:
 
 def weights_of(trainer: Path) -> str:
     """Return what :func:`model_files` was told to write as weights."""
-    content = read_checkpoint(trainer / "fold_all" / "checkpoint_final.pth", ("told_apart",))
+    content = Checkpoint(trainer / "fold_all" / "checkpoint_final.pth").read(("told_apart",))
     return str(content["told_apart"]).rsplit(" ", 1)[0]

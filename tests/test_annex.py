@@ -18,7 +18,7 @@ from model_zips import make_release, make_task, write_model
 from sct_rootlets_task.cli import sct_deepseg
 from sct_rootlets_task.cli.sct_rootlets import main as sct_rootlets
 from sct_rootlets_task.errors import ModelError, RootletsError
-from sct_rootlets_task.inference.checkpoint import read_checkpoint
+from sct_rootlets_task.inference.checkpoint import Checkpoint
 from sct_rootlets_task.inference.fields import read_json
 from sct_rootlets_task.inference.model_folder import read_model_folder
 from sct_rootlets_task.inference.openvino_engine import read_weights
@@ -78,7 +78,7 @@ READERS: dict[str, Callable[[Path], object]] = {
     "labels.nii": load_labels,
     "mask.nii.gz": require_mask,
     "plans.json": read_json,
-    "checkpoint_final.pth": read_checkpoint,
+    "checkpoint_final.pth": lambda path: Checkpoint(path).read(),
     "model.zip": lambda path: resolve(make_task(make_release("r1", "/none.zip")), path, path),
     "mirror.zip": lambda path: resolve(make_task(make_release("r1", str(path))), "r1", path.parent),
 }

@@ -23,7 +23,7 @@ import small_model
 from saved import EMPTY_ORDERED, call, dtype, from_steps, integer, name, scalar, storage, text
 from sct_rootlets_task.errors import ModelError
 from sct_rootlets_task.inference import pickled, torch_zip
-from sct_rootlets_task.inference.checkpoint import read_checkpoint
+from sct_rootlets_task.inference.checkpoint import Checkpoint
 
 torch = pytest.importorskip("torch")
 
@@ -38,7 +38,7 @@ def _save(path: Path, content: object) -> Path:
 )
 def test_tensors_of_every_stored_type_are_read_exactly(tmp_path: Path, dtype: str) -> None:
     tensor = (torch.arange(24).reshape(2, 3, 4) * 1.25).to(getattr(torch, dtype))
-    read = read_checkpoint(_save(tmp_path / "a.pth", {"x": tensor}))["x"]
+    read = Checkpoint(_save(tmp_path / "a.pth", {"x": tensor})).read()["x"]
     exact = tensor.float() if dtype == "bfloat16" else tensor
     assert np.array_equal(read, exact.numpy())
     assert read.dtype == exact.numpy().dtype
@@ -47,7 +47,7 @@ def test_tensors_of_every_stored_type_are_read_exactly(tmp_path: Path, dtype: st
 def test_views_keep_their_offset_and_strides(tmp_path: Path) -> None:
     base = torch.arange(60.0).reshape(3, 4, 5)
     views = {"t": base.permute(2, 0, 1), "part": base[1:, ::2], "scalar": base[2, 3, 4]}
-    read = read_checkpoint(_save(tmp_path / "a.pth", views))
+    read = Checkpoint(_save(tmp_path / "a.pth", views)).read()
     for part, view in views.items():
         assert np.array_equal(read[part], view.numpy()), part
 
@@ -67,7 +67,7 @@ def test_a_checkpoint_as_nnunet_saves_it_is_read_whole(tmp_path: Path, protocol:
         "names": {"a", "b"},
     }
     torch.save(content, tmp_path / "a.pth", pickle_protocol=protocol)
-    read = read_checkpoint(tmp_path / "a.pth")
+    read = Checkpoint(tmp_path / "a.pth").read()
     assert read["network_weights"]["a"].tolist() == [[1, 1, 1], [1, 1, 1]]
     assert read["logging"]["mean_fg_dice"] == [0.5, 0.25]
     assert read["_best_ema"] == 0.75
@@ -101,7 +101,7 @@ def test_a_checkpoint_that_names_code_is_refused_before_it_runs(
     marker = tmp_path / "ran"
     path = _save(tmp_path / "evil.pth", {"network_weights": kind(marker)})
     with pytest.raises(ModelError, match="could run code"):
-        read_checkpoint(path)
+        Checkpoint(path).read()
     assert not marker.exists()
 
 
@@ -113,7 +113,7 @@ def test_a_tensor_that_reaches_beyond_its_data_is_refused(tmp_path: Path) -> Non
         for name, content in members.items():
             archive.writestr(name, content[:4] if name.endswith("data/0") else content)
     with pytest.raises(ModelError, match="beyond its data"):
-        read_checkpoint(tmp_path / "b.pth")
+        Checkpoint(tmp_path / "b.pth").read()
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ def test_a_tensor_that_reaches_beyond_its_data_is_refused(tmp_path: Path) -> Non
 def test_a_file_of_another_kind_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.pth").write_bytes(content)
     with pytest.raises(ModelError, match="cannot be read"):
-        read_checkpoint(tmp_path / "a.pth")
+        Checkpoint(tmp_path / "a.pth").read()
 
 
 def test_a_zip_without_a_checkpoint_is_refused(tmp_path: Path) -> None:
@@ -131,26 +131,26 @@ def test_a_zip_without_a_checkpoint_is_refused(tmp_path: Path) -> None:
         archive.writestr("readme.txt", "hello")
     (tmp_path / "a.pth").write_bytes(buffer.getvalue())
     with pytest.raises(ModelError, match="other content"):
-        read_checkpoint(tmp_path / "a.pth")
+        Checkpoint(tmp_path / "a.pth").read()
 
 
 def test_a_truncated_checkpoint_is_refused(tmp_path: Path) -> None:
     path = _save(tmp_path / "a.pth", {"x": torch.arange(4000.0)})
     path.write_bytes(path.read_bytes()[:-1000])
     with pytest.raises(ModelError, match="cannot be read"):
-        read_checkpoint(path)
+        Checkpoint(path).read()
 
 
 def test_only_a_dictionary_is_a_checkpoint(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="dictionary"):
-        read_checkpoint(_save(tmp_path / "a.pth", [1, 2]))
+        Checkpoint(_save(tmp_path / "a.pth", [1, 2])).read()
 
 
 def _refused(tmp_path: Path, content: bytes, words: str = "cannot be read") -> None:
     path = tmp_path / "a.pth"
     path.write_bytes(content)
     with pytest.raises(ModelError, match=words) as raised:
-        read_checkpoint(path)
+        Checkpoint(path).read()
     assert len(str(raised.value)) < 700
 
 
@@ -168,7 +168,7 @@ def _tensor(
 
 def test_the_tensor_that_the_next_tests_change_is_read(tmp_path: Path) -> None:
     (tmp_path / "a.pth").write_bytes(_tensor())
-    assert read_checkpoint(tmp_path / "a.pth")["x"].tolist() == [[0, 1, 2, 3], [4, 5, 6, 7]]
+    assert Checkpoint(tmp_path / "a.pth").read()["x"].tolist() == [[0, 1, 2, 3], [4, 5, 6, 7]]
 
 
 FOREIGN_NUMBERS: dict[str, bytes] = {
@@ -324,7 +324,7 @@ def test_data_that_is_shared_is_not_multiplied(tmp_path: Path) -> None:
         steps += b"](" + b"h" + bytes([place]) + (b"h" + bytes([place])) * 9
         steps += b"eq" + bytes([place + 1])
     (tmp_path / "a.pth").write_bytes(from_steps(b"".join([b"(", steps, b"t"])))
-    value = read_checkpoint(tmp_path / "a.pth")["x"][-1]
+    value = Checkpoint(tmp_path / "a.pth").read()["x"][-1]
     for _ in range(20):
         assert len(value) in (10, 11)
         value = value[0]
@@ -345,7 +345,7 @@ def test_both_byte_orders_are_read(tmp_path: Path, order: bytes, sign: str) -> N
     files["archive/data/0"] = np.arange(4, dtype=f"{sign}f4").tobytes()
     path = tmp_path / "a.pth"
     path.write_bytes(saved.packed(files | {"archive/byteorder": order}))
-    read = read_checkpoint(path)
+    read = Checkpoint(path).read()
     assert read["x"].tolist() == [0, 1, 2, 3]
     assert read["x"].dtype == np.dtype(np.float32)
     assert read["n"] == 0.5
@@ -361,7 +361,7 @@ def test_tensors_that_nobody_wants_are_not_read(tmp_path: Path) -> None:
     files = saved.members({"a": one, "b": other})
     content = saved.packed(files).replace(other.tobytes(), bytes(16))
     (tmp_path / "a.pth").write_bytes(content)
-    assert list(read_checkpoint(tmp_path / "a.pth", ("a", "z"))) == ["a"]
+    assert list(Checkpoint(tmp_path / "a.pth").read(("a", "z"))) == ["a"]
     _refused(tmp_path, content, "damaged")
 
 
@@ -369,9 +369,9 @@ def test_zip_files_with_large_sizes_in_extra_fields_are_read(tmp_path: Path) -> 
     """torch.save writes them so; Python's own zip files are read as well."""
     torch.save({"x": torch.arange(4.0)}, tmp_path / "a.pth")
     assert b"PK\6\6" in (tmp_path / "a.pth").read_bytes()
-    assert read_checkpoint(tmp_path / "a.pth")["x"].tolist() == [0, 1, 2, 3]
+    assert Checkpoint(tmp_path / "a.pth").read()["x"].tolist() == [0, 1, 2, 3]
     saved.save({"x": np.arange(4.0)}, tmp_path / "b.pth")
-    assert read_checkpoint(tmp_path / "b.pth")["x"].tolist() == [0, 1, 2, 3]
+    assert Checkpoint(tmp_path / "b.pth").read()["x"].tolist() == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
@@ -457,7 +457,7 @@ def test_a_checkpoint_cut_anywhere_is_refused(tmp_path: Path, kept: float) -> No
 def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "none.pth"):
         with pytest.raises(ModelError, match="found no file"):
-            read_checkpoint(path)
+            Checkpoint(path).read()
 
 
 @pytest.mark.parametrize("script", ["fuzz_checkpoints.py", "fuzz_plans.py"])
@@ -507,7 +507,7 @@ def test_keys_as_nnunet_writes_them_are_read(
 ) -> None:
     made = [integer(key) if isinstance(key, int) else text(key) for key in keys]
     (tmp_path / "a.pth").write_bytes(from_steps(_with_keys(made, kind)))
-    assert set(read_checkpoint(tmp_path / "a.pth")["x"]) == set(keys)
+    assert set(Checkpoint(tmp_path / "a.pth").read()["x"]) == set(keys)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -525,7 +525,7 @@ def test_the_keys_of_all_containers_together_have_a_bound(
     monkeypatch.setattr(pickled, "MOST_KEYS_IN_ALL", 100)
     some = _with_keys([integer(number) for number in range(60)], "dictionary")
     (tmp_path / "a.pth").write_bytes(from_steps(b"](" + some + b"e"))
-    read_checkpoint(tmp_path / "a.pth")
+    Checkpoint(tmp_path / "a.pth").read()
     _refused(tmp_path, from_steps(b"](" + some * 2 + b"e"), "too many keys")
 
 
@@ -564,7 +564,7 @@ def test_what_repeated_calls_copy_of_one_object_has_a_bound(
     once = name(*maker) + b"q\x00" + first + b"q\x01" + rest + b"R"
     again = b"h\x00h\x01" + rest + b"R"
     (tmp_path / "a.pth").write_bytes(from_steps(b"](" + once + again + b"e"))
-    assert len(read_checkpoint(tmp_path / "a.pth")["x"]) == 2
+    assert len(Checkpoint(tmp_path / "a.pth").read()["x"]) == 2
     _refused(tmp_path, from_steps(b"](" + once + again * 30_000 + b"e"), "too many objects")
 
 
@@ -577,7 +577,7 @@ def test_a_tensor_named_often_is_one_array(tmp_path: Path) -> None:
     )
     steps = b"](" + one + b"q\x00" + b"h\x00" * 1000 + b"e"
     (tmp_path / "a.pth").write_bytes(from_steps(steps, {"0": bytes(4)}))
-    read = read_checkpoint(tmp_path / "a.pth")["x"]
+    read = Checkpoint(tmp_path / "a.pth").read()["x"]
     assert len({id(array) for array in read}) == 1
 
 
@@ -590,4 +590,4 @@ def test_too_little_memory_is_given_as_the_reason(
     path = saved.save({"x": 1}, tmp_path / "a.pth")
     monkeypatch.setattr(pickled.PickleReader, "load", fail)
     with pytest.raises(ModelError, match="cannot be read: it is too large for the memory"):
-        read_checkpoint(path)
+        Checkpoint(path).read()

@@ -38,12 +38,12 @@ from loopback import (
     vanishing,
     whole,
 )
+from sct_rootlets_task import environment
 from sct_rootlets_task.errors import DownloadError
 from sct_rootlets_task.models import download
 from sct_rootlets_task.models.download import (
     RetryPolicy,
     fetch,
-    is_offline,
     local_path,
     without_password,
 )
@@ -239,7 +239,7 @@ def test_offline_refuses_the_network_without_an_attempt(
     [("1", True), ("yes", True), ("TRUE", True), ("0", False), ("", False), (" no ", False)],
 )
 def test_the_offline_variable_is_read_as_people_write_it(value: str, offline: bool) -> None:
-    assert is_offline({"SCT_ROOTLETS_OFFLINE": value}) is offline
+    assert environment.is_on("SCT_ROOTLETS_OFFLINE", {"SCT_ROOTLETS_OFFLINE": value}) is offline
 
 
 def test_plain_http_is_warned_about(

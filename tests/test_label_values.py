@@ -14,7 +14,7 @@ from sct_rootlets_task.api import LocatedCanal
 from sct_rootlets_task.cli.sct_rootlets import main
 from sct_rootlets_task.errors import ImageError
 from sct_rootlets_task.io.images import load_labels
-from sct_rootlets_task.io.label_values import NEAR, inside_mask, step_of, tolerance
+from sct_rootlets_task.io.label_values import WHOLE_TOLERANCE, inside_mask, step_of, tolerance
 from sct_rootlets_task.levels.cord_mask import read_cord
 from sct_rootlets_task.levels.landmarks import (
     disc_points,
@@ -162,7 +162,7 @@ def test_what_lies_farther_from_whole_numbers_is_refused(
 
 @pytest.mark.parametrize("step", [*np.linspace(0, 0.999, 25), 1 - 1e-9])
 def test_a_value_in_the_middle_of_two_numbers_is_neither(step: float) -> None:
-    assert NEAR <= tolerance(step) < 0.5
+    assert WHOLE_TOLERANCE <= tolerance(step) < 0.5
     assert tolerance(step) >= min(step, 0.98) / 2
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from sct_rootlets_task.inference.checkpoint import read_checkpoint
+from sct_rootlets_task.inference.checkpoint import Checkpoint
 from sct_rootlets_task.inference.model_folder import read_model_folder
 from sct_rootlets_task.tasks import BUNDLED
 from training.cases import Case, CaseMaker
@@ -132,7 +132,7 @@ def load_weights(network: Any, path: Path) -> None:
     """Put the weights of a model folder into a network."""
     import torch
 
-    weights = read_checkpoint(next(path.glob(f"**/{CHECKPOINT}")))["network_weights"]
+    weights = Checkpoint(next(path.glob(f"**/{CHECKPOINT}"))).read()["network_weights"]
     network.load_state_dict(
         {name: torch.from_numpy(np.array(value, np.float32)) for name, value in weights.items()}
     )

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from sct_rootlets_task.inference.checkpoint import read_checkpoint
+from sct_rootlets_task.inference.checkpoint import Checkpoint
 from sct_rootlets_task.tasks import BUNDLED
 
 SOURCE = "own_evaluation"
@@ -104,7 +104,7 @@ def _figure(metric: str, value: Any, unit: str, group: str, data: str) -> Entry:
 def weights_of(model: str) -> Entry:
     """Return the number and the SHA-256 of a built-in network's weights."""
     path = next((BUNDLED / model).glob("nnUNetTrainer*/fold_all/checkpoint_final.pth"))
-    weights = read_checkpoint(path)["network_weights"]
+    weights = Checkpoint(path).read()["network_weights"]
     # nnU-Net's networks hold the same layers under several names.
     own = [n for n in weights if "all_modules" not in n and not n.startswith("decoder.encoder")]
     millions = sum(weights[name].size for name in own) / 1e6

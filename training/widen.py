@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from sct_rootlets_task.inference.checkpoint import read_checkpoint
+from sct_rootlets_task.inference.checkpoint import Checkpoint
 from training.trainer import CHECKPOINT, build_network, write_folder
 
 
@@ -94,7 +94,7 @@ def widen(model: str, folder: Path, out: Path, seed: int = 0) -> Path:
 
     torch.manual_seed(seed)
     network = build_network(model)
-    narrow = read_checkpoint(next(folder.glob(f"**/{CHECKPOINT}")))["network_weights"]
+    narrow = Checkpoint(next(folder.glob(f"**/{CHECKPOINT}"))).read()["network_weights"]
     wide = {name: value.numpy() for name, value in network.state_dict().items()}
     weights = {name: torch.from_numpy(v) for name, v in widened(narrow, wide).items()}
     network.load_state_dict(weights)

@@ -24,30 +24,6 @@ from sct_rootlets_task.io.untrusted import missing_content, open_regular, printa
 _BYTE_ORDERS = {b"little": "<", b"big": ">"}
 
 
-def read_checkpoint(path: Path, parts: Collection[str] | None = None) -> dict[str, Any]:
-    """Return the content of a checkpoint, its tensors as numpy arrays.
-
-    Parameters
-    ----------
-    path : Path
-        File written by ``torch.save`` (zip format).
-    parts : collection of str, optional
-        Entries to return if present; tensors of others are not read. All by default.
-
-    Returns
-    -------
-    dict
-        The saved dictionary, made of Python's own types. Tensors are ndarrays of the stored dtype
-        and shape; bfloat16 ones are widened to float32, exactly.
-
-    Raises
-    ------
-    ModelError
-        If the file is no such checkpoint, is damaged, or names anything but data.
-    """
-    return Checkpoint(path).read(parts)
-
-
 class Checkpoint:
     """A checkpoint that is read as far as it is needed, its description once.
 
@@ -61,7 +37,24 @@ class Checkpoint:
         self.path = path
 
     def read(self, parts: Collection[str] | None = None) -> dict[str, Any]:
-        """Return the content, see :func:`read_checkpoint`."""
+        """Return the content, its tensors as numpy arrays.
+
+        Parameters
+        ----------
+        parts : collection of str, optional
+            Entries to return if present; tensors of others are not read. All by default.
+
+        Returns
+        -------
+        dict
+            The saved dictionary, made of Python's own types. Tensors have the stored dtype and
+            shape; bfloat16 ones are widened to float32, exactly.
+
+        Raises
+        ------
+        ModelError
+            If the file is no such checkpoint, is damaged, or names anything but data.
+        """
         description = self._description
         with self._opened() as archive:
             if archive.sizes != description.sizes:

@@ -11,7 +11,7 @@ import reprlib
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 from sct_rootlets_task.errors import ModelError
 from sct_rootlets_task.io.untrusted import open_regular, printable, reason_of
@@ -52,31 +52,39 @@ def read_json(path: Path) -> dict[str, Any]:
         If the file cannot be read, is not JSON of plain numbers, or holds no object.
     """
     try:
+        with open_regular(path) as stream:
+            return json_object(stream)
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            f"The model folder {printable(path.parent)} has no readable {path.name} "
+            f"({reason_of(error)}). Install the model again."
+        ) from error
+
+
+def json_object(stream: IO[bytes]) -> dict[str, Any]:
+    """Return the object of JSON, in which each number is plain and each name stands once.
+
+    Raises
+    ------
+    ValueError
+        If it is too large, no such JSON, or not an object.
+    """
+    data = stream.read(MOST_BYTES + 1) or b""  # None: a file that has nothing to give now
+    if len(data) > MOST_BYTES:
+        raise ValueError(f"it is far too large, more than {MOST_BYTES} bytes")
+    try:
         content = json.loads(
-            _text(path),
+            data.decode("utf-8-sig"),
             parse_constant=_number,
             parse_int=_number,
             parse_float=_number,
             object_pairs_hook=_object,
         )
-    except (OSError, ValueError, RecursionError) as error:
-        raise ModelError(
-            f"The model folder {printable(path.parent)} has no readable {path.name} "
-            f"({reason_of(error)}). Install the model again."
-        ) from error
+    except RecursionError as error:
+        raise ValueError(reason_of(error)) from error
     if not isinstance(content, dict):
-        raise ModelError(
-            f"Expected a JSON object in {printable(path)}, found {type(content).__name__}."
-        )
+        raise ValueError(f"expected a JSON object, found {type(content).__name__}")
     return content
-
-
-def _text(path: Path) -> str:
-    with open_regular(path) as stream:
-        content = stream.read(MOST_BYTES + 1) or b""  # None: a file that has nothing to give now
-    if len(content) > MOST_BYTES:
-        raise ValueError("it is far too large")
-    return content.decode("utf-8-sig")
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -178,22 +178,11 @@ def with_environment(options: Options, environ: Mapping[str, str] | None = None)
 
 
 def choose_engine(folder: ModelFolder, wanted: str, device: str) -> str:
-    """Return the engine for a model on a device.
+    """Return the engine for a model on a device: `wanted`, one of :data:`ENGINES`, if not ``auto``.
 
-    Parameters
-    ----------
-    folder : ModelFolder
-        The model; one of an unusual kind is left to stock nnU-Net.
-    wanted : str
-        One of :data:`ENGINES`.
-    device : {"cpu", "cuda", "mps"}
-        Where it runs.
+    A model of an unusual kind is left to stock nnU-Net.
     """
-    if wanted not in ENGINES:
-        raise UsageError(
-            f"The engine is one of {', '.join(ENGINES)}, not {wanted!r}. Correct -engine or "
-            f"{environment.ENGINE}."
-        )
+    _require_known("engine", wanted, ENGINES, environment.ENGINE)
     if wanted == "openvino" and device != "cpu":
         raise UsageError(
             f"The engine openvino runs on the CPU, not on {device}. Use -device cpu or -engine "
@@ -212,13 +201,17 @@ def choose_engine(folder: ModelFolder, wanted: str, device: str) -> str:
     return "openvino" if device == "cpu" else "torch"
 
 
+def _require_known(what: str, wanted: str, known: Sequence[str], variable: str) -> None:
+    if wanted not in known:
+        raise UsageError(
+            f"The {what} is one of {', '.join(known)}, not {wanted!r}. Correct -{what} or "
+            f"{variable}."
+        )
+
+
 def _device(options: Options) -> str:
     """Return the device; torch is imported only when it may matter."""
-    if options.device not in DEVICES:
-        raise UsageError(
-            f"The device is one of {', '.join(DEVICES)}, not {options.device!r}. Correct -device "
-            f"or {environment.DEVICE}."
-        )
+    _require_known("device", options.device, DEVICES, environment.DEVICE)
     if options.device == "cpu" or options.engine == "openvino":
         return "cpu" if options.device == "auto" else options.device
     if options.device == "auto" and not _a_gpu_may_be_there():
@@ -236,11 +229,7 @@ def _a_gpu_may_be_there() -> bool:
 
 
 def _precision(wanted: str, engine: str) -> str:
-    if wanted not in PRECISIONS:
-        raise UsageError(
-            f"The precision is one of {', '.join(PRECISIONS)}, not {wanted!r}. Correct -precision "
-            f"or {environment.PRECISION}."
-        )
+    _require_known("precision", wanted, PRECISIONS, environment.PRECISION)
     if wanted != "bf16":
         return "f32"
     if engine != "openvino":

@@ -83,9 +83,13 @@ def read_preprocessing(folder: ModelFolder) -> Preprocessing:
         raise UnsupportedPlansError(
             f"The normalization {scheme!r} or a 2-D configuration is {_BY_NNUNET}"
         )
+    resampling = {}
     for what, orders in _ORDERS.items():
         named = configuration[f"resampling_fn_{what}"]
-        arguments = {**_DEFAULTS, **configuration[f"resampling_fn_{what}_kwargs"]}
+        resampling[what] = arguments = {
+            **_DEFAULTS,
+            **configuration[f"resampling_fn_{what}_kwargs"],
+        }
         known = {**_DEFAULTS, "force_separate_z": arguments["force_separate_z"]}
         known["order"] = arguments["order"]
         if named != _RESAMPLING or arguments != known or arguments["order"] not in orders:
@@ -97,8 +101,8 @@ def read_preprocessing(folder: ModelFolder) -> Preprocessing:
         scheme,
         configuration["use_mask_for_norm"][0],
         folder.intensities,
-        {**_DEFAULTS, **configuration["resampling_fn_data_kwargs"]},
-        {**_DEFAULTS, **configuration["resampling_fn_probabilities_kwargs"]},
+        resampling["data"],
+        resampling["probabilities"],
     )
 
 

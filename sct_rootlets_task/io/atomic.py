@@ -1,8 +1,8 @@
 """Writing results so that nothing is ever half written, and nothing else is touched.
 
-A result is written under a random hidden name in its own folder, opened exclusively, and moved into
-place when it is complete. Files that belong together are all written before the first one is moved.
-What a killed run has left behind goes with the next run that writes into the same folder.
+A result is written under a random hidden name in its folder and moved into place when complete.
+Files that belong together are all written before the first is moved. What a killed run has left
+goes with the next run that writes into the folder.
 """
 
 from __future__ import annotations
@@ -39,24 +39,7 @@ _FORMULA = (*"=+-@＝＋－＠", "\t", "\r", "\n")
 
 @contextlib.contextmanager
 def atomic_output(path: Path) -> Iterator[Path]:
-    """Give a temporary name to write to, and move the file into place when all went well.
-
-    Parameters
-    ----------
-    path : Path
-        Final name; its folder is made if needed. An existing file stays as it is until the new one
-        is complete.
-
-    Yields
-    ------
-    Path
-        Name of an empty file in the same folder, with the same extensions.
-
-    Raises
-    ------
-    OutputError
-        If the folder or the file cannot be written.
-    """
+    """Give a temporary name to write one file to, see :func:`atomic_outputs`."""
     with atomic_outputs(path) as (temporary,):
         yield temporary
 
@@ -69,12 +52,12 @@ def atomic_outputs(*paths: Path) -> Iterator[tuple[Path, ...]]:
     ----------
     *paths : Path
         Final names, in the order in which they are moved. Put the file by which others know that
-        the result is there at the end.
+        the result is there at the end. Folders are made if needed.
 
     Yields
     ------
     tuple of Path
-        Temporary names to write to, in the same order.
+        Names of empty files to write to, in the same folders and with the same extensions.
 
     Raises
     ------

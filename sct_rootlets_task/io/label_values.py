@@ -11,9 +11,11 @@ from typing import Any
 
 import numpy as np
 
-NEAR = 0.009
-"""Values this near to a whole number are that number in any file: a copy of a scaled file as floats
-keeps its rounding, but not its scale."""
+WHOLE_TOLERANCE = 0.009
+"""Distance from a whole number that is rounding in any file.
+
+A copy of a scaled file as floats keeps its rounding, but not its scale.
+"""
 
 _ROUNDING = 1e-4
 _HALF = 0.5
@@ -36,9 +38,9 @@ def tolerance(step: float) -> float:
         need no rounding.
     """
     if step >= 1:
-        return NEAR
-    near = step if step < _WIDE_STEP else step / 2
-    return min(max(near + _ROUNDING, NEAR), _MOST)
+        return WHOLE_TOLERANCE
+    rounding = step if step < _WIDE_STEP else step / 2
+    return min(max(rounding + _ROUNDING, WHOLE_TOLERANCE), _MOST)
 
 
 def step_of(image: Any) -> float:

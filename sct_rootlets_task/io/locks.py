@@ -1,8 +1,7 @@
-"""Taking turns with other processes, on disks without file locks as well.
+"""Taking turns with other processes, also on network disks that refuse every file lock.
 
-Some network disks refuse every file lock. There a marker file that only one process can make stands
-for the lock. A killed process leaves its marker behind, so that markers are not waited for without
-end.
+There a marker file that only one process can make stands for the lock. A killed process leaves its
+marker behind, so that markers are not waited for without end.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Reading one NIfTI file: the header first, the voxels once what it declares is believable.
 
-Every fault of a file ends in one :class:`~sct_rootlets_task.errors.ImageError`. No more memory is
-taken than the file can fill, and compressed files are read to their end, where the checksum is.
+Every fault ends in an :class:`~sct_rootlets_task.errors.ImageError`. No more memory is taken than
+the file can fill. Compressed files are read to their end, where the checksum is.
 """
 
 from __future__ import annotations
@@ -367,11 +367,10 @@ def one_volume(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def mend_shape(header: Any) -> list[str]:
-    """Take volumes of which a header has none as one, and leave out first axes of one voxel.
+    """Take a header of no volume as one of one volume, and leave out first axes of one voxel.
 
-    Axes of one voxel in front of others are what programs for batches of images leave in a file;
-    matrix and voxel sizes are then those of the other axes. Single slices over time look alike but
-    for their time step, and are left as they are.
+    Programs for batches of images leave such axes; matrix and voxel sizes are then those of the
+    other axes. Single slices over time look alike but for their time step, and are left alone.
 
     Parameters
     ----------
@@ -404,13 +403,11 @@ def mend_shape(header: Any) -> list[str]:
 
 
 def is_missing(path: Path) -> bool:
-    """Tell whether nothing has this name, a link without its target neither."""
+    """Tell whether nothing has this name, not even a link; False where one may not look."""
     try:
         path.lstat()
-    except FileNotFoundError:
-        return True
-    except (OSError, ValueError):
-        return False
+    except (OSError, ValueError) as error:
+        return isinstance(error, FileNotFoundError)
     return False
 
 
@@ -423,19 +420,9 @@ def folder_for_image(path: Path) -> str:
 
 
 def mend_qform(path: Path, header: Any) -> list[str]:
-    """Shorten a quaternion that is too long by rounding, and leave out a qform that is none.
+    """Shorten a quaternion that is too long by rounding; leave out a qform that is none.
 
-    Parameters
-    ----------
-    path : Path
-        The file, for messages.
-    header : nibabel.Nifti1Header
-        Changed in place.
-
-    Returns
-    -------
-    list of str
-        What was done.
+    Parameters and result are those of :func:`mend_shape`; `path` is for messages.
 
     Raises
     ------
@@ -448,9 +435,10 @@ def mend_qform(path: Path, header: Any) -> list[str]:
     quaternion = np.array([float(header[name]) for name in names])
     length = float(np.linalg.norm(quaternion))
     offsets = [float(header[f"qoffset_{axis}"]) for axis in "xyz"]
-    if length**2 - 1 < float(header.quaternion_threshold) and np.isfinite(offsets).all():
+    is_placed = bool(np.isfinite(offsets).all())
+    if is_placed and length**2 - 1 < float(header.quaternion_threshold):
         return []
-    if length <= _LONGEST_QUATERNION and np.isfinite(offsets).all():
+    if is_placed and length <= _LONGEST_QUATERNION:
         for name, value in zip(names, quaternion / length, strict=True):
             header[name] = value
         return [

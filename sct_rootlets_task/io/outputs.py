@@ -296,26 +296,27 @@ def _require_free(existing: Sequence[Output], *, forbidden: bool) -> None:
     kept = [one for one in existing if forbidden or not is_ours(one.path, one.columns)]
     if not kept:
         return
+    first, several = kept[0], len(kept) > 1
     named = ", ".join(str(one.path) for one in kept[:_NAMED])
+    named += f" and {len(kept) - _NAMED} more" if len(kept) > _NAMED else ""
+    subject = f"The outputs {named}" if several else f"The output {named}"
+    it = "them" if several else "it"
     # In Python it is an argument that names the output.
-    ask = "overwrite={}" if kept[0].option.isidentifier() else "-overwrite {}"
-    more = f" and {len(kept) - _NAMED} more" if len(kept) > _NAMED else ""
-    subject = "The outputs" if len(kept) > 1 else "The output"
-    verbs = ("exist", "were", "come", "them") if len(kept) > 1 else ("exists", "was", "comes", "it")
+    option = "overwrite=" if first.option.isidentifier() else "-overwrite "
     if forbidden:
         raise UsageError(
-            f"{subject} {named}{more} {verbs[0]} and {ask.format(0)} was given. Move {verbs[3]}, "
-            f"choose another name with {kept[0].option}, or give {ask.format(1)}."
+            f"{subject} {'exist' if several else 'exists'} and {option}0 was given. Move {it}, "
+            f"choose another name with {first.option}, or give {option}1."
         )
-    if why := missing_content(kept[0].path):
+    if why := missing_content(first.path):
         raise UsageError(
-            f"Whether the output {kept[0].path} is of this package cannot be seen: {why}. Choose "
-            f"another name with {kept[0].option}; -overwrite 1 would replace it."
+            f"Whether the output {first.path} is of this package cannot be seen: {why}. Choose "
+            f"another name with {first.option}; -overwrite 1 would replace it."
         )
+    state = "exist and were edited" if several else "exists and was edited"
     raise UsageError(
-        f"{subject} {named}{more} {verbs[0]} and {verbs[1]} edited since, or {verbs[2]} from "
-        f"another program. Choose another name with {kept[0].option}; {ask.format(1)} would "
-        f"replace {verbs[3]}."
+        f"{subject} {state} since, or {'come' if several else 'comes'} from another program. "
+        f"Choose another name with {first.option}; {option}1 would replace {it}."
     )
 
 

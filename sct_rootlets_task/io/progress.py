@@ -1,7 +1,4 @@
-"""How far a long step is: a bar on a terminal; elsewhere, in a log file say, a line now and then.
-
-All progress of the package is shown by this module, on stderr, by ``tqdm`` and without colors.
-"""
+"""Progress on stderr: a bar on a terminal; elsewhere, in a log file say, a line now and then."""
 
 from __future__ import annotations
 

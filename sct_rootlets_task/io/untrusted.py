@@ -1,11 +1,12 @@
-"""What comes from outside: texts are shown, files opened and folders believed with care.
+"""Care with what comes from outside: texts to show, files to open, folders to believe.
 
-Names of an archive, addresses and records may hold control characters. A path may name a device or
-a pipe that never ends. A folder may be open to others, who put into it what they like.
+Texts may hold control characters. A path may name a device or an endless pipe. In an open folder
+others put what they like.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import re
@@ -100,18 +101,16 @@ def missing_content(path: Path) -> str | None:
 
 def is_folder(path: Path) -> bool:
     """Tell whether there is a folder of this name; where one may not look, there is none."""
-    try:
+    with contextlib.suppress(OSError, ValueError):
         return path.is_dir()
-    except (OSError, ValueError):
-        return False
+    return False
 
 
 def is_file(path: Path) -> bool:
     """Tell whether there is a file of this name; where one may not look, there is none."""
-    try:
+    with contextlib.suppress(OSError, ValueError):
         return path.is_file()
-    except (OSError, ValueError):
-        return False
+    return False
 
 
 def file_argument(path: str | os.PathLike[str]) -> str:
@@ -185,13 +184,7 @@ def open_regular(path: Path, *, follow: bool = True) -> BinaryIO:
 
 
 def owner_of(info: os.stat_result) -> str:
-    """Return who owns a file or folder, for a message: the name, and the number.
-
-    Parameters
-    ----------
-    info : os.stat_result
-        What :meth:`pathlib.Path.stat` gives for it.
-    """
+    """Return who owns a file or folder, for a message: the name, and the number."""
     if not hasattr(os, "geteuid"):
         return "another user"
     import pwd
@@ -203,13 +196,7 @@ def owner_of(info: os.stat_result) -> str:
 
 
 def is_mine(info: os.stat_result) -> bool:
-    """Tell whether a file or folder belongs to this user; it does without user numbers.
-
-    Parameters
-    ----------
-    info : os.stat_result
-        What :meth:`pathlib.Path.stat` gives for it.
-    """
+    """Tell whether a file or folder belongs to this user; it does where users have no numbers."""
     return not hasattr(os, "geteuid") or info.st_uid == os.geteuid()
 
 
@@ -300,10 +287,7 @@ def _unmapped_root() -> Iterator[int]:
 
 
 def _is_private_group(info: os.stat_result) -> bool:
-    """Tell whether a folder is group-writable for a group that is the user's alone.
-
-    Many systems give each user such a group, and make folders group-writable (umask 002).
-    """
+    """Tell whether the group of a folder is the user's alone, as many systems give one to each."""
     import grp
     import pwd
 

@@ -6,7 +6,6 @@ Nothing from an archive is executed or unpickled here; its files are written as 
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import os
 import re
@@ -23,6 +22,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any, BinaryIO
 
 from sct_rootlets_task.errors import ArchiveError
+from sct_rootlets_task.inference.fields import json_object
 from sct_rootlets_task.inference.trainer_folder import CHECKPOINTS, DESCRIPTIONS, FOLD, FOLDS, PLANS
 from sct_rootlets_task.io.untrusted import open_regular, printable
 
@@ -78,7 +78,6 @@ _MOST_FOLDERS = 16
 _MOST_NAME_BYTES, _MOST_PATH_BYTES = 200, 800
 _MOST_RATIO, _RATIO_FROM_BYTES = 100, 64 << 20
 """Size unpacked over size packed, and the unpacked size from which on it is looked at."""
-_JSON_LIMIT = 8 << 20
 _DIRECTORY_LIMIT = 4 << 20
 _DAMAGE = (
     zipfile.BadZipFile,
@@ -237,35 +236,6 @@ def leads_out(name: str) -> bool:
     path = PurePosixPath(name)
     forbidden = bool(_FORBIDDEN.search(name))
     return forbidden or not path.parts or path.is_absolute() or ".." in path.parts
-
-
-def read_json_object(stream: IO[bytes], name: str) -> dict[str, Any]:
-    """Return the object in a JSON file.
-
-    Parameters
-    ----------
-    stream : binary file
-        What to read.
-    name : str
-        What to call it in an error.
-
-    Raises
-    ------
-    ArchiveError
-        If it is too large, no JSON, or not an object.
-    """
-    data = stream.read(_JSON_LIMIT + 1) or b""  # None: a file that has nothing to give now
-    if len(data) > _JSON_LIMIT:
-        raise ArchiveError(f"Expected {name} of some kilobytes, found more than {_JSON_LIMIT}.")
-    try:
-        content = json.loads(data.decode("utf-8-sig"))
-    except (ValueError, RecursionError) as error:
-        raise ArchiveError(
-            f"Expected JSON in {name}, found a damaged file ({printable(error)})."
-        ) from error
-    if not isinstance(content, dict):
-        raise ArchiveError(f"Expected a JSON object in {name}, found {type(content).__name__}.")
-    return content
 
 
 def _safe_members(archive: zipfile.ZipFile, packed: int) -> _Members:
@@ -441,7 +411,7 @@ def _find_layout(
                 "nnU-Net model."
             )
         with archive.open(members[home / name]) as stream:
-            contents[name] = read_json_object(stream, f"{printable(home / name)} of the archive")
+            contents[name] = _read_json(stream, home / name)
     if not any(_is_checkpoint(path, home) and e.file_size for path, e in members.items()):
         raise ArchiveError(
             f"Expected {CHECKPOINTS[0]} or {CHECKPOINTS[1]} in a folder "
@@ -451,6 +421,16 @@ def _find_layout(
     if home.name.startswith(_DEFAULT_TRAINER):
         return _Layout(home, home.name, wrapper=home.parent)
     return _Layout(home, trainer_name(contents[PLANS]), wrapper=home)
+
+
+def _read_json(stream: IO[bytes], path: PurePosixPath) -> dict[str, Any]:
+    try:
+        return json_object(stream)
+    except ValueError as error:
+        raise ArchiveError(
+            f"Expected JSON in {printable(path)} of the archive, found a damaged file "
+            f"({printable(error)})."
+        ) from error
 
 
 def _is_checkpoint(path: PurePosixPath, home: PurePosixPath) -> bool:

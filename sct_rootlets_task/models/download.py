@@ -15,7 +15,7 @@ import re
 import threading
 import time
 import uuid
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -102,17 +102,6 @@ class _MirrorFailedError(Exception):
     def __init__(self, reason: str, *, transient: bool = False) -> None:
         super().__init__(reason)
         self.transient = transient
-
-
-def is_offline(environ: Mapping[str, str] | None = None) -> bool:
-    """Return whether ``SCT_ROOTLETS_OFFLINE`` forbids any use of the network.
-
-    Examples
-    --------
-    >>> is_offline({"SCT_ROOTLETS_OFFLINE": "1"}), is_offline({"SCT_ROOTLETS_OFFLINE": "0"})
-    (True, False)
-    """
-    return environment.is_on(environment.OFFLINE, environ)
 
 
 def is_remote(url: str) -> bool:
@@ -206,7 +195,7 @@ def refuse_if_offline(urls: Sequence[str]) -> None:
     DownloadError
         If ``SCT_ROOTLETS_OFFLINE`` is set and every mirror is remote.
     """
-    if is_offline() and all(map(is_remote, urls)):
+    if environment.is_on(environment.OFFLINE) and all(map(is_remote, urls)):
         raise _nothing_delivered([f"{_shown(u)}: {_OFFLINE}" for u in urls])
 
 
@@ -250,7 +239,7 @@ def _check_remote(url: str) -> None:
         raise _MirrorFailedError("expected https://, http://, file:// or a path to a file")
     if not _is_plain(url):
         raise _MirrorFailedError(_MALFORMED)
-    if is_offline():
+    if environment.is_on(environment.OFFLINE):
         raise _MirrorFailedError(_OFFLINE)
     if _scheme(url) == "http":
         logger.warning(

@@ -19,6 +19,7 @@ from typing import Any
 
 from sct_rootlets_task import tasks
 from sct_rootlets_task.errors import ClosedModelError, ModelError
+from sct_rootlets_task.inference.fields import json_object
 from sct_rootlets_task.inference.trainer_folder import (
     DESCRIPTIONS,
     FOLDS,
@@ -35,7 +36,7 @@ from sct_rootlets_task.io.untrusted import (
     printable,
     reason_of,
 )
-from sct_rootlets_task.models.archive import SOURCE, leads_out, read_json_object
+from sct_rootlets_task.models.archive import SOURCE, leads_out
 from sct_rootlets_task.tasks import Release, Task
 
 logger = logging.getLogger(__name__)
@@ -115,7 +116,7 @@ def read_source(folder: Path) -> Source | None:
     path = folder / SOURCE
     try:
         with open_regular(path) as stream:
-            return _parse_source(read_json_object(stream, SOURCE))
+            return _parse_source(json_object(stream))
     except (FileNotFoundError, NotADirectoryError):
         pass
     except (OSError, ValueError) as error:

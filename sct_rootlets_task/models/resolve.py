@@ -8,6 +8,7 @@ import stat
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from sct_rootlets_task import environment
 from sct_rootlets_task.errors import (
     DownloadError,
     InstallError,
@@ -21,7 +22,6 @@ from sct_rootlets_task.inference.trainer_folder import closed_model, find_traine
 from sct_rootlets_task.io.paths import expand_user
 from sct_rootlets_task.io.untrusted import missing_content, printable
 from sct_rootlets_task.models.archive import not_a_zip
-from sct_rootlets_task.models.download import is_offline
 from sct_rootlets_task.models.install import install, install_zip
 from sct_rootlets_task.models.installed import (
     WORK,
@@ -160,12 +160,16 @@ def _automatic(
 ) -> InstalledModel:
     """Return a release, fetched if it is missing and no other job has just failed to."""
     work = root / WORK / slot_name(task, release)
-    if not is_offline() and (reason := recall(work)) and not find_installed(task, release, root):
+    if (
+        not environment.is_on(environment.OFFLINE)
+        and (reason := recall(work))
+        and not find_installed(task, release, root)
+    ):
         raise DownloadError(f"The model {release.tag} could not be fetched: {reason}.", [reason])
     try:
         return _release(task, release, root, offline=offline, progress=progress)
     except DownloadError as error:
-        if not is_offline():
+        if not environment.is_on(environment.OFFLINE):
             remember(work, "; ".join(error.reasons))
         raise
 

@@ -1,7 +1,7 @@
 """Remembering for a while that a model could not be fetched.
 
-On a cluster hundreds of jobs start one after the other. Each would wait for the same network that
-is not there. A note in the installer's folder tells the next jobs, and goes out of date by itself.
+On a cluster, hundreds of jobs would each wait for a network that is not there. A note in the
+installer's folder tells the next jobs, and goes out of date by itself.
 """
 
 from __future__ import annotations
