@@ -15,7 +15,7 @@ import pytest
 import sct_rootlets_task
 
 PACKAGE = Path(sct_rootlets_task.__file__).parent
-DOOR = PACKAGE / "network" / "openvino_import.py"
+DOOR = PACKAGE / "inference" / "openvino_import.py"
 ASKED = ("CI", "TF_BUILD", "JENKINS_URL")
 """Variables by which telemetry takes a machine for one that nobody sits at."""
 
