@@ -162,30 +162,14 @@ def _full(known: Mapping[str, str], part: str | None) -> str | None:
 
 @dataclass(frozen=True)
 class Slot:
-    """A weight of a network.
-
-    Parameters
-    ----------
-    shape : tuple of int
-        Its size.
-    name : str
-        What it is called in the first place; nnU-Net stores most weights under several names.
-    """
+    """A weight: its shape, and the first of the names under which nnU-Net stores it."""
 
     shape: tuple[int, ...]
     name: str
 
 
 def slots(architecture: Architecture, classes: int) -> dict[str, Slot]:
-    """Return all weights of a network of one input channel, by all of their names.
-
-    Parameters
-    ----------
-    architecture : Architecture
-        The network.
-    classes : int
-        Channels of its output.
-    """
+    """Return all weights of a network of one input and `classes` output channels, by all names."""
     found: dict[str, Slot] = {}
     for name, shape, alias in _encoder(architecture):
         for other in (name, alias, f"decoder.{name}", f"decoder.{alias}"):

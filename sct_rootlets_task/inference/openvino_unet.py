@@ -22,6 +22,7 @@ from sct_rootlets_task.inference.openvino_winograd import (
     convolve,
 )
 
+_ONES = (1, 1, 1)
 _LEAKY_SLOPE = 0.01
 _NORM_EPS = 1e-5
 LEAST_MULTIPLY_ADDS = 10**10
@@ -63,11 +64,6 @@ class UNet:
 
 def unet_of(network: Architecture) -> UNet:
     """Return the shape of a network.
-
-    Parameters
-    ----------
-    network : Architecture
-        The network.
 
     Raises
     ------
@@ -161,15 +157,15 @@ class _Builder:
         """Return the output of each encoder stage, highest resolution first."""
         unet, skips = self.unet, []
         if unet.kind == "residual":
-            x = self.stack("encoder.stem.convs", x, 1, unet.kernels[0], (1, 1, 1))
+            x = self.stack("encoder.stem.convs", [x], 1, unet.kernels[0])
         for stage, kernel in enumerate(unet.kernels):
             count, stride = unet.blocks[stage], unet.strides[stage]
             if unet.kind == "plain":
-                x = self.stack(f"encoder.stages.{stage}.0.convs", x, count, kernel, stride)
+                x = self.stack(f"encoder.stages.{stage}.0.convs", [x], count, kernel, stride)
             else:
                 for block in range(count):
                     name = f"encoder.stages.{stage}.blocks.{block}"
-                    x = self.residual(name, x, kernel, stride if block == 0 else (1, 1, 1))
+                    x = self.residual(name, x, kernel, stride if block == 0 else _ONES)
             skips.append(x)
         return skips
 
@@ -180,27 +176,29 @@ class _Builder:
         for stage, (skip, stride) in enumerate(zip(skips[-2::-1], strides, strict=True)):
             x = self.upsample(f"decoder.transpconvs.{stage}", x, stride)
             kernel, count = unet.kernels[-(stage + 2)], unet.decoder_convs[stage]
-            name = f"decoder.stages.{stage}.convs"
-            x = self.activate(self.conv_norm(f"{name}.0", [x, skip], kernel, (1, 1, 1)))
-            for number in range(1, count):
-                x = self.activate(self.conv_norm(f"{name}.{number}", [x], kernel, (1, 1, 1)))
-        return self.convolve(f"decoder.seg_layers.{len(skips) - 2}", [x], (1, 1, 1))
+            x = self.stack(f"decoder.stages.{stage}.convs", [x, skip], count, kernel)
+        return self.convolve(f"decoder.seg_layers.{len(skips) - 2}", [x], _ONES)
 
     def stack(
-        self, name: str, x: Volume, count: int, kernel: Sequence[int], stride: Sequence[int]
+        self,
+        name: str,
+        inputs: Sequence[Volume],
+        count: int,
+        kernel: Sequence[int],
+        stride: Sequence[int] = _ONES,
     ) -> Volume:
         """Add convolution, normalization and leaky ReLU, `count` times; the first one strides."""
         for number in range(count):
-            step = stride if number == 0 else (1, 1, 1)
-            x = self.activate(self.conv_norm(f"{name}.{number}", [x], kernel, step))
-        return x
+            x = self.activate(self.conv_norm(f"{name}.{number}", inputs, kernel, stride))
+            inputs, stride = [x], _ONES
+        return inputs[0]
 
     def residual(
         self, name: str, x: Volume, kernel: Sequence[int], stride: Sequence[int]
     ) -> Volume:
         """Add a residual block: two convolutions beside a (pooled, projected) identity."""
         y = self.activate(self.conv_norm(f"{name}.conv1", [x], kernel, stride))
-        y = self.conv_norm(f"{name}.conv2", [y], kernel, (1, 1, 1))
+        y = self.conv_norm(f"{name}.conv2", [y], kernel)
         if max(stride) > 1:
             zeros = [0, 0, 0]
             pooled = self.ops.avg_pool(x.ordered, list(stride), zeros, zeros, list(stride), False)
@@ -208,13 +206,17 @@ class _Builder:
         # The pooling, where there is one, takes the first place in the checkpoint's sequence.
         projection = f"{name}.skip.{int(max(stride) > 1)}"
         if f"{projection}.conv.weight" in self.weights:
-            x = self.conv_norm(projection, [x], (1, 1, 1), (1, 1, 1))
+            x = self.conv_norm(projection, [x], _ONES)
         if type(x) is not type(y):
             x, y = Volume(self.ops, x.ordered), Volume(self.ops, y.ordered)
         return self.activate(y.map(lambda node: self.ops.add(node, x.node)))
 
     def conv_norm(
-        self, name: str, inputs: Sequence[Volume], kernel: Sequence[int], stride: Sequence[int]
+        self,
+        name: str,
+        inputs: Sequence[Volume],
+        kernel: Sequence[int],
+        stride: Sequence[int] = _ONES,
     ) -> Volume:
         # A convolution's bias has no effect before an instance normalization.
         x = self.convolve(f"{name}.conv", inputs, kernel, stride, biased=False)
@@ -225,7 +227,7 @@ class _Builder:
         name: str,
         inputs: Sequence[Volume],
         kernel: Sequence[int],
-        stride: Sequence[int] = (1, 1, 1),
+        stride: Sequence[int] = _ONES,
         *,
         biased: bool = True,
     ) -> Volume:

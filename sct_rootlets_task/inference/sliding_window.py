@@ -33,16 +33,9 @@ _MOST_LOGIT = float(np.finfo(np.float16).max)
 
 
 class TiledNetwork:
-    """A model that segments volumes with an engine.
+    """A model that segments volumes with one engine a fold, whose logits are averaged.
 
-    Parameters
-    ----------
-    folder : ModelFolder
-        The model.
-    engines : sequence of Engine
-        One a fold; their logits are averaged.
-    progress : bool
-        Show how many of the tiles are run.
+    With `progress` it shows how many of the tiles are run.
     """
 
     def __init__(

@@ -59,17 +59,9 @@ class TileGrid:
         return list(product(z, y, x))
 
     def shares(self, points: np.ndarray) -> np.ndarray:
-        """Return the share that each tile has in the average at some points.
+        """Return the share that each tile has in the average at points (n, 3), in voxels (z, y, x).
 
-        Parameters
-        ----------
-        points : ndarray of float, shape (n, 3)
-            Places (z, y, x) in voxels.
-
-        Returns
-        -------
-        ndarray of float32, shape (n, number of tiles)
-            Rows add up to 1.
+        The shape is (n, number of tiles), of float32; rows add up to 1.
         """
         places = np.clip(np.round(points).astype(int), 0, np.array(self.shape) - 1)
         z, y, x = (self._tables[axis][places[:, axis]] for axis in range(3))
@@ -165,8 +157,7 @@ class Schedule:
         rows : ndarray of int, shape (n,)
             Numbers of the voxels that lie in it.
         margins : ndarray of float32, shape (n,)
-            Logit of their best class less that of the second best, in the average of all tiles run
-            so far.
+            Their best logit less the second best, averaged over all tiles run so far.
         """
         self._left[tile] = False
         self._seen[rows] += self.grid.share_of(tile, self.voxels[rows])

@@ -1,7 +1,7 @@
 """The members of a checkpoint's zip file, read within the bounds of the file.
 
-``torch.save`` stores its members without compression, so that no member can be larger than the
-file. Whatever is compressed, encrypted, named twice or out of bounds is refused.
+``torch.save`` does not compress, so no member is larger than the file. Whatever is compressed,
+encrypted, named twice or out of bounds is refused.
 """
 
 from __future__ import annotations

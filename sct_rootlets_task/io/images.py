@@ -239,22 +239,16 @@ def _not_numbers(labels: np.ndarray) -> list[str]:
 def in_memory(
     values: np.ndarray, affine: np.ndarray, *, file: str | None, step: float = 0.0
 ) -> Any:
-    """Return a nibabel image with what is to be known about its file.
+    """Return a nibabel.Nifti1Image with what is to be known about its file.
 
     Parameters
     ----------
-    values : ndarray, shape (i, j, k)
-        Voxels.
-    affine : ndarray of float, shape (4, 4)
-        Voxel index to world mm.
+    values, affine : ndarray, shape (i, j, k), and of float, shape (4, 4)
+        Voxels, and voxel index to world mm.
     file : str or None
         Its file, for messages.
     step : float
         Distance of two neighboring values in the file; 0 where it is not known.
-
-    Returns
-    -------
-    nibabel.Nifti1Image
     """
     import nibabel as nib
 

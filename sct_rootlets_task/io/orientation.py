@@ -63,15 +63,10 @@ class Reorientation:
 
     @classmethod
     def onto(cls, affine: np.ndarray, target: np.ndarray) -> Reorientation:
-        """Return the way from one grid to another, to the axes nearest to its own.
+        """Return the way from one grid to another (both voxel index to RAS+ mm).
 
-        The grids are compared with each other, not with the world: a grid that slants by 45° has no
-        nearest world axes that rounding could not change.
-
-        Parameters
-        ----------
-        affine, target : ndarray of float, shape (4, 4)
-            Voxel index to RAS+ mm, of the grid to come from and to go to.
+        Axes go to the nearest axes of the other grid, not of the world: for a grid that slants by
+        45°, rounding would choose these.
         """
         from nibabel.orientations import io_orientation
 
@@ -79,15 +74,7 @@ class Reorientation:
 
     @classmethod
     def to_sct(cls, affine: np.ndarray, orientation: str) -> Reorientation:
-        """Return the way from the grid of `affine` to an orientation in SCT's letters.
-
-        Parameters
-        ----------
-        affine : ndarray of float, shape (4, 4)
-            Voxel index to RAS+ mm.
-        orientation : str
-            Target, in SCT's letters.
-        """
+        """Return the way from a grid (voxel index to RAS+ mm) to SCT's letters of orientation."""
         from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
 
         target = axcodes2ornt(axcodes_from_sct(orientation))

@@ -1,4 +1,4 @@
-"""What is written: which file each image's result goes to, and what is in it."""
+"""Output files: what is in them, which one each image gets, and whether one may be replaced."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Whether a file that is in the way was written by this package, and may be replaced.
+"""Tell whether a file that is in the way was written by this package, and may be replaced.
 
-Everything the package writes can be told by its content: a label map by the checksum in its
-sidecar, JSON by who it says made it, a picture by a text in it, tables by their first row.
+A label map is known by the checksum in its sidecar, JSON by who it says made it, a picture by a
+text in it, and a table by its first row.
 """
 
 from __future__ import annotations
@@ -44,15 +44,7 @@ _TEXT_BYTES = 1 << 22
 
 
 def generated_by(command: str, urls: Collection[str] = ()) -> list[dict[str, object]]:
-    """Return the entry ``GeneratedBy`` of JSON, as SCT writes it.
-
-    Parameters
-    ----------
-    command : str
-        The command, folders left out.
-    urls : collection of str
-        Where the model came from.
-    """
+    """Return the entry ``GeneratedBy`` of JSON, as SCT writes it; `urls` are those of the model."""
     return [
         {
             "Name": f"{NAME}: {command}",

@@ -75,15 +75,7 @@ def mm_per_unit(
 
 
 def to_mm(affine: np.ndarray, factor: float) -> np.ndarray:
-    """Return an affine in mm.
-
-    Parameters
-    ----------
-    affine : ndarray of float, shape (4, 4)
-        Voxel index to world in another unit.
-    factor : float
-        Millimeters the unit has.
-    """
+    """Return an affine (shape (4, 4)) in mm; its unit has `factor` of them."""
     if factor == 1:
         return np.asarray(affine)
     converted = np.array(affine, dtype=float)

@@ -1,4 +1,4 @@
-"""What results show of themselves in a notebook: one line, whatever arrays they hold."""
+"""The one line that a result shows in a notebook, whatever arrays it holds."""
 
 from __future__ import annotations
 

@@ -59,14 +59,9 @@ def printable(text: object, longest: int = 200) -> str:
 
 
 def reason_of(error: BaseException, otherwise: str = "") -> str:
-    """Return what an error says, for a message, in one short line.
+    """Return what an error says, for a message, in one short line without paths.
 
-    Parameters
-    ----------
-    error : exception
-        The error; of one of the operating system the reason alone, without the path.
-    otherwise : str
-        What to say for an error without a text; by default the name of its class.
+    An error without a text gives `otherwise`, by default the name of its class.
     """
     return printable(
         getattr(error, "strerror", None) or str(error) or otherwise or type(error).__name__
@@ -227,11 +222,8 @@ def closed_part(path: Path) -> Path | None:
 def why_not_ours(info: os.stat_result) -> str | None:
     """Return why others may have a hand in a file or folder; None where nobody else may.
 
-    Parameters
-    ----------
-    info : os.stat_result
-        Its owner and mode. Systems without user numbers (Windows) are not looked at. A folder may
-        be open to a group that is the user's alone.
+    A folder may be open to a group that is the user's alone. Systems without user numbers
+    (Windows) are not looked at.
     """
     if not hasattr(os, "geteuid"):
         return None
@@ -303,12 +295,7 @@ def _is_private_group(info: os.stat_result) -> bool:
 def is_world_writable(path: Path, *, sticky_is_safe: bool = True) -> bool:
     """Tell whether every user of this machine may change a file or folder.
 
-    Parameters
-    ----------
-    path : Path
-        What to look at; False where it is missing, and on systems without user numbers.
-    sticky_is_safe : bool
-        Whether a folder in which all may add entries, but not remove others', is left out.
+    With `sticky_is_safe`, a folder in which all may add entries, but not remove others', is none.
     """
     if not hasattr(os, "geteuid"):
         return False

@@ -334,12 +334,9 @@ def _useless(error: Exception, incoming: Path) -> ArchiveError:
 
 
 def open_to_readers(folder: Path) -> None:
-    """Let all users of the computer read a model, and its owner alone change it.
+    """Let all users of the computer read a model's folder, and its owner alone change it.
 
-    Parameters
-    ----------
-    folder : Path
-        The model's folder. With ``SCT_ROOTLETS_SHARED`` set to 0 it is left as the umask made it.
+    With ``SCT_ROOTLETS_SHARED`` set to 0 it is left as the umask made it.
     """
     if environment.denies(environment.SHARED):
         return

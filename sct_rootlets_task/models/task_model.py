@@ -14,16 +14,9 @@ from sct_rootlets_task.tasks import Release, Task
 
 @dataclass(frozen=True, eq=False)
 class TaskModel:
-    """The description of a model that a task runs.
+    """What a model's folder says, how it tells levels, and the level of each class.
 
-    Parameters
-    ----------
-    folder : ModelFolder
-        What the model's folder says about itself.
-    source : LevelSource
-        How the model tells levels.
-    levels : mapping of int to int
-        Level of each class; empty where the locator gives the levels.
+    `levels` is empty where the locator gives the levels.
     """
 
     folder: ModelFolder
@@ -36,10 +29,8 @@ def read_task_model(task: Task, release: Release | None, path: Path) -> TaskMode
 
     Parameters
     ----------
-    task : Task
-        The task that runs it.
-    release : Release, optional
-        The release it is, or whose place it takes.
+    task, release : Task, Release or None
+        The task that runs it, and the release it is, or whose place it takes.
     path : Path
         The trainer folder.
 
