@@ -164,7 +164,8 @@ class PickleReader:
             if code == b".":
                 return self._result()
             if code not in _STEPS:
-                raise ValueError(f"its description has the unknown step {code!r}")
+                wrong = f"has the unknown step {code!r}" if code else "ends too early"
+                raise ValueError(f"its description {wrong}")
             name, argument = _STEPS[code]
             getattr(self, name)(_READERS[code](self._stream) if argument is _READ else argument)
         raise ValueError("its description is far too long")
