@@ -238,7 +238,7 @@ def files_to_markdown() -> str:
     from sct_rootlets_task.analysis import evaluate
     from sct_rootlets_task.analysis.spinal_levels import COLUMNS
     from sct_rootlets_task.io.outputs import FILES, SIDECAR
-    from sct_rootlets_task.levels import assignment
+    from sct_rootlets_task.levels import located_canal
     from sct_rootlets_task.qc.pages import RATINGS
 
     parts = [
@@ -258,10 +258,10 @@ def files_to_markdown() -> str:
         _described("Column", COLUMNS),
         "## Columns of the located levels",
         "The CSV file of `sct_rootlets locate -csv`: one row for each level of the canal.",
-        _described("Column", assignment.COLUMNS),
+        _described("Column", located_canal.COLUMNS),
         "## Columns of the centerline",
         "The CSV file of `sct_rootlets locate -line`: one row for each mm of the canal.",
-        _described("Column", assignment.LINE_COLUMNS),
+        _described("Column", located_canal.LINE_COLUMNS),
         "## Columns of the agreement",
         "The CSV file of `sct_rootlets evaluate -csv`: one row for each level.",
         _described("Column", evaluate.COLUMNS),

@@ -40,8 +40,8 @@ if TYPE_CHECKING:
     from sct_rootlets_task.analysis.relabel import Change
     from sct_rootlets_task.analysis.spinal_levels import SpinalLevels
     from sct_rootlets_task.io.images import InputImage
-    from sct_rootlets_task.levels.assignment import LocatedLevels
     from sct_rootlets_task.levels.landmarks import Landmarks
+    from sct_rootlets_task.levels.located_canal import LocatedLevels
     from sct_rootlets_task.models.resolve import Listed
     from sct_rootlets_task.segmentation.segmenter import Segmentation, Settings
     from sct_rootlets_task.tasks import Task
@@ -882,7 +882,7 @@ def _located(locator: ImageLike | LocatedCanal | None, labels: nib.Nifti1Image) 
 
 
 def _located_in(image: InputImage) -> LocatedLevels:
-    from sct_rootlets_task.segmentation.segmenter import locate as locate_levels
+    from sct_rootlets_task.segmentation.locator import locate as locate_levels
 
     found = locate_levels(image)
     _log(f"{image.path}: {warning}" for warning in found.warnings)

@@ -60,6 +60,13 @@ class OutputError(RootletsError, OSError):
     """A result could not be written."""
 
 
+class NotShownError(OutputError):
+    """A level map is complete, but its picture or QC entry could not be made; see the cause."""
+
+    def __init__(self, output: object) -> None:
+        super().__init__(f"The label map {output} is complete; what shows it is not.")
+
+
 class EngineError(RootletsError, RuntimeError):
     """What runs the network does not work on this machine."""
 

@@ -20,7 +20,7 @@ from sct_rootlets_task.cli import sct_deepseg, sct_rootlets
 from sct_rootlets_task.inference import loading
 from sct_rootlets_task.inference.loading import Network, Options
 from sct_rootlets_task.inference.model_folder import ModelFolder
-from sct_rootlets_task.segmentation import segmenter
+from sct_rootlets_task.segmentation import locator, segmenter
 
 load_network = loading.load_network
 
@@ -50,7 +50,7 @@ class Remembered:
 
 
 if __name__ == "__main__":
-    loading.load_network = Remembered  # type: ignore[assignment]
-    segmenter.load_network = Remembered  # type: ignore[assignment,attr-defined]
+    segmenter.load_network = Remembered  # type: ignore[assignment]
+    locator.load_network = Remembered  # type: ignore[assignment,attr-defined]
     main = {"sct_deepseg": sct_deepseg.main, "sct_rootlets": sct_rootlets.main}[sys.argv[1]]
     sys.exit(main(sys.argv[2:]))

@@ -27,7 +27,7 @@ from sct_rootlets_task.io.images import load_image, load_labels
 from sct_rootlets_task.io.untrusted import is_annexed, missing_content
 from sct_rootlets_task.models.resolve import resolve
 from sct_rootlets_task.qc.scene import require_mask
-from test_standalone import PLAIN, levels_as_intensities
+from test_sct_deepseg import PLAIN, levels_as_intensities
 from volumes import write_image
 
 KEY = "MD5E-s3799768--0f2e1d00"

@@ -40,12 +40,12 @@ from sct_rootlets_task.errors import (
     UsageError,
 )
 from sct_rootlets_task.levels.anatomical_priors import CERVICAL
-from sct_rootlets_task.levels.assignment import LocatedLevel, LocatedLevels
+from sct_rootlets_task.levels.located_canal import LocatedLevel, LocatedLevels
 from sct_rootlets_task.qc.stored import DATA
 from sct_rootlets_task.registry import ROOTLETS
 from sct_rootlets_task.rootlets.centerline import line_through_rootlets
 from sct_rootlets_task.rootlets.geometry import to_world
-from sct_rootlets_task.segmentation import segmenter
+from sct_rootlets_task.segmentation import locator, segmenter
 from sct_rootlets_task.segmentation.segmenter import Segmentation
 from sct_rootlets_task.tasks import TaskRegistry
 from test_map_commands import disc_labels, point_image
@@ -172,7 +172,7 @@ def here(study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = Path(shutil.copytree(study, tmp_path / "here"))
     monkeypatch.chdir(folder)
     monkeypatch.setenv("HOME", str(folder))
-    monkeypatch.setattr(segmenter, "locate", lambda image: LocatedLevels(located()))
+    monkeypatch.setattr(locator, "locate", lambda image: LocatedLevels(located()))
     monkeypatch.setattr(segmenter, "Segmenter", NoNetwork)
     return folder
 
@@ -607,7 +607,7 @@ def test_a_reference_that_agrees_is_told_and_is_no_flag(
 def test_an_image_of_another_grid_is_refused_before_it_is_located(
     here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delattr(segmenter, "locate")
+    monkeypatch.delattr(locator, "locate")
     other = nib.Nifti1Image(np.asarray(nib.load("image.nii.gz").dataobj), np.eye(4))
     for function in (check, relabel):
         with pytest.raises(ImageError, match="on the grid of the segmentation"):

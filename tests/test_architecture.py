@@ -34,7 +34,7 @@ def test_no_two_modules_of_a_room_import_each_other(name: str) -> None:
 
 def test_the_import_check_sees_imports() -> None:
     found = imports(MODULES["segmentation.segmenter"])
-    assert {"errors", "inference.loading", "levels.sources"} <= found
+    assert {"errors", "inference.loading", "levels.corrections"} <= found
 
 
 def test_the_registry_holds_entries_and_nothing_else() -> None:

@@ -30,7 +30,7 @@ from sct_rootlets_task.environment import VARIABLES
 from sct_rootlets_task.errors import EXIT_CODES
 from sct_rootlets_task.io.outputs import FILES, SIDECAR
 from sct_rootlets_task.level_names import level_name
-from sct_rootlets_task.levels import assignment
+from sct_rootlets_task.levels import located_canal
 from sct_rootlets_task.levels.sources import ByMap
 from sct_rootlets_task.qc.pages import RATINGS
 from sct_rootlets_task.registry import TASKS
@@ -164,8 +164,8 @@ DECLARED: list[tuple[str, Mapping[Any, str]]] = [
     ("files_to_markdown", SIDECAR),
     ("files_to_markdown", COLUMNS),
     ("files_to_markdown", evaluate.COLUMNS),
-    ("files_to_markdown", assignment.COLUMNS),
-    ("files_to_markdown", assignment.LINE_COLUMNS),
+    ("files_to_markdown", located_canal.COLUMNS),
+    ("files_to_markdown", located_canal.LINE_COLUMNS),
     ("files_to_markdown", RATINGS),
     ("flags_to_markdown", CODES),
     ("environment_to_markdown", EXIT_CODES),

@@ -26,9 +26,9 @@ from sct_rootlets_task.levels.landmarks import Landmarks, Shift
 from sct_rootlets_task.registry import ROOTLETS
 from sct_rootlets_task.segmentation.sidecar import doubts_beside, without_folders
 from test_plausibility import phantom, pmj
+from test_sct_deepseg import PLAIN, SHAPE, image, levels_as_intensities, model  # noqa: F401
 from test_shifting import discs, located
 from test_shifting import phantom as with_discs
-from test_standalone import PLAIN, SHAPE, image, levels_as_intensities, model  # noqa: F401
 from tools.phantom import Phantom
 from volumes import write_image
 

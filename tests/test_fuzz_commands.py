@@ -23,8 +23,8 @@ from fuzz_commands import FILES, INPUTS, commands
 from model_zips import write_model
 from sct_rootlets_task.cli import sct_deepseg
 from sct_rootlets_task.cli.sct_rootlets import main
-from sct_rootlets_task.levels.assignment import LocatedLevels
-from sct_rootlets_task.segmentation import segmenter
+from sct_rootlets_task.levels.located_canal import LocatedLevels
+from sct_rootlets_task.segmentation import locator
 
 COUNT = 60 * int(os.environ.get("SCT_ROOTLETS_FUZZ", "1"))
 SEED = int(os.environ.get("SCT_ROOTLETS_TEST_SEED", "0"))
@@ -82,7 +82,7 @@ def _tame(folder: Path) -> Iterator[None]:
         mock.patch.object(
             import_module("sct_rootlets_task.sample"), "make_sample", return_value=tiny
         ),
-        mock.patch.object(segmenter, "locate", located),
+        mock.patch.object(locator, "locate", located),
     ):
         yield
 

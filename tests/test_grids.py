@@ -19,7 +19,7 @@ from sct_rootlets_task.errors import ImageError
 from sct_rootlets_task.io.images import InputImage
 from sct_rootlets_task.io.orientation import Reorientation, on_grid
 from sct_rootlets_task.qc.scene import require_mask
-from sct_rootlets_task.segmentation import segmenter
+from sct_rootlets_task.segmentation import locator
 from test_map_commands import disc_labels, point_image
 from test_shifting import located, phantom
 
@@ -101,7 +101,7 @@ def test_a_second_file_in_another_orientation_gives_the_same_result(
 ) -> None:
     write(tmp_path, seed + COMMANDS.index(command))
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(segmenter, "locate", locate_on)
+    monkeypatch.setattr(locator, "locate", locate_on)
     results = []
     for place in (MAIN, OTHER):
         code = main(shlex.split(command.replace("{}", place)))
@@ -228,7 +228,7 @@ def test_the_locators_image_may_have_another_unit_and_its_doubts_are_told(
 ) -> None:
     write(tmp_path, 1)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(segmenter, "locate", locate_on)
+    monkeypatch.setattr(locator, "locate", locate_on)
     affine = phantom().affine.copy()
     affine[:3] *= {"meter": 1e-3, "micron": 1e3}[unit]
     image = nib.Nifti1Image(arrays()["image"], affine)
@@ -249,8 +249,6 @@ def test_an_image_that_the_locator_cannot_read_is_left_out(
     write(tmp_path, 1)
     monkeypatch.chdir(tmp_path)
     long = (phantom().cord * 5).astype(np.uint8)
-    monkeypatch.setattr(
-        segmenter, "locate", lambda image: SimpleNamespace(labels=long, warnings=())
-    )
+    monkeypatch.setattr(locator, "locate", lambda image: SimpleNamespace(labels=long, warnings=()))
     assert main(shlex.split("check -i as_is/seg.nii.gz -locator as_is/image.nii.gz")) == 1
     assert "go on without it" in capsys.readouterr().err

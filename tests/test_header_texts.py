@@ -19,9 +19,9 @@ from fake_network import Loader
 from model_zips import write_model
 from sct_rootlets_task.cli import sct_deepseg, sct_rootlets
 from sct_rootlets_task.io.images import labels_image, load_image, load_labels
-from sct_rootlets_task.levels.assignment import LocatedLevels
+from sct_rootlets_task.levels.located_canal import LocatedLevels
 from sct_rootlets_task.rootlets.geometry import like
-from sct_rootlets_task.segmentation import segmenter
+from sct_rootlets_task.segmentation import locator
 from test_shifting import phantom
 
 SECRET = b"KILROY"
@@ -156,7 +156,7 @@ def test_no_command_writes_a_text_of_a_header(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(segmenter, "locate", lambda image: LocatedLevels(phantom().labels))
+    monkeypatch.setattr(locator, "locate", lambda image: LocatedLevels(phantom().labels))
     noise = (phantom().labels + 10 * phantom().cord + 1).astype(np.uint8)
     for name, values in {
         "seg": phantom().labels,

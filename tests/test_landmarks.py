@@ -17,13 +17,13 @@ from sct_rootlets_task.analysis.relabel import levels_from_discs, shift_levels
 from sct_rootlets_task.analysis.spinal_levels import spinal_levels
 from sct_rootlets_task.errors import ImageError
 from sct_rootlets_task.levels.anatomical_priors import CERVICAL
-from sct_rootlets_task.levels.assignment import LocatedLevels
 from sct_rootlets_task.levels.landmarks import (
     Landmarks,
     disc_points,
     pmj_point,
     references_from_images,
 )
+from sct_rootlets_task.levels.located_canal import LocatedLevels
 from sct_rootlets_task.registry import ROOTLETS
 from test_plausibility import pmj
 from test_shifting import ANY, discs, located, phantom

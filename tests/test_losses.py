@@ -21,8 +21,8 @@ from model_zips import write_model as write_model_folder
 from sct_rootlets_task.cli import sct_deepseg
 from sct_rootlets_task.cli.sct_rootlets import main
 from sct_rootlets_task.io.ownership import generated_by, is_ours
-from sct_rootlets_task.levels.assignment import LocatedLevels
-from sct_rootlets_task.segmentation import segmenter
+from sct_rootlets_task.levels.located_canal import LocatedLevels
+from sct_rootlets_task.segmentation import locator
 from test_map_commands import point_image
 from test_shifting import located, phantom
 from volumes import write_image
@@ -76,7 +76,7 @@ def _study(files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
     """Work in a copy of the study, and look at the end that nothing was changed in it."""
     shutil.copytree(files, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(segmenter, "locate", lambda image: LocatedLevels(located()))
+    monkeypatch.setattr(locator, "locate", lambda image: LocatedLevels(located()))
     tiny = SimpleNamespace(data=np.ones((3, 3, 3)), cord=np.ones((3, 3, 3)), affine=np.eye(4))
     monkeypatch.setattr(import_module("sct_rootlets_task.sample"), "make_sample", lambda seed: tiny)
     before = snapshot(tmp_path)

@@ -18,10 +18,10 @@ import pytest
 from sct_rootlets_task import registry
 from sct_rootlets_task.cli.sct_rootlets import main
 from sct_rootlets_task.io.outputs import SIDECAR
-from sct_rootlets_task.levels.assignment import LocatedLevel, LocatedLevels
+from sct_rootlets_task.levels.located_canal import LocatedLevel, LocatedLevels
 from sct_rootlets_task.registry import ROOTLETS
 from sct_rootlets_task.rootlets.geometry import slice_axis
-from sct_rootlets_task.segmentation import segmenter
+from sct_rootlets_task.segmentation import locator
 from sct_rootlets_task.tasks import TaskRegistry
 from test_shifting import discs, located, phantom
 
@@ -85,7 +85,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     """Put the true levels of the canal in the locator's place."""
     monkeypatch.setattr(
-        segmenter, "locate", lambda image: SimpleNamespace(labels=located(), warnings=())
+        locator, "locate", lambda image: SimpleNamespace(labels=located(), warnings=())
     )
 
 
@@ -468,7 +468,7 @@ def test_start_is_caudal_in_every_table_and_report(
 ) -> None:
     levels = (LocatedLevel(2, 3.0, 18.0, 0.9), LocatedLevel(3, 18.0, 33.0, 0.9))
     found = LocatedLevels(located(), levels, None, ())
-    monkeypatch.setattr(segmenter, "locate", lambda image: found)
+    monkeypatch.setattr(locator, "locate", lambda image: found)
     assert run("locate -i seg.nii.gz -o located.nii.gz -csv located.csv") == 0
     assert run("levels -i seg.nii.gz -s cord.nii.gz -csv levels.csv") == 0
     assert run("check -i seg.nii.gz -s cord.nii.gz -o report.json") == 0
@@ -493,7 +493,7 @@ def test_locate_tells_its_doubts_apart_from_its_table(
 ) -> None:
     levels = (LocatedLevel(5, 0.0, 12.0, 0.9),)
     found = LocatedLevels(located(), levels, None, doubts)
-    monkeypatch.setattr(segmenter, "locate", lambda image: found)
+    monkeypatch.setattr(locator, "locate", lambda image: found)
     assert run("locate -i seg.nii.gz -o levels.nii.gz") == 0
     out, err = capsys.readouterr()
     assert "C5: 0.0 to 12.0 mm from the top of the canal, confidence 0.9" in out

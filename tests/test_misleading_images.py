@@ -18,8 +18,9 @@ from sct_rootlets_task.io.images import InputImage, check_image, load_image
 from sct_rootlets_task.models.resolve import InstalledModel
 from sct_rootlets_task.registry import TASKS
 from sct_rootlets_task.sample import write_sample
-from sct_rootlets_task.segmentation.segmenter import Segmentation, Segmenter, Settings, locate
-from test_pipeline import _custom, _starter
+from sct_rootlets_task.segmentation.locator import locate
+from sct_rootlets_task.segmentation.segmenter import Segmentation, Segmenter, Settings
+from test_level_strategy import _custom, _starter
 from test_view import turned
 
 TASK = TASKS["rootlets"]

@@ -197,9 +197,9 @@ def test_a_line_without_the_package_is_silent(env: Environment) -> None:
 def test_a_broken_package_is_one_warning_at_the_start(env: Environment, tmp_path: Path) -> None:
     assert env.rootlets("sct", "enable").returncode == 0
     broken = tmp_path / "broken" / "sct_rootlets_task"
-    (broken / "hosts").mkdir(parents=True)
+    (broken / "sct_plugin").mkdir(parents=True)
     (broken / "__init__.py").write_text("")
-    (broken / "hosts" / "__init__.py").write_text("raise ValueError('half an upgrade')")
+    (broken / "sct_plugin" / "__init__.py").write_text("raise ValueError('half an upgrade')")
     (env.site / "a_paths.pth").write_text(f"{broken.parent}\n{env.sct}\n")
     done = env.run("-c", "print('started')")
     assert (done.returncode, done.stdout) == (0, "started\n")

@@ -15,8 +15,8 @@ import pytest
 
 from fake_sct import TASK
 from sct_rootlets_task.sct_plugin.command import as_legacy, as_modern
-from test_sct import FakeSCT, Start, image, labels_of, start, zipped  # noqa: F401 (fixtures)
-from test_standalone import levels_as_intensities
+from test_sct_deepseg import levels_as_intensities
+from test_sct_plugin import FakeSCT, Start, image, labels_of, start, zipped  # noqa: F401 (fixtures)
 from volumes import write_image
 
 NAMES = {"rootlets", "rootlets_starter", "seg_spinal_rootlets_t2w"}

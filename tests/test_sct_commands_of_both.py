@@ -322,8 +322,8 @@ def test_options_that_sct_has_stay_as_they_are() -> None:
 def test_our_tools_are_named_as_they_can_be_called(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    advice = "Compare them: 'sct_rootlets check -i SEG -discs DISCS'."
-    text = f"{advice} The package sct_rootlets_task says so."
+    command = "Compare them: 'sct_rootlets check -i SEG -discs DISCS'."
+    text = f"{command} The package sct_rootlets_task says so."
     monkeypatch.setenv("PATH", str(tmp_path))
     said = advice.as_in_sct(text)
     assert (

@@ -20,9 +20,8 @@ from typing import Any
 
 import numpy as np
 
-from sct_rootlets_task.inference.model_folder import read_model_folder
 from sct_rootlets_task.levels import boundary_refinement
-from sct_rootlets_task.levels.assignment import AssignedLevels, levels_beside_canal
+from sct_rootlets_task.levels.assignment import AssignedLevels, assign_levels
 from sct_rootlets_task.levels.sources import ByLocator
 from sct_rootlets_task.registry import TASKS
 from sct_rootlets_task.rootlets.postprocess import HookContext
@@ -121,26 +120,20 @@ def tell(data: Path, short: bool, seed: tuple[int, int]) -> list[Row]:
         truth, voxels = truth[:, :, window], voxels[:, :, window]
     image = in_memory(voxels, WHOLE.voxel_mm)
     found = judge.segmenter.find(image)
-    classes = read_model_folder(next((BUNDLED / "locator").glob("nnUNetTrainer*"))).classes
     rows = []
     for name, changes in CHOICES.items():
         fields: dict[str, Any] = {k: v for k, v in changes.items() if k in SOURCE}
         source = replace(judge.source, **fields)
         with _constants({k: v for k, v in changes.items() if k not in SOURCE}):
-            told = AssignedLevels(np.zeros(truth.shape, np.uint8))
+            assigned = AssignedLevels(np.zeros(truth.shape, np.uint8))
             if found.canal is not None:
-                told = levels_beside_canal(
-                    found.classes > 0,
-                    found.canal,
-                    image.affine,
-                    classes=classes,
-                    source=source,
-                    expected=LEVELS,
+                assigned = assign_levels(
+                    found.classes > 0, found.canal, source=source, expected=LEVELS
                 )
-        labels = _after_hooks(told.labels, image.affine, source.level_weight)
+        labels = _after_hooks(assigned.labels, image.affine, source.level_weight)
         both = labels * truth > 0
         right = float((labels[both] == truth[both]).mean()) if both.any() else None
-        rows.append({"choice": name, "right": right, "warned": bool(told.warnings)})
+        rows.append({"choice": name, "right": right, "warned": bool(assigned.warnings)})
     return rows
 
 

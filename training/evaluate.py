@@ -41,7 +41,7 @@ from sct_rootlets_task.inference.loading import Options
 from sct_rootlets_task.io.images import InputImage, load_image
 from sct_rootlets_task.io.paths import model_root
 from sct_rootlets_task.level_names import level_name
-from sct_rootlets_task.levels.assignment import LocatedLevels
+from sct_rootlets_task.levels.located_canal import LocatedLevels
 from sct_rootlets_task.levels.sources import ByLocator
 from sct_rootlets_task.models.resolve import resolve
 from sct_rootlets_task.registry import ROOTLETS, TASKS
@@ -49,8 +49,8 @@ from sct_rootlets_task.rootlets.bundles import find_bundles
 from sct_rootlets_task.rootlets.centerline import line_through_rootlets
 from sct_rootlets_task.rootlets.geometry import to_world
 from sct_rootlets_task.runtime import default_threads
-from sct_rootlets_task.segmentation import segmenter
-from sct_rootlets_task.segmentation.segmenter import Segmenter
+from sct_rootlets_task.segmentation.locator import locate
+from sct_rootlets_task.segmentation.segmenter import Segmenter, Settings
 from sct_rootlets_task.tasks import BUNDLED
 from training.artefacts import FAMILIES, VISIBLE
 from training.cases import WHOLE, CaseMaker, starter_groups
@@ -95,7 +95,7 @@ class Judge:
         folder = next(self.starter.glob("nnUNetTrainer*"))
         model = resolve(task, "starter", model_root(None)).model
         release = replace(task.release("starter"), level_source=self.source)
-        settings = segmenter.Settings(Options(threads=default_threads()))
+        settings = Settings(Options(threads=default_threads()))
         return Segmenter(task, replace(model, path=folder, release=release), settings)
 
     @cached_property
@@ -110,7 +110,7 @@ class Judge:
     def locate(self, image: InputImage, folder: Path | None = None) -> LocatedLevels:
         """Return the levels of the canal, by the locator under test or another one."""
         options = Options(device="cpu", threads=default_threads())
-        return segmenter.locate(image, options, locator=folder or Path(self.source.locator))
+        return locate(image, options, locator=folder or Path(self.source.locator))
 
     def real(self, subject: str) -> InputImage:
         """Return one of the shared T2w images."""

@@ -27,7 +27,7 @@ import numpy as np
 
 from sct_rootlets_task.analysis.evaluate import ALL, MEAN, compare
 from sct_rootlets_task.inference.model_folder import read_model_folder
-from sct_rootlets_task.levels.assignment import located_levels
+from sct_rootlets_task.levels.located_canal import fit_canal, located_levels
 from sct_rootlets_task.levels.sources import ByLocator
 from sct_rootlets_task.tasks import BUNDLED
 from training.artefacts import FAMILIES, VISIBLE, ImageSynthesizer
@@ -122,7 +122,7 @@ def located(judge: Judge, number: int) -> list[Row]:
     image = in_memory(case.image.numpy().T, WHOLE.voxel_mm)
     folder = read_model_folder(next(Path(judge.source.locator).glob("nnUNetTrainer*")))
     found = judge.locate(image)
-    exact = located_levels(vertebrae, image.affine, folder.classes)
+    exact = located_levels(fit_canal(vertebrae, image.affine, folder.classes))
     errors = {
         AS_EVALUATED: level_errors(found, truth, image.affine),
         BY_VERTEBRAE: level_errors(found, vertebrae, image.affine),

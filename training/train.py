@@ -24,7 +24,7 @@ from nibabel import as_closest_canonical
 
 from sct_rootlets_task.inference.loading import Options, load_network
 from sct_rootlets_task.inference.model_folder import read_model_folder
-from sct_rootlets_task.levels.assignment import fit_canal
+from sct_rootlets_task.levels.located_canal import fit_canal
 from training.cases import LOCATOR, STARTER, CaseMaker, Recipe, locator_groups, starter_groups
 from training.template import to_zyx
 from training.trainer import (

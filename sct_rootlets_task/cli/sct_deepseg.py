@@ -12,7 +12,7 @@ import shlex
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,22 +20,17 @@ from typing import TYPE_CHECKING
 from sct_rootlets_task.cli import console, grammar
 from sct_rootlets_task.cli.arguments import start_logging
 from sct_rootlets_task.cli.console import explain, is_foreseen, run_command, show
-from sct_rootlets_task.errors import FAILED, OutputError, UsageError
+from sct_rootlets_task.errors import FAILED, NotShownError, UsageError
 from sct_rootlets_task.io.progress import remaining
 from sct_rootlets_task.io.untrusted import is_file, is_folder, missing_content
 from sct_rootlets_task.registry import TASKS
 from sct_rootlets_task.tasks import Task
 
 if TYPE_CHECKING:
-    from sct_rootlets_task.analysis.check import Report
-    from sct_rootlets_task.io.images import InputImage
     from sct_rootlets_task.io.outputs import Job
-    from sct_rootlets_task.segmentation.segmenter import (
-        NetworkLoader,
-        Segmentation,
-        Segmenter,
-        Settings,
-    )
+    from sct_rootlets_task.segmentation.files import Request, SegmentedFile
+    from sct_rootlets_task.segmentation.locator import NetworkLoader
+    from sct_rootlets_task.segmentation.segmenter import Segmenter, Settings
 
 logger = logging.getLogger("sct_rootlets_task")
 
@@ -71,7 +66,7 @@ def main(
 
 
 def is_legacy(arguments: Sequence[str]) -> bool:
-    """Tell whether a command is written in the form of SCT 6."""
+    """Return whether a command is written in the form of SCT 6."""
     return bool(arguments) and arguments[0].startswith("-") and not _is_top_level(arguments)
 
 
@@ -80,7 +75,7 @@ def _is_top_level(arguments: Sequence[str]) -> bool:
 
 
 def _is_ours(arguments: Sequence[str], tasks: Mapping[str, Task]) -> bool:
-    """Tell whether a command names one of our tasks."""
+    """Return whether a command names one of our tasks."""
     if not arguments:
         return False
     if not arguments[0].startswith("-"):
@@ -179,16 +174,6 @@ def _install(tasks: Sequence[Task], parsed: argparse.Namespace) -> int:
     return 0
 
 
-@dataclass(frozen=True, eq=False)
-class _Run:
-    """What all images of one command share."""
-
-    segmenter: Segmenter
-    notice: str | None
-    parsed: argparse.Namespace
-    arguments: Sequence[str]
-
-
 def _segment(
     task: Task,
     parsed: argparse.Namespace,
@@ -210,10 +195,35 @@ def _segment_images(
     load: NetworkLoader | None,
 ) -> int:
     """Check everything that can be checked before the model is loaded, then run."""
+    from sct_rootlets_task.segmentation.files import Request
+
+    settings = _settings(task, parsed)
+    jobs = _plan(task, parsed)
+    request = Request(
+        arguments,
+        qc=Path(parsed.qc) if parsed.qc else None,
+        qc_dataset=parsed.qc_dataset,
+        qc_subject=parsed.qc_subject,
+        qc_seg=Path(parsed.qc_seg) if parsed.qc_seg else None,
+    )
+    request.require_all(jobs)
+    start = time.perf_counter()
+    segmenter, notice = _load(task, parsed, settings, load)
+    failures = _segment_all(jobs, segmenter, replace(request, notice=notice))
+    _summarize(jobs, failures, time.perf_counter() - start)
+    if request.qc and len(failures) < len(jobs):
+        from sct_rootlets_task.qc.report import INDEX
+        from sct_rootlets_task.qc.stored import shown
+
+        print(f"To see all images of the report, open:\n{shown(request.qc / INDEX)}")
+    return 1 if failures else 0
+
+
+def _plan(task: Task, parsed: argparse.Namespace) -> Sequence[Job]:
+    """Return the files to write for each image; every image and the mask must be there."""
     from sct_rootlets_task.io.nifti import folder_for_image
     from sct_rootlets_task.io.outputs import each_once, plan_outputs
 
-    settings = _settings(task, parsed)
     images, again = each_once([Path(name) for name in parsed.i])
     for image in again:
         logger.warning("%s was given more than once; it is segmented once.", image)
@@ -223,7 +233,7 @@ def _segment_images(
             raise UsageError(folder_for_image(image))
         if not (_may_be_file(image) or missing_content(image)):
             raise UsageError(f"This file does not exist: {image}. Check the path.")
-    jobs = plan_outputs(
+    return plan_outputs(
         images,
         parsed.o,
         task.suffix,
@@ -232,17 +242,6 @@ def _segment_images(
         viewers=parsed.lut or (),
         inputs=[*masks, *_files_of_model(parsed.model)],
     )
-    _require_report(parsed, images)
-    start = time.perf_counter()
-    segmenter, notice = _load(task, parsed, settings, load)
-    failures = _segment_all(_Run(segmenter, notice, parsed, arguments), jobs)
-    _summarize(jobs, failures, time.perf_counter() - start)
-    if parsed.qc and len(failures) < len(jobs):
-        from sct_rootlets_task.qc.report import INDEX
-        from sct_rootlets_task.qc.stored import shown
-
-        print(f"To see all images of the report, open:\n{shown(Path(parsed.qc) / INDEX)}")
-    return 1 if failures else 0
 
 
 def _files_of_model(model: str | None) -> list[Path]:
@@ -261,55 +260,34 @@ def _files_of_model(model: str | None) -> list[Path]:
 
 
 def _may_be_file(path: Path) -> bool:
-    """Tell whether a name may be that of a file: one in a closed folder fails when it is read."""
+    """Return whether a name may be that of a file: one in a closed folder fails when it is read."""
     try:
         return path.is_file()
     except OSError as error:
         return isinstance(error, PermissionError)
 
 
-def _require_report(parsed: argparse.Namespace, images: Sequence[Path]) -> None:
-    """Find out now, not after the first image, that the report or a picture cannot be made."""
-    from sct_rootlets_task.qc.folder import require_report_folder
-    from sct_rootlets_task.qc.pages import require_jinja
-    from sct_rootlets_task.qc.render import require_pillow
-    from sct_rootlets_task.qc.scene import require_mask
-
-    if parsed.qc:
-        require_jinja()
-        require_report_folder(Path(parsed.qc))
-    if parsed.qc or parsed.preview:
-        require_pillow()
-    if parsed.qc and parsed.qc_seg:
-        require_mask(Path(parsed.qc_seg), *images)
-
-
 def _settings(task: Task, parsed: argparse.Namespace) -> Settings:
     from sct_rootlets_task.inference.loading import Options
-    from sct_rootlets_task.rootlets.postprocess import parse_minimal_size
-    from sct_rootlets_task.segmentation.segmenter import Settings
-    from sct_rootlets_task.segmentation.sidecar import what_to_run
+    from sct_rootlets_task.segmentation.segmenter import settings_of_command
 
-    if parsed.thr is not None:
-        raise UsageError(
-            "-thr does not apply: the result is a map of levels, not of probabilities, and a "
-            "threshold would turn every level into 1. Leave it out."
-        )
-    return Settings(
-        network=Options(
-            engine=parsed.engine,
-            device=parsed.device,
-            precision=parsed.precision,
-            threads=parsed.threads,
-            test_time_aug=parsed.test_time_aug,
-            progress=parsed.v > 0,
-        ),
-        **what_to_run(raw=parsed.raw, tiles=parsed.tiles),
+    network = Options(
+        engine=parsed.engine,
+        device=parsed.device,
+        precision=parsed.precision,
+        threads=parsed.threads,
+        test_time_aug=parsed.test_time_aug,
+        progress=parsed.v > 0,
+    )
+    return settings_of_command(
+        task,
+        network,
+        thresholded=parsed.thr is not None,
+        remove_small=parsed.remove_small,
+        raw=parsed.raw,
+        tiles=parsed.tiles,
         largest=bool(parsed.largest),
         fill_holes=bool(parsed.fill_holes),
-        minimal_size=(
-            parse_minimal_size(parsed.remove_small, task.levels) if parsed.remove_small else None
-        ),
     )
 
 
@@ -317,7 +295,6 @@ def _load(
     task: Task, parsed: argparse.Namespace, settings: Settings, load: NetworkLoader | None
 ) -> tuple[Segmenter, str | None]:
     """Return the loaded model and what the user must know about it."""
-    from sct_rootlets_task.inference.loading import load_network
     from sct_rootlets_task.io.paths import model_root
     from sct_rootlets_task.models.resolve import resolve
     from sct_rootlets_task.segmentation.segmenter import Segmenter
@@ -325,20 +302,13 @@ def _load(
     resolved = resolve(task, parsed.model, model_root(parsed.model_dir), progress=parsed.v > 0)
     if resolved.notice:
         show(f"\n{resolved.notice}\n")
-    segmenter = Segmenter(task, resolved.model, settings, load=load or load_network)
-    network = segmenter.network
-    logger.info(
-        "Model %s, engine %s on %s (%s)",
-        resolved.model.name,
-        network.engine,
-        network.device,
-        network.precision,
-    )
-    return segmenter, resolved.notice
+    return Segmenter(task, resolved.model, settings, load=load), resolved.notice
 
 
-def _segment_all(run: _Run, jobs: Sequence[Job]) -> list[Job]:
+def _segment_all(jobs: Sequence[Job], segmenter: Segmenter, request: Request) -> list[Job]:
     """Segment each image; one that fails is remembered and does not stop the others."""
+    from sct_rootlets_task.segmentation.files import segment_to_files
+
     failures, start = [], time.perf_counter()
     for number, job in enumerate(jobs):
         if len(jobs) > 1:
@@ -346,7 +316,9 @@ def _segment_all(run: _Run, jobs: Sequence[Job]) -> list[Job]:
             rest = f", about {left} left" if left else ""
             logger.info("Image %d of %d%s: %s", number + 1, len(jobs), rest, job.image)
         try:
-            _segment_one(run, job)
+            result = segment_to_files(job, segmenter, request)
+            if logger.isEnabledFor(logging.INFO):
+                _report(job, result)
         except Exception as error:  # whatever is wrong with one image, the others go on
             logger.debug("While segmenting %s:", job.image, exc_info=not is_foreseen(error))
             failures.append(job)
@@ -357,108 +329,26 @@ def _segment_all(run: _Run, jobs: Sequence[Job]) -> list[Job]:
 def _reason(job: Job, error: Exception) -> str:
     """Return the error's text, with the image's name where it lacks it."""
     text = explain(error, f"segmenting {job.image}")
+    if isinstance(error, NotShownError) and isinstance(error.__cause__, Exception):
+        text = f"{explain(error.__cause__, f'drawing {job.output}')} {text}"
     return text if str(job.image) in text else f"{job.image}: {text}"
 
 
-def _segment_one(run: _Run, job: Job) -> None:
-    from sct_rootlets_task.io.images import load_image
-    from sct_rootlets_task.segmentation.sidecar import check_plausibility
-
-    image = load_image(job.image)
-    segmentation = run.segmenter.segment(image)
-    for warning in segmentation.warnings:
-        logger.warning("%s: %s", job.image, warning)
-    report = check_plausibility(segmentation, image, run.segmenter.task, job.output)
-    level_voxels = _write(run, job, image, segmentation, report)
-    try:
-        _show_elsewhere(run, job, report)
-    except Exception as error:
-        raise OutputError(
-            f"{explain(error, f'drawing {job.output}')} The label map {job.output} is complete; "
-            "what shows it is not."
-        ) from error
-    if run.parsed.v:
-        _report(run, job, level_voxels, report, located=segmentation.located is not None)
-
-
-def _write(
-    run: _Run, job: Job, image: InputImage, segmentation: Segmentation, report: Report
-) -> Mapping[str, int]:
-    """Write the label map with what belongs to it, and return the voxels of each level."""
-    from sct_rootlets_task.io.images import labels_image
-    from sct_rootlets_task.io.luts import lut_text
-    from sct_rootlets_task.io.ownership import generated_by, shortened
-    from sct_rootlets_task.io.results import write_results
-    from sct_rootlets_task.segmentation.sidecar import describe, without_folders
-
-    task, model = run.segmenter.task, run.segmenter.model
-    details = describe(
-        run.segmenter,
-        segmentation,
-        image,
-        report=without_folders(report, job.output),
-        notice=run.notice,
-    )
-    record = {
-        "GeneratedBy": generated_by(shortened("sct_deepseg", run.arguments), model.urls),
-        **details,
-    }
-    text = f"{task.name} {task.level_names.replace('–', '-')} by {model.name}"
-    labels = labels_image(segmentation.labels, image, f"{text}, value=level (C1=1)")
-    viewers = dict.fromkeys(run.parsed.lut or ())
-    tables = (lut_text(viewer, task.levels) for viewer in viewers)
-    write_results({job.output: labels}, record, texts=dict(zip(job.luts, tables, strict=True)))
-    voxels: Mapping[str, int] = details["LevelVoxels"]
-    return voxels
-
-
-def _show_elsewhere(run: _Run, job: Job, report: Report) -> None:
-    """Draw the picture and add to the report, where they are wanted."""
-    from sct_rootlets_task.qc.preview import draw
-
-    if job.preview:
-        draw(job.image, job.output, job.preview)
-    if run.parsed.qc:
-        _add_to_report(run, job, report)
-
-
-def _add_to_report(run: _Run, job: Job, report: Report) -> None:
-    from dataclasses import asdict
-
-    from sct_rootlets_task.qc.entry import Details
-    from sct_rootlets_task.qc.report import add_entry
-
-    parsed = run.parsed
-    details = Details(
-        dataset=parsed.qc_dataset,
-        subject=parsed.qc_subject,
-        command=shlex.join(["sct_deepseg", *run.arguments]),
-        model=run.segmenter.model.name,
-        around=Path(parsed.qc_seg) if parsed.qc_seg else None,
-        expected=run.segmenter.task.levels,
-        flags=[asdict(flag) for flag in report.flags],
-        levels=[asdict(level) for level in report.levels],
-    )
-    add_entry(Path(parsed.qc), job.image, job.output, details)
-
-
-def _report(
-    run: _Run, job: Job, level_voxels: Mapping[str, int], report: Report, *, located: bool
-) -> None:
-    """Say what was found and how to look at it; the check that is named says all of the report."""
+def _report(job: Job, result: SegmentedFile) -> None:
+    """Print what was found and how to look at it; the check that is named says all of the rest."""
     from sct_rootlets_task.io.luts import viewer_commands
     from sct_rootlets_task.io.untrusted import file_argument
 
-    found = ", ".join(f"{name} {count}" for name, count in level_voxels.items()) or "none"
-    print(f"\nLevels found (voxels): {found}")
-    if report.flags:
+    print(f"\nLevels found (voxels): {result.levels_found}")
+    if result.report.flags:
         words = ["sct_rootlets", "check", "-i", file_argument(job.output)]
-        words += ["-locator", file_argument(job.image)] if located else []
-        print(f"{report.summary} To list them, type:\n{shlex.join(words)}")
-    for path in filter(None, (job.output, job.preview, *job.luts)):
+        if result.segmentation.located is not None:
+            words += ["-locator", file_argument(job.image)]
+        print(f"{result.report.summary} To list them, type:\n{shlex.join(words)}")
+    for path in filter(None, (job.output, job.preview, *job.luts.values())):
         print(f"Created file: {path}")
     print("Done! To view results, type:")
-    for command in viewer_commands(job.image, job.output, run.parsed.lut or ()):
+    for command in viewer_commands(job.image, job.output, tuple(job.luts)):
         print(command)
 
 

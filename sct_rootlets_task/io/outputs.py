@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from sct_rootlets_task.errors import OutputError, UsageError
@@ -133,7 +133,8 @@ class Job:
     image: Path
     output: Path
     preview: Path | None = None
-    luts: tuple[Path, ...] = ()
+    luts: Mapping[str, Path] = field(default_factory=dict)
+    """Color tables by the viewer they are for."""
 
     @property
     def sidecar(self) -> Path:
@@ -144,7 +145,7 @@ class Job:
     def outputs(self) -> tuple[Output, ...]:
         """Every file that is written."""
         previews = (Output(self.preview, "-preview"),) if self.preview else ()
-        tables = (Output(path) for path in self.luts)
+        tables = map(Output, self.luts.values())
         return (Output(self.output), Output(self.sidecar), *tables, *previews)
 
 
@@ -333,7 +334,7 @@ def _job(
     segmentation = image.parent / f"{name}{EXTENSIONS[0]}"
     if output is not None:
         segmentation = place("-o", output, name=name, endings=EXTENSIONS, alone=alone)
-    luts = tuple(lut_path(segmentation, viewer) for viewer in dict.fromkeys(viewers))
+    luts = {viewer: lut_path(segmentation, viewer) for viewer in viewers}
     if preview is None:
         return Job(image, segmentation, luts=luts)
     picture = place("-preview", preview, name=name, endings=(".png",), alone=alone)

@@ -33,18 +33,18 @@ LOCATOR_MIN_VOXEL_MM = 1.5
 
 @dataclass(frozen=True)
 class ByLocator:
-    """The model knows rootlets but no levels; each bundle takes the level of the canal beside it.
+    """The model knows rootlets but no levels: each bundle takes the level of the canal beside it.
 
     Parameters
     ----------
     locator : str
         Name of the built-in locator network, or the path of a folder that holds another one.
     min_voxel_mm : float or None
-        Voxel size to which images are averaged for the locator, that of the images it learned from;
+        Images are averaged to this voxel size for the locator, which learned from such images.
         None leaves them as they are.
     edge_padding_mm : float
-        How far the image is continued past its first and last slice along the body for the model,
-        not for the locator: rootlets at the end of the field of view are found more surely.
+        How far the image is edge-padded along the body for the model, not for the locator. Rootlets
+        at the ends of the field of view are found more surely.
     reach_mm : float
         Rootlet voxels farther from the located canal than this are no rootlets.
     min_volume_mm3 : float
@@ -53,15 +53,15 @@ class ByLocator:
         A component takes one level as a whole when at least this share of its voxels agree;
         otherwise each voxel takes the level nearest to it.
     shift_mm : float
-        How far a border may move to lie between two levels' rootlets instead of in the midst of
-        them: a little more than a level, by which what is located may be off.
+        How far a border may move to lie between the rootlets of two levels. It is a little more
+        than a level, which is how far the locator may be off.
     first_share : float
-        Share of what the locator calls the first level that its rootlets may fill, from below,
-        where the canal above it is in view: the rest may hold those of C1. By default that of the
-        spinal level C2 of the PAM50 template (z 944.5 to 969.5) in the locator's (to 975).
+        Share of the located first level that its rootlets may fill, from below. The rest may hold
+        rootlets of C1. It counts where the canal above is in view. Default: the part of the spinal
+        level C2 of PAM50 (z 944.5 to 969.5) in that of the locator (to 975).
     level_weight : float
-        How many times as much as usual it costs the global fit to change a level: levels told from
-        the place along the cord are in order.
+        How many times as much as usual the global fit pays to change a level. Levels from the place
+        along the cord are in order already.
     """
 
     locator: str = "locator"
@@ -86,7 +86,7 @@ def class_levels(
     Parameters
     ----------
     source : ByName or ByMap
-        How the model tells its levels.
+        How the model names its levels.
     classes : mapping of str to int
         ``labels`` of the model's ``dataset.json``; class 0 is the background.
     expected : iterable of int

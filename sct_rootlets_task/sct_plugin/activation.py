@@ -1,4 +1,4 @@
-"""The one line in an environment's site-packages that makes the plugin reach SCT's processes."""
+"""The line in an environment's site-packages that activates the plugin in SCT's processes."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def line() -> str:
 
 
 def is_current(path: Path) -> bool:
-    """Tell whether a file that is in place switches this installation on, not an earlier one."""
+    """Return whether a file that is in place switches this installation on, not an earlier one."""
     try:
         return path.read_text(encoding="utf-8") == line()
     except (OSError, ValueError):

@@ -1,7 +1,8 @@
-"""Advice that can be followed inside SCT: its options are variables there, and ``pip`` is another.
+"""Advice of messages, changed so that it works inside SCT.
 
-Messages of this package name the options of its own command. SCT's command lacks most of them, and
-on the ``PATH`` that SCT's installer sets there is neither its ``pip`` nor, at times, our command.
+Messages of this package name the options of its own command. SCT's command lacks most of them;
+environment variables stand for them. SCT's installer puts neither its ``pip`` nor, sometimes, our
+command on the ``PATH``.
 """
 
 from __future__ import annotations

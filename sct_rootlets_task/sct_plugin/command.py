@@ -1,8 +1,8 @@
-"""The words of SCT's ``sct_deepseg``: both forms understood, and outputs checked before the run.
+"""The arguments of SCT's ``sct_deepseg``: both forms accepted, outputs checked before the run.
 
-SCT 7 has another grammar than SCT 6, and each ends a command in the other's form without a result.
-SCT also finds out that a result cannot be saved only after the network has run. For our tasks both
-are settled where SCT parses the words.
+SCT 6 and SCT 7 have different command lines, and each rejects the form of the other. Both notice
+only after the network has run that a result cannot be saved. For our tasks, both problems are
+solved when SCT parses the arguments.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _TOP_LEVEL = {"-h", "--help", "-task-details"}
 
 
 def take_arguments(shell: Any, entries: Sequence[Entry], results: Results) -> None:
-    """Let SCT's parser of ``sct_deepseg`` take both forms of our tasks, and check their outputs.
+    """Make SCT's parser of ``sct_deepseg`` accept both forms of our tasks and check their outputs.
 
     Parameters
     ----------
@@ -148,7 +148,7 @@ def _flat(options: Iterable[tuple[str, list[str]]]) -> list[str]:
 
 
 def _forgive_streams() -> None:
-    """Keep help and messages of ours from ending a command where the locale lacks a letter."""
+    """Print letters that the locale lacks as escapes, instead of ending with an error."""
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(AttributeError, ValueError):  # not a text stream, closed
             if stream.errors == "strict":
@@ -156,7 +156,7 @@ def _forgive_streams() -> None:
 
 
 def _parsed(parse: Any, is_ours: bool) -> Any:
-    """Parse; a QC folder that cannot be made, which SCT does meanwhile, is one sentence."""
+    """Parse; SCT makes the QC folder meanwhile, and if it cannot, the error is one sentence."""
     try:
         return parse()
     except OSError as error:
@@ -171,7 +171,7 @@ def _parsed(parse: Any, is_ours: bool) -> Any:
 
 
 def _settle(parsed: Any, entries: Sequence[Entry], results: Results) -> None:
-    """Give a command of ours its output, and stop it where that could not be written."""
+    """Set the output of a command of ours, or stop the command if it cannot be written."""
     task = getattr(parsed, "task", None)
     name = task[0] if isinstance(task, list) and len(task) == 1 else task
     entry = next((entry for entry in entries if entry.name == name), None)
@@ -195,8 +195,8 @@ def _settle(parsed: Any, entries: Sequence[Entry], results: Results) -> None:
 def _output(wanted: str, images: Sequence[Path], suffix: str) -> tuple[str, Path | None]:
     """Return the file that ``-o`` stands for, and the folder if it is one for several images.
 
-    Of several results the first gets the task's suffix, as by SCT, which would put it behind
-    whatever looks like an ending, also in the name of a folder.
+    Of several results the first gets the task's suffix, as in SCT. SCT itself would insert it
+    before anything that looks like an ending, even in the name of a folder.
     """
     given = str(expand_user(wanted))
     given += "/" if wanted.endswith(("/", "\\")) and not given.endswith("/") else ""
@@ -211,7 +211,7 @@ def _output(wanted: str, images: Sequence[Path], suffix: str) -> tuple[str, Path
 
 
 def _require_places(output: str | None, images: Sequence[Path], suffix: str, names: Names) -> None:
-    """Find out where SCT, and we, would save, and whether that can be."""
+    """Find out where SCT and we would save, and raise an error if that is impossible."""
     wanted = images[0].parent / f"{stem(images[0])}{suffix}{EXTENSIONS[0]}"
     if output is not None:
         [wanted] = absolute([output])

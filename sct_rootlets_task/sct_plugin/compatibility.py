@@ -1,8 +1,7 @@
-"""What we rely on in SCT, and whether an installed SCT still looks like that.
+"""What we rely on in SCT, and whether an installed SCT has it.
 
-SCT has no plugin interface, so the plugin takes hold of a few functions. They are read from SCT's
-source files, without importing SCT, before anything is touched: either all of them look as expected
-or the plugin leaves SCT as it is.
+SCT has no plugin interface, so the plugin wraps a few of its functions. Their signatures are first
+read from SCT's source files, without importing SCT. Unless all are as expected, nothing is changed.
 """
 
 from __future__ import annotations

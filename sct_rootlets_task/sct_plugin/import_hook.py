@@ -1,8 +1,8 @@
-"""The hook that lets SCT's own processes find us: an action when a module has been imported.
+"""The import hook that activates the plugin in SCT's processes.
 
-A ``.pth`` line imports this module at every start of the interpreter, so it imports nothing itself
-and does nothing until SCT imports its table of tasks. Whatever goes wrong here ends as one warning:
-Python starts, and SCT runs as if we were not there.
+A ``.pth`` line imports this module at every start of the interpreter. So it imports nothing itself,
+and does nothing until SCT imports its table of tasks. Any error here becomes one warning: Python
+starts, and SCT runs without us.
 """
 
 import sys
@@ -103,7 +103,7 @@ def watcher() -> Watcher:
 
 
 def is_half_loaded(name: str) -> bool:
-    """Tell whether a module is being imported right now, and nobody waits for its end."""
+    """Return whether a module is being imported right now, and nobody waits for its end."""
     spec = getattr(sys.modules.get(name), "__spec__", None)
     return bool(getattr(spec, "_initializing", False)) and name not in watcher().actions
 

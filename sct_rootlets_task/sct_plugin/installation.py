@@ -1,8 +1,11 @@
-"""Installing our models into SCT's folder: SCT does it, we see to it that nothing is lost.
+"""Installing our models into SCT's folder without losing the one that is there.
 
-SCT deletes a model before it downloads the next one, and takes no files. For our models the folder
-is moved aside meanwhile and comes back when the download fails, jobs that start together take
-turns, a zip file on this machine will do, and a built-in model is copied.
+SCT deletes a model before it downloads the next one, and accepts addresses only. For our models:
+
+- the old folder is moved aside and comes back when the download fails;
+- jobs that start together take turns;
+- a zip file on this machine is accepted;
+- a built-in model is copied.
 """
 
 from __future__ import annotations
@@ -114,18 +117,18 @@ def _fill(entry: Entry, folder: Path, custom: Sequence[str], by_sct: Callable[[]
         refuse_if_offline(custom or entry.release.urls)
         return by_sct()
     except Exception as error:
-        # What SCT says of a failed download it has logged; its exception is not fit to read.
+        # SCT has logged why the download failed; its exception adds nothing.
         reason = f"{error}\n" if isinstance(error, RootletsError) else ""
         raise DownloadError(f"{reason}{_without_network(entry)}") from error
 
 
 def _is_asked_for() -> bool:
-    """Tell whether the user wants an installation, not a run that needs one."""
+    """Return whether the user wants an installation, not a run that needs one."""
     return any(word.startswith("-install") for word in sys.argv[1:])
 
 
 def _is_unidentified(folder: Path) -> bool:
-    """Tell whether a folder holds a complete model without a record of its origin."""
+    """Return whether a folder holds a complete model without a record of its origin."""
     return read_source(folder) is None and load(folder) is not None
 
 
@@ -144,7 +147,7 @@ def _path_of(url: str) -> Path:
 
 
 def _write_source(entry: Entry, folder: Path, url: str, archive: Path | None = None) -> None:
-    """Write the record that SCT reads to tell whether a model is up to date."""
+    """Write the record by which SCT knows whether a model is up to date."""
     record = {"model_name": entry.model, "model_urls": url, "custom": archive is not None}
     if archive is not None:
         record["sha256"] = hash_file(archive)

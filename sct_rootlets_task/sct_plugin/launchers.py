@@ -1,8 +1,8 @@
-"""Commands in the folders of an SCT: SCT's own ``sct_deepseg`` stays SCT's, ours stands beside it.
+"""Commands in the folders of an SCT: ``sct_deepseg`` stays SCT's, ``sct_rootlets`` is added.
 
-Both packages bring a script ``sct_deepseg``, and the one installed last replaces the other's; when
-either is uninstalled, the script goes. All scripts of SCT have one content (the name they are
-called by decides), so SCT's can be had back from any of its siblings.
+Both packages install a script ``sct_deepseg``. The later one replaces the earlier one, and when
+either package is uninstalled, the script is gone. All scripts of SCT have the same content, so
+SCT's ``sct_deepseg`` can be restored from any of them.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ def give_back(toolbox: Toolbox) -> tuple[Path, ...]:
 
 
 def is_ours(path: Path) -> bool:
-    """Tell whether a script starts this package."""
+    """Return whether a script starts this package."""
     return _holds(path, _OURS)
 
 

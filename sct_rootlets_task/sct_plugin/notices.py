@@ -1,4 +1,4 @@
-"""Warnings that come once a day: SCT is started hundreds of times in a study."""
+"""Warnings that are given once a day: a study starts SCT hundreds of times."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ _DAY_S = 24 * 60 * 60
 
 
 def is_due(text: str) -> bool:
-    """Tell whether a warning has not been given today, and note that it is given now.
+    """Return whether a warning has not been given today, and note that it is given now.
 
-    The note is an empty file in the cache folder. Where there is none, every warning is due.
+    The note is an empty file in the cache folder. Without such a folder, every warning is due.
 
     Parameters
     ----------
@@ -22,10 +22,9 @@ def is_due(text: str) -> bool:
     from sct_rootlets_task.errors import RootletsError
     from sct_rootlets_task.io.paths import cache_root
 
-    try:
+    root = None
+    with contextlib.suppress(RootletsError):
         root = cache_root()
-    except RootletsError:
-        return True
     if root is None:
         return True
     note = root / "notices" / hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:16]

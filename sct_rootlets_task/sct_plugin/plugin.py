@@ -1,8 +1,7 @@
 """The rootlets tasks inside a real Spinal Cord Toolbox.
 
-:func:`register` adds our tasks to SCT's tables and puts our pipeline in the place of SCT's
-inference for our models alone. SCT parses the command, installs, saves, describes and shows the
-result as before; every other task takes its old way untouched.
+:func:`register` adds our tasks to SCT's tables. For our models alone it replaces SCT's inference.
+SCT still parses the command, installs, saves and shows results. Its other tasks are not touched.
 """
 
 from __future__ import annotations
@@ -29,9 +28,8 @@ from sct_rootlets_task.sct_plugin.task_tables import Entry, make_entries, merge
 from sct_rootlets_task.tasks import Task
 
 if TYPE_CHECKING:
-    from sct_rootlets_task.analysis.check import Report
-    from sct_rootlets_task.models.resolve import Resolved
-    from sct_rootlets_task.segmentation.segmenter import NetworkLoader, Segmenter, Settings
+    from sct_rootlets_task.segmentation.locator import NetworkLoader
+    from sct_rootlets_task.segmentation.segmenter import Segmenter, Settings
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +44,7 @@ def register(
     tasks: Mapping[str, Task] = TASKS,
     load: NetworkLoader | None = None,
 ) -> bool:
-    """Put our tasks and our pipeline into SCT; a second call changes nothing.
+    """Add our tasks and our inference to SCT; a second call changes nothing.
 
     Parameters
     ----------
@@ -60,8 +58,8 @@ def register(
     Returns
     -------
     bool
-        Whether our tasks are active. They are not when SCT does not look as expected; then SCT is
-        left as it is and one warning says why.
+        Whether our tasks are active. They are not in an SCT that differs from what is expected:
+        then nothing is changed, and one warning gives the reason.
     """
     if models is None:
         from importlib import import_module
@@ -126,7 +124,7 @@ class Plugin:
         return install_model
 
     def take_inference(self, inference: Any) -> None:
-        """Put our pipeline in the place of SCT's, for our models alone."""
+        """Replace SCT's inference by ours, for our models alone."""
         by_sct = inference.segment_non_ivadomed
         signature = inspect.signature(by_sct)
 
@@ -142,24 +140,20 @@ class Plugin:
         inference.segment_non_ivadomed = segment_non_ivadomed
 
     def take_reports(self, qc2: Any) -> None:
-        """Make SCT's QC show our results, where this SCT has such a QC."""
+        """Make SCT's QC show our results, if this SCT has such a QC."""
         if hasattr(qc2, "sct_deepseg"):
             wrap_report(qc2, self.results)
 
     def take_arguments(self, shell: Any) -> None:
-        """Make SCT's parser take both forms of a command, and check outputs before the run."""
+        """Make SCT's parser accept both forms of a command and check outputs before the run."""
         take_arguments(shell, self.entries, self.results)
 
     def _entry_of(self, path_model: str) -> Entry | None:
         path = Path(path_model)
-        for entry in self.entries:
-            if path == Path(self._folder(entry.model)):
-                return entry
-        return None
+        return next((one for one in self.entries if path == Path(self._folder(one.model))), None)
 
     def _segment(self, entry: Entry, wanted: Mapping[str, Any]) -> tuple[list[Any], list[str]]:
         """Return SCT images of the levels and their suffixes, as SCT's own function does."""
-        from sct_rootlets_task.inference.loading import load_network
         from sct_rootlets_task.models.resolve import resolve
         from sct_rootlets_task.segmentation.segmenter import Segmenter
 
@@ -172,53 +166,34 @@ class Plugin:
         resolved = resolve(task, choice, path.parent)
         if resolved.notice:
             logger.warning("%s", as_in_sct(resolved.notice))
-        segmenter = Segmenter(task, resolved.model, settings, load=self._load or load_network)
-        logger.info(
-            "sct_rootlets_task: model %s, engine %s on %s (%s), %d threads",
-            resolved.model.name,
-            segmenter.network.engine,
-            segmenter.network.device,
-            segmenter.network.precision,
-            segmenter.threads,
-        )
+        segmenter = Segmenter(task, resolved.model, settings, load=self._load)
         names = Names(images, task.suffix, folder=self.results.folder)
-        found = [self._one(segmenter, resolved, image, names) for image in images]
+        found = [self._one(image, segmenter, resolved.notice, names) for image in images]
         # What -o became is complete.
         suffix = "" if self.results.is_named else task.suffix
         return found, [suffix] * len(found)
 
-    def _one(self, segmenter: Segmenter, resolved: Resolved, path: Path, names: Names) -> Any:
+    def _one(self, path: Path, segmenter: Segmenter, notice: str | None, names: Names) -> Any:
+        """Return the SCT image of one image's levels."""
         from spinalcordtoolbox.image import Image
 
-        from sct_rootlets_task.io.images import labels_image, load_image
-        from sct_rootlets_task.segmentation.sidecar import check_plausibility, describe
+        from sct_rootlets_task.segmentation.files import segment_file
 
-        task = segmenter.task
-        image = load_image(path)
-        segmentation = segmenter.segment(image)
-        for warning in segmentation.warnings:
+        found = segment_file(path, segmenter, notice=notice)
+        for warning in found.segmentation.warnings:
             logger.warning("%s: %s", path, as_in_sct(warning))
-        report = check_plausibility(segmentation, image, task)
-        details = describe(segmenter, segmentation, image, report=report, notice=resolved.notice)
-        _tell(path, details["LevelVoxels"], report)
-        text = f"{task.name} {task.level_names.replace('–', '-')} by {resolved.model.name}"
-        labels = labels_image(segmentation.labels, image, f"{text}, value=level (C1=1)")
-        sct_image = Image(segmentation.labels, hdr=labels.header)
-        return self.results.keep(sct_image, path, names, details)
+        logger.info("%s: levels found (voxels): %s", path.name, found.levels_found)
+        if found.report.flags:
+            logger.info("%s They stand in the sidecar.", found.report.summary)
+        sct_image = Image(found.segmentation.labels, hdr=found.labels.header)
+        return self.results.keep(sct_image, path, names, found.record)
 
 
 def _settings(task: Task, wanted: Mapping[str, Any]) -> Settings:
     """Return the settings that SCT's arguments and the environment ask for."""
     from sct_rootlets_task.inference.loading import Options
-    from sct_rootlets_task.rootlets.postprocess import parse_minimal_size
-    from sct_rootlets_task.segmentation.segmenter import Settings
-    from sct_rootlets_task.segmentation.sidecar import what_to_run
+    from sct_rootlets_task.segmentation.segmenter import settings_of_command
 
-    if wanted.get("threshold"):
-        raise UsageError(
-            "-thr does not apply: the result is a map of levels, not of probabilities, and a "
-            "threshold would turn every level into 1. Leave it out."
-        )
     extra = {
         **(wanted.get("extra_network_kwargs") or {}),
         **(wanted.get("extra_inference_kwargs") or {}),
@@ -226,20 +201,21 @@ def _settings(task: Task, wanted: Mapping[str, Any]) -> Settings:
     unknown = [name for name, value in extra.items() if value and name != "test_time_aug"]
     if unknown:
         raise UsageError(f"The task {task.name!r} knows no {', '.join(unknown)}. Leave it out.")
-    smallest = wanted.get("remove_small")
-    words = [smallest] if isinstance(smallest, str) else smallest
+    # Inside SCT a GPU is used on request only, as SCT's users expect.
     on_gpu = bool(wanted.get("use_gpu"))
-    return Settings(
-        network=Options(
-            # Inside SCT a GPU is used on request only, as SCT's users expect.
-            device="cuda" if on_gpu else environment.read(environment.DEVICE) or "cpu",
-            test_time_aug=bool(extra.get("test_time_aug")),
-            progress=logger.isEnabledFor(logging.INFO),
-        ),
-        **what_to_run(),
+    network = Options(
+        device="cuda" if on_gpu else environment.read(environment.DEVICE) or "cpu",
+        test_time_aug=bool(extra.get("test_time_aug")),
+        progress=logger.isEnabledFor(logging.INFO),
+    )
+    smallest = wanted.get("remove_small")
+    return settings_of_command(
+        task,
+        network,
+        thresholded=bool(wanted.get("threshold")),
+        remove_small=[smallest] if isinstance(smallest, str) else smallest,
         largest=bool(wanted.get("keep_largest")),
         fill_holes=bool(wanted.get("fill_holes_in_pred")),
-        minimal_size=parse_minimal_size(words, task.levels) if words else None,
     )
 
 
@@ -249,13 +225,6 @@ def _refuse_bad_images(images: Sequence[Path]) -> None:
 
     for path in images if len(images) > 1 else ():
         load_image(path)
-
-
-def _tell(image: Path, level_voxels: Mapping[str, int], report: Report) -> None:
-    found = ", ".join(f"{name} {count}" for name, count in level_voxels.items()) or "none"
-    logger.info("%s: levels found (voxels): %s", image.name, found)
-    if report.flags:
-        logger.info("%s They stand in the sidecar.", report.summary)
 
 
 def _show_our_errors_plainly() -> None:

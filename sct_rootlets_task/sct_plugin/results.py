@@ -1,8 +1,8 @@
-"""What becomes of our results inside SCT: their files, their sidecars, their QC pages.
+"""Our results inside SCT: their files, their sidecars, their QC pages.
 
-SCT's ``sct_deepseg`` names every result of one command after the first image, so that they
-overwrite each other, and describes a result without knowing how it came about. Its QC page of
-rootlets is chosen by the task's name and cannot be drawn without rootlets.
+SCT names all results of one command after the first image, so they would overwrite each other. It
+does not know how a result was made. It chooses the QC page of rootlets by the task's name, and
+cannot draw it without rootlets. All three are mended here.
 """
 
 from __future__ import annotations
@@ -58,11 +58,11 @@ class Names:
         self._owners: dict[Path, Path] = {}
 
     def place(self, wanted: Path, image: Path) -> Path:
-        """Return where the result of an image goes.
+        """Return the file for the result of an image.
 
-        In the folder of ``-o``, if that names one. Else it is where SCT wants it, unless the result
-        of another image is there: then it goes beside its own image as usual, or, when ``-o`` named
-        the file, to that name with the image's own added.
+        If ``-o`` names a folder, the file is in it. Otherwise it is the one SCT wants. If that
+        belongs to another image already, the file is beside its own image; where ``-o`` named a
+        file, the image's name is added to that name.
 
         Raises
         ------
@@ -126,7 +126,7 @@ class Results:
         """Whether the command has ``-o``."""
 
     def keep(self, sct_image: Any, image: Path, names: Names, details: Mapping[str, Any]) -> Any:
-        """Let an SCT ``Image`` be saved under its own name, and remember it then."""
+        """Make an SCT ``Image`` save under its own name, and remember that it was saved."""
         save = sct_image.save
 
         @functools.wraps(save)
@@ -150,15 +150,13 @@ class Results:
 
     def find(self, image: Path, wanted: Path) -> Saved | None:
         """Return the result of an image that SCT believes to be in a file."""
-        for saved in reversed(self.saved):
-            if (saved.image, saved.wanted) == (image, wanted):
-                return saved
-        return None
+        latest = reversed(self.saved)
+        return next((one for one in latest if (one.image, one.wanted) == (image, wanted)), None)
 
     def complete_sidecars(self) -> None:
-        """Add our keys to the sidecars SCT has written, and give one to each further image."""
-        pairs = [(saved, _written_by_sct(saved)) for saved in self.saved]
-        for saved, record in pairs:
+        """Add our keys to the sidecars that SCT wrote, and write one for each further image."""
+        # All are read first: a sidecar that SCT wrote may stand for several results.
+        for saved, record in [(one, _written_by_sct(one)) for one in self.saved]:
             if record is not None:
                 output = {"Name": saved.path.name, "SHA256": hash_file(saved.path)}
                 content = {**record, **saved.details, "Output": output}
@@ -179,7 +177,7 @@ def _would_replace(output: Path, image: Path) -> bool:
 
 
 def _written_by_sct(saved: Saved) -> dict[str, Any] | None:
-    """Return what SCT wrote of a result; None when it did not, or is from another run."""
+    """Return the sidecar that SCT wrote of a result, None if there is none of this run."""
     sidecar = sidecar_of(saved.wanted)
     try:
         if sidecar.stat().st_mtime_ns < saved.wanted.stat().st_mtime_ns:
@@ -191,14 +189,14 @@ def _written_by_sct(saved: Saved) -> dict[str, Any] | None:
 
 
 class _RootletsCommand(list[str]):
-    """A command's words in which SCT finds the name that stands for the layout of rootlets."""
+    """Words of a command in which SCT finds the task's name that selects the rootlets page."""
 
     def __contains__(self, word: object) -> bool:
         return word in _LAYOUTS or super().__contains__(word)
 
 
 def wrap_report(qc2: Any, results: Results) -> None:
-    """Make SCT's QC show our results: each its own file, in the layout of rootlets, also empty."""
+    """Make SCT's QC show each result from its own file, on the rootlets page, even an empty one."""
     original = qc2.sct_deepseg
     signature = inspect.signature(original)
 
@@ -221,7 +219,7 @@ def wrap_report(qc2: Any, results: Results) -> None:
 
 @contextlib.contextmanager
 def _without_labels(qc2: ModuleType) -> Iterator[None]:
-    """Let SCT draw its page without the parts that need at least one label."""
+    """Switch off the parts of SCT's page that need at least one label."""
     before = {name: getattr(qc2, name) for name in _DRAWN_PER_LABEL if hasattr(qc2, name)}
     for name in before:
         setattr(qc2, name, _DRAWN_PER_LABEL[name])
@@ -233,9 +231,9 @@ def _without_labels(qc2: ModuleType) -> Iterator[None]:
 
 
 def absolute(names: Sequence[str]) -> list[Path]:
-    """Return paths that stay right when the working folder changes.
+    """Return absolute paths.
 
-    Unlike ``Path.absolute`` this takes ``..`` out, so two spellings of one file compare as equal;
-    unlike ``Path.resolve`` it leaves links, under whose names SCT saves.
+    Unlike ``Path.absolute`` this resolves ``..``, so that two spellings of one file are equal.
+    Unlike ``Path.resolve`` it keeps links, because SCT saves under their names.
     """
     return [Path(os.path.abspath(name)) for name in names]  # noqa: PTH100

@@ -43,8 +43,8 @@ def make_entries(
 ) -> tuple[Entry, ...]:
     """Return what to run and what to add to SCT's tables; nothing is changed.
 
-    A task that SCT has keeps SCT's model. Another one gets a model folder of its own, and so does
-    the built-in model of a task, which becomes the task ``<task>_<tag>``: SCT has no ``-model``.
+    A task that SCT has keeps SCT's model. Any other task gets a model folder of its own. So does
+    the built-in model of a task, as the task ``<task>_<tag>``, because SCT has no ``-model``.
 
     Parameters
     ----------
@@ -74,9 +74,9 @@ def _entries(tasks: Mapping[str, Task], sct_tasks: Table, taken: set[str]) -> It
 
 
 def merge(entries: tuple[Entry, ...], sct_tasks: Table, sct_models: Table) -> None:
-    """Add the entries to SCT's tables; what SCT says of its own stays, and a sentence is added.
+    """Add the entries to SCT's tables: all of them or, after an error, none.
 
-    Either all are added or, after an error, none.
+    SCT's own descriptions stay; a sentence is added to them.
     """
     models = {e.model: model_in_sct_form(e) for e in entries if e.model not in sct_models}
     tasks = {e.name: task_in_sct_form(e, sct_tasks.get(e.name)) for e in entries}

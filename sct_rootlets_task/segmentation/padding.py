@@ -1,7 +1,6 @@
-"""Borders of one value, which padding and resampling tools leave around what a scanner saw.
+"""Padding: borders of one value that resampling and cropping tools add to an image.
 
-Zeros are not looked for: nnU-Net's recipe takes slices of zeros for the outside, and a background
-of zeros is as common as it is harmless.
+Zeros are not searched for. nnU-Net takes them for the outside, so they do no harm.
 """
 
 from __future__ import annotations
@@ -15,35 +14,35 @@ import numpy as np
 FACE_SHARE = 0.1
 """Share of a face of the image that a value has to cover to count as padding."""
 EXTREME = 0.05
-"""Distance from the darkest or brightest tissue that counts as near it, as a share of the range."""
+"""Padding this near to the darkest or brightest tissue looks like it, as a share of the range."""
 FAR = 0.15
-"""Distance beyond them from which on values close to the padding's are padding as well."""
+"""Padding this far beyond the range of tissue has a blurred edge, which is padding as well."""
 RINGING = 0.03
-"""How close: interpolation by splines makes padding ring, by this share of the step to the image
-or by more within :data:`BLUR_VOXELS` of it."""
+"""Spline interpolation makes padding ring, by this share of the step to the image."""
 BLUR_VOXELS = 4
+"""It rings by more within this distance of the image."""
 MIN_VOXELS = 1000
-"""Fewer voxels that are not padding do not show what tissue looks like: then none is told."""
+"""With fewer voxels that are not padding, tissue cannot be known, and no padding is reported."""
 MIXED_SHARE = 0.1
 """Share of the voxels next to padding that are mixed with it where an image was interpolated."""
 
 
 @dataclass(frozen=True, eq=False)
 class Padding:
-    """What of an image is padding.
+    """The padding of an image.
 
     Parameters
     ----------
     values : tuple of float
         Values of the padding, in ascending order.
     box : tuple of slice
-        Smallest box (i, j, k) that holds all the rest.
+        Smallest box (i, j, k) that holds all other voxels.
     outside : ndarray of bool, shape (i, j, k)
-        Padding that does not look like the darkest or brightest tissue, with what interpolation
-        made of it.
+        Padding that looks neither like the darkest nor like the brightest tissue, with its
+        blurred edge.
     bright : bool
-        Whether there is padding inside the box that looks like the brightest tissue. It may be a
-        background, and is not part of `outside`.
+        Whether the box holds padding that looks like the brightest tissue. It may be a background,
+        and is not part of `outside`.
     """
 
     values: tuple[float, ...]
@@ -51,13 +50,23 @@ class Padding:
     outside: np.ndarray
     bright: bool = False
 
+    @property
+    def doubts(self) -> tuple[str, ...]:
+        """What may still mislead a network that is shown no padding."""
+        if not self.bright:
+            return ()
+        return (
+            "a border of the image is of one bright value; it may be padding or a background, and "
+            "was left. Look at the levels, or set it to 0.",
+        )
+
 
 def find_padding(data: np.ndarray) -> Padding | None:
-    """Return what of an image is padding; None if nothing is.
+    """Return the padding of an image, None if there is none.
 
-    Padding is a region of one value other than 0 that fills at least :data:`FACE_SHARE` of a face,
-    as noise does not. One that is as dark as the darkest tissue may be a background, and counts
-    where it can be cut off.
+    Padding is a region of one value other than 0 that fills at least :data:`FACE_SHARE` of a face;
+    noise does not. A region as dark as the darkest tissue may be a background. It counts only where
+    whole slices of it can be cut off.
 
     Parameters
     ----------
@@ -94,7 +103,7 @@ class _Area:
     value : float
         The value.
     exact, loose : ndarray of bool, shape (i, j, k)
-        Voxels of exactly this value, or about it, that are connected with a solid part of a face.
+        Voxels of exactly, and of about, this value that are connected with a solid part of a face.
     """
 
     value: float

@@ -1,4 +1,4 @@
-"""A network that is fed with images of any orientation, on their own grid."""
+"""A network that takes images of any orientation and answers on their own grid."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from sct_rootlets_task.io.orientation import Reorientation
 
 
 @dataclass(frozen=True, eq=False)
-class OrientedNetwork:
-    """A network with what is needed to feed it.
+class ReorientedNetwork:
+    """A network, and how images are prepared for it.
 
     Parameters
     ----------
@@ -28,13 +28,12 @@ class OrientedNetwork:
     orientation : str
         Axes that it wants, in SCT's letters.
     min_voxel_mm : float, optional
-        Smaller voxels are averaged to this size first. A network of coarse voxels, to which
-        nnU-Net's recipe interpolates without smoothing, then sees the same image whatever the
-        resolution of the scan.
+        Smaller voxels are averaged to this size first. nnU-Net's recipe does not smooth when it
+        resamples to coarse voxels; averaging shows the network the same image at any resolution.
     edge_padding_mm : float
-        How far the image is continued past its first and last slice along the body, by repeating
-        them, for the network to see. What it finds there is dropped. A network that judges the
-        last slices from half of the surroundings it is used to misses some of what they show.
+        How far the first and last slice along the body are repeated beyond the image. A network
+        misses rootlets in the last slices, where it sees only half of the surroundings. What it
+        finds in the padding is dropped.
     """
 
     folder: ModelFolder
@@ -44,7 +43,7 @@ class OrientedNetwork:
     edge_padding_mm: float = 0.0
 
     def classes(
-        self, image: InputImage, near: np.ndarray | None = None, *, everywhere: bool = False
+        self, image: InputImage, roi_mask: np.ndarray | None = None, *, everywhere: bool = False
     ) -> np.ndarray:
         """Return the class of each voxel of an image.
 
@@ -52,10 +51,10 @@ class OrientedNetwork:
         ----------
         image : InputImage
             A checked 3-D image of any orientation.
-        near : ndarray of bool, shape (i, j, k), optional
+        roi_mask : ndarray of bool, shape (i, j, k), optional
             Voxels that cover all there is to find; not together with `min_voxel_mm`.
         everywhere : bool
-            Whether the network runs all of its tiles, also those that `near` does not need.
+            Run all tiles, also those that `roi_mask` does not need.
 
         Returns
         -------
@@ -69,20 +68,21 @@ class OrientedNetwork:
         way = Reorientation.to_sct(image.affine, self.orientation)
         volume = way.forward(image.data).transpose(2, 1, 0)
         spacing = way.forward_spacing(image.spacing)[::-1]
-        if near is not None:
-            near = way.forward(near).transpose(2, 1, 0)
+        if roi_mask is not None:
+            roi_mask = way.forward(roi_mask).transpose(2, 1, 0)
         along = 2 - next(i for i, letter in enumerate(self.orientation) if letter in "IS")
-        ends = _Ends.of(volume, along, round(self.edge_padding_mm / spacing[along]), near)
-        asked = None if everywhere or near is None else ends.padded(near)
-        predicted = self._predict(ends.continued(volume), spacing, asked)
-        return np.ascontiguousarray(way.backward(ends.cropped(predicted).transpose(2, 1, 0)))
+        slices = round(self.edge_padding_mm / spacing[along])
+        edges = _EdgePadding.of(volume, along, slices, roi_mask)
+        asked = None if everywhere or roi_mask is None else edges.padded_mask(roi_mask)
+        predicted = self._predict(edges.padded(volume), spacing, asked)
+        return np.ascontiguousarray(way.backward(edges.cropped(predicted).transpose(2, 1, 0)))
 
     def _predict(
-        self, volume: np.ndarray, spacing: Sequence[float], near: np.ndarray | None
+        self, volume: np.ndarray, spacing: Sequence[float], roi_mask: np.ndarray | None
     ) -> np.ndarray:
         """Return the class of each voxel (z, y, x) of a volume."""
         if self.min_voxel_mm is None:
-            predicted = self.network.predict(volume, spacing, near)
+            predicted = self.network.predict(volume, spacing, roi_mask)
         else:
             coarse, sizes = averaged(volume, spacing, self.min_voxel_mm)
             predicted = resample_nearest(self.network.predict(coarse, sizes), volume.shape)
@@ -95,8 +95,8 @@ class OrientedNetwork:
 
 
 @dataclass(frozen=True, eq=False)
-class _Ends:
-    """The ends of a volume along an axis, and how far it is continued past them.
+class _EdgePadding:
+    """How a volume is padded at both ends of an axis.
 
     Parameters
     ----------
@@ -105,45 +105,46 @@ class _Ends:
     shape : tuple of int
         Shape of the volume.
     shown : slice
-        From the first to the last slice that is continued.
-    more : tuple of (int, int)
-        Slices that are added before and after them.
+        Slices that are kept, from the first to the last that is not empty.
+    slices : tuple of (int, int)
+        Copies of the first and of the last of them that are added.
     """
 
     axis: int
     shape: tuple[int, ...]
     shown: slice
-    more: tuple[int, int]
+    slices: tuple[int, int]
 
     @classmethod
-    def of(cls, volume: np.ndarray, axis: int, more: int, near: np.ndarray | None) -> _Ends:
-        """Return the ends of what a volume shows, continued where something is to be found.
+    def of(
+        cls, volume: np.ndarray, axis: int, slices: int, roi_mask: np.ndarray | None
+    ) -> _EdgePadding:
+        """Return the padding of a volume.
 
-        Slices of zeros at an end show nothing. An end is continued by `more` slices if `near`, by
-        default all of the volume, has a voxel within as many of it.
+        Slices of zeros at an end are left out. An end is padded by `slices` if `roi_mask`, by
+        default all of the volume, has a voxel within as many slices of it.
         """
         whole = slice(0, volume.shape[axis])
         shown = _extent(volume, axis) or whole
-        wanted = shown if near is None else _extent(near, axis)
-        if not more or wanted is None:
+        wanted = shown if roi_mask is None else _extent(roi_mask, axis)
+        if not slices or wanted is None:
             return cls(axis, volume.shape, whole, (0, 0))
-        before = more if wanted.start < shown.start + more else 0
-        after = more if wanted.stop > shown.stop - more else 0
+        before = slices if wanted.start < shown.start + slices else 0
+        after = slices if wanted.stop > shown.stop - slices else 0
         return cls(axis, volume.shape, shown, (before, after))
 
-    def continued(self, volume: np.ndarray) -> np.ndarray:
-        """Return what a volume shows, with its first and last slice repeated."""
-        grown = np.pad(volume[self._part(self.shown)], self._pads(), mode="edge")
-        return np.ascontiguousarray(grown)
+    def padded(self, volume: np.ndarray) -> np.ndarray:
+        """Return the volume with its first and last slice repeated."""
+        return np.ascontiguousarray(np.pad(volume[self._part(self.shown)], self._pads(), "edge"))
 
-    def padded(self, mask: np.ndarray) -> np.ndarray:
-        """Return a mask of the volume as one of the continued volume."""
+    def padded_mask(self, mask: np.ndarray) -> np.ndarray:
+        """Return a mask of the volume as one of the padded volume, False in the padding."""
         return np.pad(mask[self._part(self.shown)], self._pads())
 
     def cropped(self, predicted: np.ndarray) -> np.ndarray:
-        """Return classes of the continued volume as ones of the volume."""
+        """Return classes of the padded volume as classes of the volume."""
         result = np.zeros(self.shape, dtype=predicted.dtype)
-        before, count = self.more[0], self.shown.stop - self.shown.start
+        before, count = self.slices[0], self.shown.stop - self.shown.start
         result[self._part(self.shown)] = predicted[self._part(slice(before, before + count))]
         return result
 
@@ -151,7 +152,7 @@ class _Ends:
         return tuple(slices if axis == self.axis else slice(None) for axis in range(3))
 
     def _pads(self) -> list[tuple[int, int]]:
-        return [self.more if axis == self.axis else (0, 0) for axis in range(3)]
+        return [self.slices if axis == self.axis else (0, 0) for axis in range(3)]
 
 
 def _extent(array: np.ndarray, axis: int) -> slice | None:

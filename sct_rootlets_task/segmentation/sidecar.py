@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sct_rootlets_task import environment
-from sct_rootlets_task.errors import UsageError
+from sct_rootlets_task import __version__, environment
+from sct_rootlets_task.io.label_values import count_levels
+from sct_rootlets_task.level_names import level_name
 
 if TYPE_CHECKING:
     from sct_rootlets_task.analysis.check import Report
@@ -27,47 +29,20 @@ _SHAPING = (
 """Variables that shape a result, which the command in the sidecar does not show."""
 
 
-def what_to_run(*, raw: bool = False, tiles: str | None = None) -> dict[str, Any]:
-    """Return the settings ``raw`` and ``tiles``: of the options, else of the variables.
-
-    Parameters
-    ----------
-    raw : bool
-        Whether ``-raw`` was given.
-    tiles : {"auto", "all"}, optional
-        Argument of ``-tiles``.
-
-    Raises
-    ------
-    UsageError
-        If a variable that counts has a wrong value.
-    """
-    from sct_rootlets_task.segmentation.segmenter import TILES
-
-    asked = tiles or environment.read(environment.TILES) or TILES[0]
-    if asked not in TILES:
-        raise UsageError(
-            f"{environment.TILES} expects {' or '.join(TILES)}, found {asked[:40]!r}. Correct the "
-            "variable."
-        )
-    return {"raw": raw or environment.is_on(environment.RAW), "tiles": asked}
-
-
-def check_plausibility(
-    segmentation: Segmentation, image: InputImage, task: Task, output: Path | None = None
+def check_run(
+    segmentation: Segmentation,
+    image: InputImage,
+    task: Task,
+    output: Path | None = None,
 ) -> Report:
-    """Return how plausible the levels of a run are, with what the run itself was not sure of.
+    """Return how plausible the levels of a run are, with the doubts of the run itself.
 
     Parameters
     ----------
-    segmentation : Segmentation
-        What came out.
-    image : InputImage
-        What the model was run on.
-    task : Task
-        The task.
-    output : Path, optional
-        File of the label map, for the commands that flags advise.
+    segmentation, image : Segmentation, InputImage
+        What came out, and what the model was run on.
+    task, output : Task, Path
+        Task that was run, and the file that commands in the texts of flags name, if any.
     """
     from sct_rootlets_task.analysis.check import check
     from sct_rootlets_task.levels.landmarks import Landmarks
@@ -81,12 +56,12 @@ def check_plausibility(
 def check_map(
     path: Path | None, image: Any, *, task: Task, references: Landmarks | None = None
 ) -> Report:
-    """Return how plausible the levels of a file are: what ``check`` lists and the QC page shows.
+    """Return how plausible the levels of a file are, as ``check`` and the QC page show it.
 
     Parameters
     ----------
     path : Path, optional
-        File of the level map; a sidecar beside it tells what the run that made it was not sure of.
+        File of the level map. The sidecar beside it, if any, holds the doubts of the run.
     image : nibabel.Nifti1Image
         The same as an image in mm.
     task : Task
@@ -109,9 +84,9 @@ def check_map(
 
 
 def doubts_beside(path: Path) -> tuple[str, ...]:
-    """Return what the run that made a level map was not sure of, by the sidecar beside it.
+    """Return the doubts of the run that made a level map, from the sidecar beside it.
 
-    Where the sidecar holds a report, its flags tell; else all of its warnings are doubts.
+    These are flags of its report. Without a report, all of its warnings are doubts.
 
     Parameters
     ----------
@@ -130,12 +105,12 @@ def doubts_beside(path: Path) -> tuple[str, ...]:
 
 
 def without_folders(report: Report, output: Path) -> Report:
-    """Return a report whose commands name files only, as folders may name people.
+    """Return a report with folders left out of the commands in it: folders may name people.
 
     Parameters
     ----------
     report : Report
-        Result of :func:`check_plausibility`.
+        How plausible the levels are.
     output : Path
         File of the label map.
     """
@@ -151,7 +126,7 @@ def without_folders(report: Report, output: Path) -> Report:
 def describe(
     segmenter: Segmenter,
     segmentation: Segmentation,
-    image: InputImage,
+    image: str,
     *,
     report: Report,
     notice: str | None,
@@ -160,25 +135,54 @@ def describe(
 
     Parameters
     ----------
-    segmenter : Segmenter
-        What was run.
-    segmentation : Segmentation
-        What came out.
-    image : InputImage
-        What it was run on.
-    report : Report
-        Its plausibility.
-    notice : str, optional
-        What must be known about the model.
+    segmenter, segmentation, image : Segmenter, Segmentation, str
+        What was run, what came out, and the file name of the image.
+    report, notice : Report, str
+        How plausible the levels are, and what must be known about the model, if anything.
     """
-    from sct_rootlets_task.segmentation.segmenter import provenance
-
+    model, network, settings = segmenter.model, segmenter.network, segmenter.settings
+    counts = count_levels(segmentation.labels)
     variables = {name: value for name in _SHAPING if (value := environment.read(name))}
     return {
         **({"Notice": notice} if notice else {}),
-        "Sources": [image.path.name],
-        **provenance(segmenter, segmentation),
+        "Sources": [image],
+        "Task": segmenter.task.name,
+        "Model": {
+            "Name": model.name,
+            "BuiltIn": model.builtin,
+            "Custom": model.custom,
+            "SHA256": model.sha256,
+        },
+        "LevelVoxels": {level_name(level): n for level, n in counts.items()},
+        "PostProcessing": [
+            {"Name": step.name, "VoxelsChanged": step.voxels_changed} for step in segmentation.steps
+        ],
+        "Warnings": list(segmentation.warnings),
+        "Engine": network.engine,
+        "Device": network.device,
+        "Precision": network.precision,
+        "Raw": settings.raw,
+        "Tiles": {
+            "Asked": settings.tiles,
+            "Run": segmentation.tiles[0],
+            "All": segmentation.tiles[1],
+        },
+        "TestTimeAugmentation": settings.network.test_time_aug,
+        "Seconds": {stage: round(s, 2) for stage, s in segmentation.seconds.items()},
+        "SoftwareVersions": {"sct_rootlets_task": __version__, **_versions()},
         "Threads": segmenter.threads,
         **({"Variables": variables} if variables else {}),
         "Plausibility": report.to_dict(),
     }
+
+
+def _versions() -> dict[str, str]:
+    """Return the versions of the packages that shape a result, those installed."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    found = {}
+    packages = ("openvino", "nnunetv2", "nnunetv2-neuropoly", "torch", "numpy", "scipy", "nibabel")
+    for name in packages:
+        with contextlib.suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found

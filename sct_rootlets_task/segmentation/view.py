@@ -1,4 +1,7 @@
-"""What the built-in networks are shown of an image: no padding, and axes that do not slant."""
+"""The view of an image for the built-in networks: without padding, along the world axes.
+
+The built-in networks learned from such images. A model that names levels never sees a view.
+"""
 
 from __future__ import annotations
 
@@ -22,17 +25,16 @@ _DARK_PERCENT = 0.5
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """An image as a network is shown it, and the ways between the two grids.
+    """An image as the networks see it, and the ways between the two grids.
 
     Parameters
     ----------
     image : InputImage
-        What the network is shown.
+        What the networks see.
     from_source : callable
         Takes a mask (bool) of the source image to the grid of `image`.
     to_source : callable
-        Takes classes (uint8) on the grid of `image` to that of the source image; 0 where the
-        network was shown nothing.
+        Takes classes (uint8) on the grid of `image` to that of the source image; 0 outside of it.
     """
 
     image: InputImage
@@ -41,7 +43,7 @@ class View:
 
 
 def view_of(image: InputImage, padding: Padding | None) -> View:
-    """Return what the built-in networks are shown of an image.
+    """Return the view of an image: resampled if its grid is oblique, else only cropped.
 
     Parameters
     ----------
@@ -55,15 +57,9 @@ def view_of(image: InputImage, padding: Padding | None) -> View:
 
 
 def without_padding(image: InputImage, padding: Padding | None) -> View:
-    """Return an image without its padding: slices of it cut off, the rest as dark as can be.
+    """Return an image without its padding: slices of it are cut off, and the rest is darkened.
 
-    Parameters
-    ----------
-    image : InputImage
-        A checked 3-D image.
-    padding : Padding or None
-        What :func:`~sct_rootlets_task.segmentation.padding.find_padding` finds in it. Without any,
-        the view is of the image itself.
+    Parameters are those of :func:`view_of`. Without padding the view is of the image itself.
     """
     if padding is None:
         return View(image, lambda mask: mask, lambda classes: classes)
@@ -82,16 +78,9 @@ def without_padding(image: InputImage, padding: Padding | None) -> View:
 def along_world_axes(image: InputImage, padding: Padding | None) -> View:
     """Return an image resampled to axes that run right, forwards and upwards.
 
-    Its voxels are as small as the smallest side of those of the image, within
-    :data:`MIN_VOXEL_MM` and :data:`MAX_VOXELS`. What lies outside the image, or is padding, is as
-    dark as can be. Classes come back by nearest neighbor.
-
-    Parameters
-    ----------
-    image : InputImage
-        A checked 3-D image.
-    padding : Padding or None
-        What :func:`~sct_rootlets_task.segmentation.padding.find_padding` finds in it.
+    Its voxels are cubes. Their side is the smallest one of the image's voxels, within
+    :data:`MIN_VOXEL_MM` and :data:`MAX_VOXELS`. What lies outside the image, or is padding, is
+    darkened. Classes come back by nearest neighbor. Parameters are those of :func:`view_of`.
     """
     data, source = image.data, image.affine
     if padding is not None:
@@ -127,8 +116,8 @@ def _resampled(
     Parameters
     ----------
     grown : ndarray
-        The array, with one voxel more on each side: scipy takes no voxel beyond the outermost
-        middles, nor one that rounding puts there.
+        The array, padded by one voxel on each side. SciPy fills what lies beyond the outermost
+        voxel centers, also where rounding puts a point there.
     matrix : ndarray of float, shape (4, 4)
         Voxel index of the other grid to that of the array.
     shape : tuple of int
@@ -154,12 +143,12 @@ def _corner(box: tuple[slice, ...]) -> np.ndarray:
 
 
 def _world_grid(affine: np.ndarray, seen: np.ndarray) -> tuple[np.ndarray, tuple[int, ...]]:
-    """Return affine and shape of the grid along world axes that encloses voxels of another one.
+    """Return affine and shape of the grid along world axes that encloses some voxels.
 
     Parameters
     ----------
     affine : ndarray of float, shape (4, 4)
-        Voxel index of the other grid to RAS+ mm.
+        Voxel index to RAS+ mm.
     seen : ndarray of bool, shape (i, j, k)
         The voxels.
     """
@@ -180,12 +169,12 @@ def _ends(row: np.ndarray, seen: np.ndarray) -> tuple[float, float]:
 
 
 def _linear(row: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Return the sum of the indices of each voxel, weighted, and a constant, as float32.
+    """Return ``a i + b j + c k + constant`` of each voxel, as float32.
 
     Parameters
     ----------
     row : ndarray of float, shape (4,)
-        Weights of i, j and k, and the constant.
+        ``a, b, c, constant``.
     shape : tuple of int
         Shape of the grid.
     """
@@ -195,7 +184,7 @@ def _linear(row: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def _within(matrix: np.ndarray, shape: tuple[int, ...], source: tuple[int, ...]) -> np.ndarray:
-    """Return which voxels of a grid have their middle in a voxel of the source grid.
+    """Return which voxels of a grid have their center in a voxel of the source grid.
 
     Parameters
     ----------
@@ -212,7 +201,7 @@ def _within(matrix: np.ndarray, shape: tuple[int, ...], source: tuple[int, ...])
 
 
 def _darkened(data: np.ndarray) -> np.ndarray:
-    """Return intensities with NaN replaced by what the darkest tissue shows."""
+    """Return intensities with NaN replaced by the darkest of the others, outliers aside."""
     seen = np.isfinite(data)
     if seen.all():
         return np.ascontiguousarray(data)

@@ -36,7 +36,7 @@ def run(arguments: argparse.Namespace) -> int:
     from sct_rootlets_task import api
     from sct_rootlets_task.io.atomic import csv_text
     from sct_rootlets_task.io.outputs import plan_outputs
-    from sct_rootlets_task.levels.assignment import COLUMNS, LINE_COLUMNS
+    from sct_rootlets_task.levels.located_canal import COLUMNS, LINE_COLUMNS
 
     path = Path(arguments.i)
     job = plan_outputs([path], arguments.o, "_levels", overwrite=arguments.overwrite)[0]

@@ -17,6 +17,7 @@ from sct_rootlets_task.inference.model_folder import ModelFolder
 from sct_rootlets_task.io.images import InputImage, load_image
 from sct_rootlets_task.models.resolve import InstalledModel
 from sct_rootlets_task.registry import TASKS
+from sct_rootlets_task.segmentation.level_strategy import LevelsFromCanal, LevelsFromNames
 from sct_rootlets_task.segmentation.segmenter import Segmenter, Settings
 from sct_rootlets_task.tasks import BUNDLED
 from volumes import write_image
@@ -90,6 +91,15 @@ def _starter() -> InstalledModel:
     release = TASK.release("starter")
     trainer = next((BUNDLED / "starter").glob("nnUNetTrainer*"))
     return InstalledModel(trainer, release, "starter", builtin=True)
+
+
+@pytest.mark.parametrize(("by_name", "way"), [(True, LevelsFromNames), (False, LevelsFromCanal)])
+def test_a_segmenter_chooses_the_way_once(by_name: bool, way: type, tmp_path: Path) -> None:
+    scene = Scene(tmp_path, by_name=by_name)
+    one = scene.segmenter()
+    assert type(one._strategy) is way
+    located = one.segment(scene.image(tmp_path)).located
+    assert (located is not None) is by_name, "an opinion is independent of the labels only then"
 
 
 def test_the_starter_takes_its_levels_from_the_locator(tmp_path: Path) -> None:

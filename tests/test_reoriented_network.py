@@ -11,7 +11,7 @@ import pytest
 
 from sct_rootlets_task.errors import ModelError
 from sct_rootlets_task.io.images import InputImage
-from sct_rootlets_task.segmentation.reoriented_network import OrientedNetwork
+from sct_rootlets_task.segmentation.reoriented_network import ReorientedNetwork
 
 
 @dataclass
@@ -42,7 +42,7 @@ def image(axcodes: str, sizes: tuple[float, float, float]) -> InputImage:
 def test_classes_come_back_on_the_grid_of_the_image(axcodes: str, grain: float | None) -> None:
     given = image(axcodes, (0.5, 0.5, 0.5))
     network = Brightness()
-    result = OrientedNetwork(None, network, "LPI", grain).classes(given)
+    result = ReorientedNetwork(None, network, "LPI", grain).classes(given)
     assert (result == given.data).all()
     shape, spacing = network.seen[0]
     assert shape == ((18, 15, 12) if grain is None else (6, 5, 4))
@@ -50,7 +50,7 @@ def test_classes_come_back_on_the_grid_of_the_image(axcodes: str, grain: float |
 
 
 def test_a_prediction_of_another_shape_is_refused() -> None:
-    network = OrientedNetwork(None, Brightness(missing=1), "LPI")
+    network = ReorientedNetwork(None, Brightness(missing=1), "LPI")
     with pytest.raises(ModelError, match="shape"):
         network.classes(image("RAS", (1, 1, 1)))
 
@@ -86,7 +86,7 @@ class Witness:
 @pytest.mark.parametrize("axcodes", ["RAS", "PIR"])
 def test_the_network_sees_the_first_and_last_slice_again(axcodes: str, orientation: str) -> None:
     witness = Witness(orientation)
-    network = OrientedNetwork(None, witness, orientation, edge_padding_mm=2.0)
+    network = ReorientedNetwork(None, witness, orientation, edge_padding_mm=2.0)
     given = slices(axcodes, [5, 6, 7])
     assert network.classes(given).tolist() == np.ones(given.data.shape).tolist()
     seen = [5, 5, 5, 6, 7, 7, 7]
@@ -96,14 +96,14 @@ def test_the_network_sees_the_first_and_last_slice_again(axcodes: str, orientati
 def test_slices_of_zeros_are_no_end_and_hold_nothing() -> None:
     witness = Witness("LPI")
     given = slices("RAS", [0, 0, 5, 6, 0])
-    result = OrientedNetwork(None, witness, "LPI", edge_padding_mm=1.0).classes(given)
+    result = ReorientedNetwork(None, witness, "LPI", edge_padding_mm=1.0).classes(given)
     assert witness.along == [5, 5, 6, 6]
     assert result[0, 0].tolist() == [0, 0, 1, 1, 0]
 
 
 def test_only_the_end_near_which_something_may_be_is_continued() -> None:
     witness = Witness("LPI")
-    network = OrientedNetwork(None, witness, "LPI", edge_padding_mm=2.0)
+    network = ReorientedNetwork(None, witness, "LPI", edge_padding_mm=2.0)
     given = slices("RAS", [1, 2, 3, 4, 5, 6])
     near = np.zeros(given.data.shape, bool)
     near[..., 1:4] = True
@@ -116,5 +116,5 @@ def test_only_the_end_near_which_something_may_be_is_continued() -> None:
 
 def test_without_a_word_the_image_is_given_as_it_is() -> None:
     witness = Witness("LPI")
-    OrientedNetwork(None, witness, "LPI").classes(slices("RAS", [0, 2, 3]))
+    ReorientedNetwork(None, witness, "LPI").classes(slices("RAS", [0, 2, 3]))
     assert witness.along == [0, 2, 3]

@@ -36,7 +36,7 @@ from sct_rootlets_task.rootlets.postprocess import remove_specks
 from sct_rootlets_task.sct_plugin import import_hook, installation, plugin
 from sct_rootlets_task.sct_plugin.task_tables import Entry, make_entries, merge
 from sct_rootlets_task.tasks import Task, TaskRegistry
-from test_standalone import levels_as_intensities
+from test_sct_deepseg import levels_as_intensities
 from volumes import write_image
 
 # The bars of the test image are no anatomy, which the hooks on the order of levels would mend.
@@ -63,9 +63,9 @@ class FakeSCT:
 
     @property
     def plugin(self) -> plugin.Plugin:
-        plugin = self.models._sct_rootlets_task
-        assert isinstance(plugin, plugin.Plugin)
-        return plugin
+        registered = self.models._sct_rootlets_task
+        assert isinstance(registered, plugin.Plugin)
+        return registered
 
     def run(self, task: str, *words: object) -> None:
         """Run SCT's command in the form this SCT has."""
