@@ -4,9 +4,9 @@
 
 nnU-Net takes the fingerprint of a synthetic data set, plans, preprocesses, trains for one short
 epoch on the CPU and saves its checkpoints. Its own predictor then loads the folder and labels a
-test image. The table tells how many voxels of ours differ, all tiles run. The exit code is 1 if a
+test image. The table shows how many voxels of ours differ, all tiles run. The exit code is 1 if a
 plain, five-fold or ResEnc model is refused, or differs in more than 10 of 500,000 voxels. Other
-models are run by the default engine only, and the table tells what became of them.
+models are run by the default engine only, and the table shows what became of them.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ LEARNING_RATE = 0.03
 
 
 @dataclass(frozen=True)
-class Recipe:
+class ModelVariant:
     """How nnU-Net makes one model.
 
     Parameters
@@ -88,21 +88,23 @@ class Recipe:
     required: bool = False
 
 
-RECIPES = (
-    Recipe("plain", required=True),
-    Recipe("five folds", folds=(0, 1, 2, 3, 4), orientation=None, required=True),
-    Recipe(
+VARIANTS = (
+    ModelVariant("plain", required=True),
+    ModelVariant("five folds", folds=(0, 1, 2, 3, 4), orientation=None, required=True),
+    ModelVariant(
         "ResEnc",
         planner="residual_unets.residual_encoder_unet_planners.nnUNetPlannerResEncM",
         required=True,
     ),
-    Recipe(
+    ModelVariant(
         "no mirroring",
         trainer="variants.data_augmentation.nnUNetTrainerNoMirroring.nnUNetTrainerNoMirroring",
         mirroring=True,
     ),
-    Recipe("batch norm", trainer="variants.network_architecture.nnUNetTrainerBN.nnUNetTrainerBN"),
-    Recipe("cascade", configurations=("3d_lowres", "3d_cascade_fullres")),
+    ModelVariant(
+        "batch norm", trainer="variants.network_architecture.nnUNetTrainerBN.nnUNetTrainerBN"
+    ),
+    ModelVariant("cascade", configurations=("3d_lowres", "3d_cascade_fullres")),
 )
 
 
@@ -203,7 +205,7 @@ def write_dataset(folder: Path, orientation: str | None, cases: int = 6) -> None
 
 
 @contextlib.contextmanager
-def nnunet_in(folder: Path, recipe: Recipe) -> Iterator[None]:
+def nnunet_in(folder: Path, variant: ModelVariant) -> Iterator[None]:
     """Let nnU-Net work in a folder and in this process, in silence.
 
     A trainer is imported from its module. nnU-Net's own search imports the modules before it as
@@ -215,7 +217,7 @@ def nnunet_in(folder: Path, recipe: Recipe) -> Iterator[None]:
 
     names = ("raw", "preprocessed", "results")
     variables = {f"nnUNet_{name}": str(folder / name) for name in names}
-    trainer = _imported(f"nnunetv2.training.nnUNetTrainer.{recipe.trainer}")
+    trainer = _imported(f"nnunetv2.training.nnUNetTrainer.{variant.trainer}")
     # Threads instead of processes: starting one for each pool takes longer than its work.
     context = SimpleNamespace(Pool=ThreadPool)
     with contextlib.ExitStack() as stack:
@@ -236,12 +238,12 @@ def _imported(path: str) -> Any:
     return getattr(importlib.import_module(module), name)
 
 
-def make_models(recipe: Recipe, folder: Path, *, iterations: int = 40) -> list[Path]:
+def make_models(variant: ModelVariant, folder: Path, *, iterations: int = 40) -> list[Path]:
     """Let nnU-Net make a model from data to checkpoints.
 
     Parameters
     ----------
-    recipe : Recipe
+    variant : ModelVariant
         What to make.
     folder : Path
         Where nnU-Net's folders go; an empty or missing one.
@@ -253,26 +255,26 @@ def make_models(recipe: Recipe, folder: Path, *, iterations: int = 40) -> list[P
     list of Path
         A trainer folder for each configuration.
     """
-    write_dataset(folder / "raw", recipe.orientation)
-    with nnunet_in(folder, recipe):
-        plans = _planned(recipe)
-        for configuration in recipe.configurations:
-            for fold in recipe.folds:
-                trainer = _trained(recipe, plans, configuration, fold, iterations=iterations)
-            if configuration != recipe.configurations[-1]:
+    write_dataset(folder / "raw", variant.orientation)
+    with nnunet_in(folder, variant):
+        plans = _planned(variant)
+        for configuration in variant.configurations:
+            for fold in variant.folds:
+                trainer = _trained(variant, plans, configuration, fold, iterations=iterations)
+            if configuration != variant.configurations[-1]:
                 trainer.perform_actual_validation()  # writes what the next stage is trained on
     results = folder / "results" / DATASET
-    return [next(results.glob(f"*__{configuration}")) for configuration in recipe.configurations]
+    return [next(results.glob(f"*__{configuration}")) for configuration in variant.configurations]
 
 
-def _planned(recipe: Recipe) -> str:
+def _planned(variant: ModelVariant) -> str:
     """Take the fingerprint, plan and preprocess; return the name of the plans."""
     from nnunetv2.experiment_planning import plan_and_preprocess_api as api
     from nnunetv2.experiment_planning.dataset_fingerprint.fingerprint_extractor import (
         DatasetFingerprintExtractor,
     )
 
-    planner = _imported(f"nnunetv2.experiment_planning.experiment_planners.{recipe.planner}")
+    planner = _imported(f"nnunetv2.experiment_planning.experiment_planners.{variant.planner}")
     with mock.patch.dict(os.environ, {"nnUNet_n_proc_DA": "1"}):
         extractor = DatasetFingerprintExtractor(DATASET_ID, num_processes=1)
         extractor.show_progress_bar = False
@@ -281,7 +283,7 @@ def _planned(recipe: Recipe) -> str:
         _, plans = api.plan_experiment_dataset(
             DATASET_ID, planner, gpu_memory_target_in_gb=MEMORY_TARGET_GB
         )
-        stages = sorted({"3d_fullres", *recipe.configurations} - {"3d_cascade_fullres"})
+        stages = sorted({"3d_fullres", *variant.configurations} - {"3d_cascade_fullres"})
         api.preprocess_dataset(
             DATASET_ID, plans, stages, num_processes=(1,), show_progress_bar=False
         )
@@ -289,7 +291,7 @@ def _planned(recipe: Recipe) -> str:
 
 
 def _trained(
-    recipe: Recipe, plans: str, configuration: str, fold: str | int, *, iterations: int
+    variant: ModelVariant, plans: str, configuration: str, fold: str | int, *, iterations: int
 ) -> Any:
     """Return nnU-Net's trainer of a fold after its only epoch; its checkpoints are written."""
     import torch
@@ -308,7 +310,7 @@ def _trained(
     return trainer
 
 
-def their_labels(recipe: Recipe, model: Path, image: Path) -> np.ndarray:
+def their_labels(variant: ModelVariant, model: Path, image: Path) -> np.ndarray:
     """Return the labels of nnU-Net's own predictor, which loads folder and image by itself.
 
     Returns
@@ -316,14 +318,14 @@ def their_labels(recipe: Recipe, model: Path, image: Path) -> np.ndarray:
     ndarray of int, shape (x, y, z)
         Levels of the task; other classes are background.
     """
-    with nnunet_in(model.parents[2], recipe):
+    with nnunet_in(model.parents[2], variant):
         import torch
         from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
         predictor = nnUNetPredictor(
-            use_mirroring=recipe.mirroring, device=torch.device("cpu"), allow_tqdm=False
+            use_mirroring=variant.mirroring, device=torch.device("cpu"), allow_tqdm=False
         )
-        predictor.initialize_from_trained_model_folder(str(model), recipe.folds)
+        predictor.initialize_from_trained_model_folder(str(model), variant.folds)
         reader = predictor.plans_manager.image_reader_writer_class()
         data, properties = reader.read_images([str(image)])
         classes = predictor.predict_single_npy_array(data, properties)
@@ -340,19 +342,21 @@ def our_labels(
     return segmenter.segment(load_image(image)).labels, segmenter.network.engine
 
 
-def compare(recipe: Recipe, model: Path, image: Path, engines: Sequence[str]) -> Iterator[Row]:
+def compare(
+    variant: ModelVariant, model: Path, image: Path, engines: Sequence[str]
+) -> Iterator[Row]:
     """Yield a row for each engine."""
     theirs: np.ndarray | None = None
-    # The table is to tell also of a model that is not refused in a sentence, but breaks the engine.
-    failure = RootletsError if recipe.required else Exception
+    # The table also has a model that is not refused in a sentence, but breaks the engine.
+    failure = RootletsError if variant.required else Exception
     for wanted in engines:
         try:
-            ours, engine = our_labels(model, image, wanted, mirroring=recipe.mirroring)
+            ours, engine = our_labels(model, image, wanted, mirroring=variant.mirroring)
         except failure as error:
             how = "refused" if isinstance(error, RootletsError) else type(error).__name__
             yield Row(wanted, refusal=f"{how}: {str(error).splitlines()[0]}")
             continue
-        theirs = their_labels(recipe, model, image) if theirs is None else theirs
+        theirs = their_labels(variant, model, image) if theirs is None else theirs
         labels = np.unique(theirs[theirs > 0]).size
         few = f"the reference has {labels} labels, too few to compare"
         yield Row(
@@ -361,28 +365,28 @@ def compare(recipe: Recipe, model: Path, image: Path, engines: Sequence[str]) ->
         )  # fmt: skip
 
 
-def write_test_image(path: Path, recipe: Recipe, shape: Sequence[int] = IMAGE_SHAPE) -> Path:
+def write_test_image(path: Path, variant: ModelVariant, shape: Sequence[int] = IMAGE_SHAPE) -> Path:
     """Write an image that no model was trained on, in the model's orientation."""
     data, _ = synthetic_case(shape, IMAGE_MM, seed=99)
-    write_image(path, data, IMAGE_MM, recipe.orientation or "LPI")
+    write_image(path, data, IMAGE_MM, variant.orientation or "LPI")
     return path
 
 
 def rows_of(
-    recipe: Recipe, folder: Path, engines: Sequence[str], *, iterations: int
+    variant: ModelVariant, folder: Path, engines: Sequence[str], *, iterations: int
 ) -> Iterator[tuple[str, Row]]:
-    """Make the models of a recipe and yield the rows of the table, with a name each."""
-    models = make_models(recipe, folder, iterations=iterations)
-    image = write_test_image(folder / "image.nii.gz", recipe)
+    """Make the models of a variant and yield the rows of the table, with a name each."""
+    models = make_models(variant, folder, iterations=iterations)
+    image = write_test_image(folder / "image.nii.gz", variant)
     for model in models:
         stage = "" if len(models) == 1 else f", {model.name.rsplit('__', 1)[-1]}"
-        for row in compare(recipe, model, image, engines if recipe.required else ("auto",)):
-            yield recipe.name + stage, row
+        for row in compare(variant, model, image, engines if variant.required else ("auto",)):
+            yield variant.name + stage, row
 
 
 def main() -> int:
     """Print the table and return the exit code."""
-    names = [recipe.name for recipe in RECIPES]
+    names = [variant.name for variant in VARIANTS]
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, help="new folder in which the models stay")
     parser.add_argument("--model", nargs="+", choices=names, default=names)
@@ -394,18 +398,18 @@ def main() -> int:
     print("|---|---|---|---|---|---|---|---|---|")
     failed = False
     with tempfile.TemporaryDirectory() as scratch:
-        for recipe in [recipe for recipe in RECIPES if recipe.name in arguments.model]:
-            folder = (arguments.out or Path(scratch)) / recipe.name.replace(" ", "_")
+        for variant in [variant for variant in VARIANTS if variant.name in arguments.model]:
+            folder = (arguments.out or Path(scratch)) / variant.name.replace(" ", "_")
             options = {"iterations": arguments.iterations}
-            for name, row in rows_of(recipe, folder, arguments.engine, **options):
-                _print_row(name, recipe, row)
-                failed |= recipe.required and not row.equal
+            for name, row in rows_of(variant, folder, arguments.engine, **options):
+                _print_row(name, variant, row)
+                failed |= variant.required and not row.equal
     return int(failed)
 
 
-def _print_row(name: str, recipe: Recipe, row: Row) -> None:
-    trainer = recipe.trainer.rsplit(".", 1)[-1]
-    folds = ", ".join(map(str, recipe.folds))
+def _print_row(name: str, variant: ModelVariant, row: Row) -> None:
+    trainer = variant.trainer.rsplit(".", 1)[-1]
+    folds = ", ".join(map(str, variant.folds))
     found = f"{row.voxels} | {row.labels} | {row.differing} | {row.of_500_000:.1f}"
     if row.refusal is not None:
         found = "| | " + row.refusal.replace("|", "/") + " |"

@@ -1,13 +1,13 @@
-"""Levels measured on the PAM50 template, against the published extents and Frostell's levels.
+"""Measure the levels of the PAM50 template against published ones.
 
-Prints two tables. First the rootlets: for each level the extent measured along the cord, beside
-the inferior–superior extent published for the template; gap to the next level; distance of the
-midpoint below the pontomedullary junction, beside Cadotte 2015. Then the spinal levels of the cord
-by each method, beside ``PAM50_spinal_levels`` (Frostell): the overlap of the two (Dice), and how
-far the borders lie apart.
+    python -m benchmarks.levels_pam50 [--picture FILE]
 
-The PMJ is that of the small PAM50, moved to the template's frame by matching the disc labels.
-Run from the project's root: ``python benchmarks/levels_pam50.py [--picture FILE]``.
+The first table is about the rootlets of each level: height along the cord beside the published one,
+gap to the next level, and distance below the pontomedullary junction (PMJ) beside Cadotte 2015.
+The others are about the spinal levels of the cord, one for each method. They give the overlap with
+``PAM50_spinal_levels`` (Frostell), and how far apart the borders are.
+
+The PMJ is that of the small PAM50. It is moved to the template's frame by the disc labels.
 """
 
 from __future__ import annotations

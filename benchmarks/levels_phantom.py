@@ -1,12 +1,14 @@
-"""How exactly the ends and heights of levels are measured, on phantoms of known truth.
+"""Measure the errors of levels' ends and heights on phantoms of known truth.
 
-For each kind of phantom, prints the errors of the levels' ends and heights along the cord: mean
-(of heights only; the mean of the ends is half of it), standard deviation and worst. The grid falls
-at random on the anatomy, and the ends of the bundles vary. A binary label map of a straight cord on
-a grid along it tells an end to within a slice; the middle of that slice is off by up to half of it,
-evenly spread, so a height cannot be known better than to a slice, with an SD of slice / sqrt(6).
+    python -m benchmarks.levels_phantom [--phantoms 20]
 
-Run from the project's root: ``python -m benchmarks.levels_phantom [--phantoms 20]``.
+For each kind of phantom the table has the worst error of the ends, and mean, standard deviation
+(SD) and worst error of the heights. The mean error of the ends is half that of the heights. The
+grid falls at random on the anatomy, and the ends of the bundles vary.
+
+A label map shows the end of a level to within a slice. In a straight cord the end is off by up to
+half a slice, evenly spread. So no height is known better than to a slice, with an SD of
+slice / sqrt(6).
 """
 
 from __future__ import annotations

@@ -1,20 +1,20 @@
-"""How well levels are recovered: seeded corruptions of the PAM50 rootlets, relabeled and checked.
+"""Count how many corrupted levels of the PAM50 rootlets are restored, or flagged.
 
-Each case corrupts the 32 bundles of the template in one way. The hooks of the task then see the
-labels and nothing else; the check sees the result, the template's cord, and for the cases where
-all levels are shifted (which the labels alone cannot tell) its intervertebral discs. Counted are
+    python -m benchmarks.levels_recovery [--cases 500]
+
+Each case corrupts the 32 bundles of the template in one way. The task's hooks see the labels and
+nothing else. The check sees their result and the template's cord. Where all levels are shifted,
+which labels alone cannot show, it sees the discs as well. Counted are:
 
 restored
-    corrupted bundles whose voxels have their true level again (95 % of them), strewn or extra
-    pieces that are gone (95 % of their voxels); "with -discs" also counts those that
-    ``sct_rootlets relabel -discs`` restores where all levels are shifted,
+    Corrupted bundles of which 95 % of the voxels have their true level again, and strewn or extra
+    pieces of which 95 % are gone. "With -discs" adds what ``sct_rootlets relabel -discs`` restores
+    where all levels are shifted.
 untouched
-    cases in which every voxel of every uncorrupted bundle kept its level,
+    Cases in which every voxel of every other bundle kept its level.
 flagged
-    cases not restored in full in which a flag of the check names a level concerned (or, where all
-    are shifted, the shift that undoes it).
-
-Run from the project's root: ``python benchmarks/levels_recovery.py [--cases 500]``.
+    Cases not restored in full in which a flag of the check names a level concerned. Where all
+    levels are shifted, the shift that undoes it must be named.
 """
 
 from __future__ import annotations

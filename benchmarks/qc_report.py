@@ -30,14 +30,13 @@ _FLAGS = tuple({"code": code, "level": 4} for code in ("height", "overlap", "fov
 
 def write_sample_case(folder: Path) -> tuple[Path, Path]:
     """Write the sample and its true rootlets."""
-    import nibabel as nib
-
-    from sct_rootlets_task.sample import make_sample
+    from sct_rootlets_task.io.sample import save
+    from training.make_sample import make_sample
 
     sample = make_sample()
     paths = folder / "sample.nii.gz", folder / "sample_rootlets.nii.gz"
     for path, array in zip(paths, (sample.data, sample.levels), strict=True):
-        nib.save(nib.Nifti1Image(array, sample.affine), path)
+        save(array, path)
     return paths
 
 

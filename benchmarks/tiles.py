@@ -2,13 +2,13 @@
 
     python -m benchmarks.tiles IMAGE … [--model starter …] [--contradiction 30 11 10 5]
 
-A tile is left out when it would have to contradict the average of the others by so many logits to
-change a label (``CONTRADICTION`` in ``sct_rootlets_task/network/tiles.py``). Each image is
-segmented with all tiles, then with each of these numbers; the voxels that differ, and the Dice
-coefficient of the level that agrees least, tell what the saving costs.
+A tile is left out if only an unlikely result of it could change a label: one that contradicts the
+average of the others by so many logits (``CONTRADICTION`` in :mod:`.tile_schedule`). Each image is
+segmented with all tiles, then with each of these numbers. The voxels that differ, and the lowest
+Dice coefficient of a level, are what the saving costs.
 
-The last column is for ``ROUNDING`` there: how far nnU-Net's sums in half precision are off at most
-where a voxel is in doubt (the two highest logits less than one apart).
+The last column is for ``ROUNDING`` there. It is the largest error of nnU-Net's sums in half
+precision where a voxel is in doubt: where the two highest logits are less than one apart.
 """
 
 from __future__ import annotations

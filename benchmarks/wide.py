@@ -1,12 +1,12 @@
-"""Write a model of a larger network's cost that computes what a small one does.
+"""Write a model as costly as a larger network that computes what a small one does.
 
     python -m benchmarks.wide OUT [--model FOLDER] [--features 32 64 128 256 320]
         [--patch 256 128 64]
 
-The weights of the small network are put into a network of more features, the rest of which is zero.
-Padded channels stay zero through convolution, instance norm (whose scale and shift are zero there)
-and leaky ReLU, so the logits are those of the small network on the same patch. Speed can then be
-measured at the cost of the published models, on predictions that look like theirs.
+The weights of the small network are put into a network of more features; the rest is zero. Padded
+channels stay zero through convolution, instance norm and leaky ReLU, since the norm's scale and
+shift are zero there. So the logits are those of the small network on the same patch. Speed can then
+be measured at the cost of the published models, on predictions that look like theirs.
 
 The published sibling has a sixth stage. It cannot be padded: a stage's instance norm would take the
 mean out of what it should pass on. It holds about 0.1 % of the multiply-adds, printed at the end.

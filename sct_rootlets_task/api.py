@@ -695,33 +695,18 @@ def qc(
         return add_entry(report, scan, labels, details)
 
 
-def sample(seed: int = 0) -> SampleImages:
-    """Make a synthetic T2w-like cervical volume to try the tools on.
-
-    Parameters
-    ----------
-    seed : int
-        Variant to make.
+def sample() -> SampleImages:
+    """Return the synthetic T2w-like cervical volume to try the tools on.
 
     Returns
     -------
     SampleImages
         ``image`` and ``cord`` (nibabel.Nifti1Image), 1 mm.
-
-    Raises
-    ------
-    UsageError
-        If the seed is negative.
     """
-    from sct_rootlets_task.sample import make_sample, nifti_of
+    from sct_rootlets_task.io.sample import load_sample, to_nifti
 
-    number = _whole(seed, "seed")
-    if number < 0:
-        raise UsageError(f"Expected a seed of 0 or more, found {number}.")
-    made = make_sample(number)
-    return SampleImages(
-        nifti_of(made.data, made.affine), nifti_of(made.cord.astype(np.uint8), made.affine)
-    )
+    loaded = load_sample()
+    return SampleImages(to_nifti(loaded.data), to_nifti(loaded.cord.astype(np.uint8)))
 
 
 def list_models(model_dir: str | os.PathLike[str] | None = None) -> list[InstalledRelease]:

@@ -39,6 +39,7 @@ from sct_rootlets_task.errors import (
     RootletsError,
     UsageError,
 )
+from sct_rootlets_task.io.sample import Sample, write_sample
 from sct_rootlets_task.levels.anatomical_priors import CERVICAL
 from sct_rootlets_task.levels.located_canal import LocatedLevel, LocatedLevels
 from sct_rootlets_task.qc.stored import DATA
@@ -418,12 +419,10 @@ def test_what_was_located_once_serves_again(here: Path) -> None:
 def test_the_sample_is_what_the_command_writes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    module = import_module("sct_rootlets_task.sample")
     ones = np.ones((3, 4, 5), np.int16)
-    tiny = module.Sample(ones, np.eye(4), ones.astype(np.uint8), ones > 0)
-    monkeypatch.setattr(module, "make_sample", lambda seed: tiny)
+    monkeypatch.setattr("sct_rootlets_task.io.sample.load_sample", lambda: Sample(ones, ones > 0))
     made = srt.sample()
-    module.write_sample(tmp_path / "a.nii", cord=tmp_path / "c.nii")
+    write_sample(tmp_path / "a.nii", cord=tmp_path / "c.nii")
     for image, name in zip(made, ("a.nii", "c.nii"), strict=True):
         assert image.to_bytes() == (tmp_path / name).read_bytes()
 
@@ -777,7 +776,6 @@ def test_a_nibabel_image_of_a_damaged_file_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("call", "match"),
     [
-        (lambda: srt.sample(-1), "seed of 0 or more"),
         (lambda: check("seg.nii.gz", task=3), "str or None for task"),
         (lambda: split("seg.nii.gz", "cord.nii.gz", task="nothing"), "found 'nothing'"),
         (lambda: srt.picture("image.nii.gz", "seg.nii.gz", output="p.png", overwrite=5), "0, 1"),

@@ -298,5 +298,5 @@ def test_a_cell_cannot_break_its_table() -> None:
 def test_the_card_is_plain_json_that_other_programs_read() -> None:
     file = Path(__file__).parents[1] / "model_card.json"
     content = json.loads(file.read_text(encoding="utf-8"), parse_constant=pytest.fail)
-    assert content["$schema"] == "sct_rootlets_task/model_card.schema.json"
+    assert content["$schema"] == "tools/model_card.schema.json"
     assert (file.parent / content["$schema"]).is_file()

@@ -19,7 +19,8 @@ from filelock import FileLock
 from sct_rootlets_task.cli.grammar import modern_parser
 from sct_rootlets_task.cli.sct_rootlets import build_parser
 from sct_rootlets_task.io.outputs import FILES
-from sct_rootlets_task.sample import DISCS, cord_axis, make_sample
+from sct_rootlets_task.io.sample import AFFINE, load_sample
+from training.make_sample import DISCS, cord_axis
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = ["README.md", "CONTRIBUTING.md", *(f"docs/{p.name}" for p in (ROOT / "docs").glob("*.md"))]
@@ -128,10 +129,10 @@ def write_study(shared: Path) -> None:
     """Write what pages take for granted: an image, rootlets, cord, lesion, discs and PMJ."""
     made = shared / "made"
     made.mkdir()
-    sample = make_sample()
+    sample = load_sample()
     s, axis, forwards = cord_axis()
     discs = np.zeros(sample.data.shape, np.uint8)
-    inverse = np.linalg.inv(sample.affine)
+    inverse = np.linalg.inv(AFFINE)
     for number, at in enumerate(DISCS, start=3):
         # SCT's label stands at the posterior end of a disc, some 9 mm in front of the cord's axis.
         nearest = int(np.abs(s - at).argmin())
@@ -144,7 +145,7 @@ def write_study(shared: Path) -> None:
     lesion[tuple(np.argwhere(cord)[:50].T)] = 1
     arrays = {"T2w": sample.data, "cord": cord, "discs": discs, "lesion": lesion}
     for name, array in arrays.items():
-        nib.save(nib.Nifti1Image(array, sample.affine), made / f"sub-01_{name}.nii.gz")
+        nib.save(nib.Nifti1Image(array, AFFINE), made / f"sub-01_{name}.nii.gz")
     pmj = np.zeros((3, 3, 3), np.uint8)
     pmj[1, 1, 1] = 50
     centered = np.eye(4)

@@ -8,10 +8,8 @@ import os
 import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib import import_module
 from itertools import islice, pairwise
 from pathlib import Path
-from types import SimpleNamespace
 from unittest import mock
 
 import nibabel as nib
@@ -23,6 +21,7 @@ from fuzz_commands import FILES, INPUTS, commands
 from model_zips import write_model
 from sct_rootlets_task.cli import sct_deepseg
 from sct_rootlets_task.cli.sct_rootlets import main
+from sct_rootlets_task.io.sample import Sample
 from sct_rootlets_task.levels.located_canal import LocatedLevels
 from sct_rootlets_task.segmentation import locator
 
@@ -68,7 +67,7 @@ def prepare(folder: Path) -> None:
 @contextlib.contextmanager
 def _tame(folder: Path) -> Iterator[None]:
     """Work in a folder, without the network, the real networks, and the user's own folders."""
-    tiny = SimpleNamespace(data=np.ones((3, 3, 3)), cord=np.ones((3, 3, 3)), affine=np.eye(4))
+    tiny = Sample(np.ones((3, 3, 3), np.int16), np.ones((3, 3, 3), bool))
     environ = {
         "HOME": str(folder / "home"),
         "SCT_ROOTLETS_OFFLINE": "1",
@@ -79,10 +78,8 @@ def _tame(folder: Path) -> Iterator[None]:
     with (
         _chdir(folder),
         mock.patch.dict(os.environ, environ),
-        mock.patch.object(
-            import_module("sct_rootlets_task.sample"), "make_sample", return_value=tiny
-        ),
         mock.patch.object(locator, "locate", located),
+        mock.patch("sct_rootlets_task.io.sample.load_sample", return_value=tiny),
     ):
         yield
 

@@ -10,7 +10,7 @@ import pytest
 from benchmarks.genuine_models import (
     ALLOWED_OF_500_000,
     FEWEST_LABELS,
-    RECIPES,
+    VARIANTS,
     Row,
     compare,
     make_models,
@@ -18,7 +18,7 @@ from benchmarks.genuine_models import (
 )
 from sct_rootlets_task.inference.model_folder import read_model_folder
 
-BY_NAME = {recipe.name: recipe for recipe in RECIPES}
+BY_NAME = {variant.name: variant for variant in VARIANTS}
 MADE = {
     "plain": BY_NAME["plain"],
     "two of five folds": replace(BY_NAME["five folds"], folds=(0, 1)),
@@ -31,12 +31,12 @@ MADE = {
 def test_a_model_that_nnunet_made_gives_the_labels_of_its_own_predictor(
     tmp_path: Path, name: str
 ) -> None:
-    recipe = MADE[name]
-    (model,) = make_models(recipe, tmp_path / "nnunet", iterations=30)
+    variant = MADE[name]
+    (model,) = make_models(variant, tmp_path / "nnunet", iterations=30)
     folds = [path.parent.name for path in read_model_folder(model).checkpoints]
-    assert folds == [f"fold_{fold}" for fold in recipe.folds]
-    image = write_test_image(tmp_path / "image.nii.gz", recipe, (44, 52, 56))
-    (row,) = compare(recipe, model, image, ["openvino"])
+    assert folds == [f"fold_{fold}" for fold in variant.folds]
+    image = write_test_image(tmp_path / "image.nii.gz", variant, (44, 52, 56))
+    (row,) = compare(variant, model, image, ["openvino"])
     assert row.refusal is None
     assert row.labels >= FEWEST_LABELS
     assert row.of_500_000 <= ALLOWED_OF_500_000

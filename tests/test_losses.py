@@ -7,10 +7,8 @@ import os
 import shlex
 import shutil
 from collections.abc import Callable, Iterator
-from importlib import import_module
 from itertools import product
 from pathlib import Path
-from types import SimpleNamespace
 
 import nibabel as nib
 import numpy as np
@@ -21,6 +19,7 @@ from model_zips import write_model as write_model_folder
 from sct_rootlets_task.cli import sct_deepseg
 from sct_rootlets_task.cli.sct_rootlets import main
 from sct_rootlets_task.io.ownership import generated_by, is_ours
+from sct_rootlets_task.io.sample import Sample
 from sct_rootlets_task.levels.located_canal import LocatedLevels
 from sct_rootlets_task.segmentation import locator
 from test_map_commands import point_image
@@ -77,8 +76,8 @@ def _study(files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
     shutil.copytree(files, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(locator, "locate", lambda image: LocatedLevels(located()))
-    tiny = SimpleNamespace(data=np.ones((3, 3, 3)), cord=np.ones((3, 3, 3)), affine=np.eye(4))
-    monkeypatch.setattr(import_module("sct_rootlets_task.sample"), "make_sample", lambda seed: tiny)
+    tiny = Sample(np.ones((3, 3, 3), np.int16), np.ones((3, 3, 3), bool))
+    monkeypatch.setattr("sct_rootlets_task.io.sample.load_sample", lambda: tiny)
     before = snapshot(tmp_path)
     yield
     after = snapshot(tmp_path)

@@ -15,9 +15,9 @@ from fake_network import FakeNetwork
 from sct_rootlets_task.inference.loading import Options
 from sct_rootlets_task.inference.model_folder import ModelFolder
 from sct_rootlets_task.io.images import InputImage, check_image, load_image
+from sct_rootlets_task.io.sample import write_sample
 from sct_rootlets_task.models.resolve import InstalledModel
 from sct_rootlets_task.registry import TASKS
-from sct_rootlets_task.sample import write_sample
 from sct_rootlets_task.segmentation.locator import locate
 from sct_rootlets_task.segmentation.segmenter import Segmentation, Segmenter, Settings
 from test_level_strategy import _custom, _starter
@@ -208,7 +208,9 @@ def test_a_border_as_bright_as_tissue_comes_with_a_warning() -> None:
 @pytest.fixture(scope="module")
 def neck(tmp_path_factory: pytest.TempPathFactory) -> InputImage:
     """The package's sample, every second voxel along each axis."""
-    image = load_image(write_sample(tmp_path_factory.mktemp("sample") / "neck.nii.gz"))
+    path = tmp_path_factory.mktemp("sample") / "neck.nii.gz"
+    write_sample(path)
+    image = load_image(path)
     affine = image.affine @ np.diag([2.0, 2.0, 2.0, 1.0])
     return image_of(np.ascontiguousarray(image.data[::2, ::2, ::2]), affine)
 

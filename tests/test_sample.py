@@ -10,25 +10,27 @@ import pytest
 from scipy.ndimage import binary_dilation, distance_transform_edt
 
 from sct_rootlets_task.errors import OutputError
-from sct_rootlets_task.sample import (
+from sct_rootlets_task.io import sample as stored
+from sct_rootlets_task.io.sample import AFFINE, SHAPE, load_sample, write_sample
+from training import make_sample as generator
+from training.make_sample import (
     DISCS,
-    SHAPE,
     SPINAL_LEVELS,
-    Sample,
+    PaintedSample,
     Space,
     SpinalLevel,
     cord_axis,
     make_filaments,
     make_sample,
     make_space,
-    write_sample,
+    pack,
 )
 
 LEVELS = list(range(2, 10))
 
 
 @pytest.fixture(scope="module")
-def sample() -> Sample:
+def sample() -> PaintedSample:
     return make_sample(0)
 
 
@@ -38,28 +40,66 @@ def space() -> Space:
 
 
 @pytest.fixture(scope="module")
-def along_cord(sample: Sample, space: Space) -> dict[int, np.ndarray]:
+def along_cord(sample: PaintedSample, space: Space) -> dict[int, np.ndarray]:
     """Distance from the PMJ of every rootlet voxel, by level, in mm."""
     s = np.broadcast_to(space.s, SHAPE)
     return {level: s[sample.levels == level] for level in LEVELS}
 
 
-def test_same_seed_same_volume(sample: Sample) -> None:
-    again = make_sample(0)
-    np.testing.assert_array_equal(sample.data, again.data)
-    np.testing.assert_array_equal(sample.levels, again.levels)
+def test_the_package_holds_the_very_sample_that_is_painted(sample: PaintedSample) -> None:
+    loaded = load_sample()
+    assert (loaded.data.dtype, loaded.cord.dtype) == (np.int16, bool)
+    np.testing.assert_array_equal(loaded.data, sample.data)
+    np.testing.assert_array_equal(loaded.cord, sample.cord)
 
 
-def test_another_seed_is_another_volume_of_the_same_anatomy(sample: Sample) -> None:
+def test_the_file_of_the_package_is_that_of_the_generator_and_at_most_a_megabyte(
+    sample: PaintedSample, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "sample.xz").write_bytes(pack(sample))
+    assert stored.FILE.stat().st_size <= 1_000_000
+    assert (tmp_path / "sample.xz").stat().st_size <= 1_000_000
+    monkeypatch.setattr(stored, "FILE", tmp_path / "sample.xz")
+    np.testing.assert_array_equal(load_sample().data, sample.data)
+
+
+def test_another_seed_is_another_volume_of_the_same_anatomy(sample: PaintedSample) -> None:
     other = make_sample(1)
     assert (sample.data != other.data).mean() > 0.5
     np.testing.assert_array_equal(sample.cord, other.cord)
+    with pytest.raises(ValueError, match="seed 0"):
+        pack(other)
+
+
+def test_a_last_digit_of_the_arithmetic_changes_no_voxel(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Versions of numpy and scipy differ by that much."""
+    expected, texture = load_sample().data, stored.texture
+    monkeypatch.setattr(stored, "texture", lambda *given: np.nextafter(texture(*given), 9))
+    np.testing.assert_array_equal(load_sample().data, expected)
+
+
+def test_the_generator_writes_a_variant_and_its_truth(
+    sample: PaintedSample, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import nibabel as nib
+
+    monkeypatch.setattr(generator, "make_sample", {3: sample}.__getitem__)
+    monkeypatch.chdir(tmp_path)
+    more = ["--cord", "c.nii.gz", "--levels", "l.nii.gz", "--pack", "p.xz"]
+    generator.main(["a.nii.gz", "--seed", "3", *more])
+    for name, array in (("a", sample.data), ("c", sample.cord), ("l", sample.levels)):
+        written = nib.load(f"{name}.nii.gz")
+        np.testing.assert_array_equal(np.asanyarray(written.dataobj), array)
+        np.testing.assert_array_equal(written.affine, AFFINE)
+    assert Path("p.xz").read_bytes() == pack(sample)
 
 
 def test_header_is_coherent(tmp_path: Path) -> None:
     import nibabel as nib
 
-    image = nib.load(write_sample(tmp_path / "new" / "sample.nii.gz"))
+    path = tmp_path / "new" / "sample.nii.gz"
+    write_sample(path)
+    image = nib.load(path)
     sform, s_code = image.header.get_sform(coded=True)
     qform, q_code = image.header.get_qform(coded=True)
     assert (s_code, q_code) == (1, 1)
@@ -70,19 +110,24 @@ def test_header_is_coherent(tmp_path: Path) -> None:
     assert nib.aff2axcodes(image.affine) == ("R", "A", "S")
 
 
-def test_file_holds_the_sample_and_is_a_few_megabytes(tmp_path: Path, sample: Sample) -> None:
+def test_file_holds_the_sample_and_is_a_few_megabytes(
+    tmp_path: Path, sample: PaintedSample
+) -> None:
     import nibabel as nib
 
     path = tmp_path / "sample.nii.gz"
-    assert write_sample(path) == path
+    write_sample(path)
     np.testing.assert_array_equal(np.asanyarray(nib.load(path).dataobj), sample.data)
     assert path.stat().st_size < 5e6
 
 
-def test_the_cord_mask_lies_on_the_grid_of_the_volume(tmp_path: Path, sample: Sample) -> None:
+def test_the_cord_mask_lies_on_the_grid_of_the_volume(
+    tmp_path: Path, sample: PaintedSample
+) -> None:
     import nibabel as nib
 
-    image = nib.load(write_sample(tmp_path / "a.nii.gz", cord=tmp_path / "cord.nii.gz"))
+    write_sample(tmp_path / "a.nii.gz", cord=tmp_path / "cord.nii.gz")
+    image = nib.load(tmp_path / "a.nii.gz")
     cord = nib.load(tmp_path / "cord.nii.gz")
     np.testing.assert_array_equal(cord.affine, image.affine)
     np.testing.assert_array_equal(np.asanyarray(cord.dataobj) == 1, sample.cord)
@@ -94,11 +139,11 @@ def test_unwritable_target_is_an_output_error(tmp_path: Path) -> None:
         write_sample(tmp_path / "file" / "sample.nii.gz")
 
 
-def test_all_levels_are_there_and_no_other_value(sample: Sample) -> None:
+def test_all_levels_are_there_and_no_other_value(sample: PaintedSample) -> None:
     assert np.unique(sample.levels).tolist() == [0, *LEVELS]
 
 
-def test_levels_follow_each_other_from_head_to_foot(sample: Sample) -> None:
+def test_levels_follow_each_other_from_head_to_foot(sample: PaintedSample) -> None:
     heights = [np.argwhere(sample.levels == level)[:, 2].mean() for level in LEVELS]
     assert heights == sorted(heights, reverse=True)
 
@@ -122,7 +167,7 @@ def test_spacing_and_gaps_are_within_those_seen_in_people(
 
 
 @pytest.mark.parametrize("level", LEVELS)
-def test_each_level_has_four_bundles(level: int, sample: Sample, space: Space) -> None:
+def test_each_level_has_four_bundles(level: int, sample: PaintedSample, space: Space) -> None:
     mine = sample.levels == level
     right, front = np.broadcast_to(space.w > 0, SHAPE), np.broadcast_to(space.v > 0, SHAPE)
     for side in (right, ~right):
@@ -130,7 +175,7 @@ def test_each_level_has_four_bundles(level: int, sample: Sample, space: Space) -
             assert np.count_nonzero(mine & side & part) >= 10
 
 
-def test_rootlets_lie_in_the_csf_outside_the_cord(sample: Sample) -> None:
+def test_rootlets_lie_in_the_csf_outside_the_cord(sample: PaintedSample) -> None:
     rootlets = sample.levels > 0
     from_cord = distance_transform_edt(~sample.cord)[rootlets]
     assert from_cord.min() >= 1
@@ -138,7 +183,9 @@ def test_rootlets_lie_in_the_csf_outside_the_cord(sample: Sample) -> None:
 
 
 @pytest.mark.parametrize("level", LEVELS)
-def test_rootlets_and_cord_are_darker_than_the_csf_around(level: int, sample: Sample) -> None:
+def test_rootlets_and_cord_are_darker_than_the_csf_around(
+    level: int, sample: PaintedSample
+) -> None:
     slices = np.unique(np.argwhere(sample.levels == level)[:, 2])
     data, rootlets, cord = (a[..., slices] for a in (sample.data, sample.levels > 0, sample.cord))
     near = binary_dilation(cord, iterations=4) & ~binary_dilation(cord)
@@ -148,7 +195,7 @@ def test_rootlets_and_cord_are_darker_than_the_csf_around(level: int, sample: Sa
     assert np.median(data[cord]) < 0.5 * csf
 
 
-def test_air_is_dark_and_noisy_and_nothing_overflows(sample: Sample) -> None:
+def test_air_is_dark_and_noisy_and_nothing_overflows(sample: PaintedSample) -> None:
     air = sample.data[:, -20:, :20]
     assert 0 < air.std() < 20
     assert np.median(air) < 0.1 * np.median(sample.data[sample.cord])
@@ -156,7 +203,7 @@ def test_air_is_dark_and_noisy_and_nothing_overflows(sample: Sample) -> None:
     assert sample.data.max() < 5000
 
 
-def test_cord_is_widest_at_the_cervical_enlargement(sample: Sample, space: Space) -> None:
+def test_cord_is_widest_at_the_cervical_enlargement(sample: PaintedSample, space: Space) -> None:
     s, w = np.broadcast_to(space.s, SHAPE), np.abs(np.broadcast_to(space.w, SHAPE))
     widths = {
         name: np.ptp(w[sample.cord & (np.abs(s - at) < 2)])

@@ -17,9 +17,26 @@ from sct_rootlets_task.inference.loading import Options, load_network
 from sct_rootlets_task.inference.model_folder import read_model_folder
 from sct_rootlets_task.levels import boundary_refinement
 from training import choices, evaluate, limits, train, trainer
-from training.artefacts import FAMILIES, SHORT_MM, VISIBLE, ImageSynthesizer
+from training.anatomies import (
+    DISCS_BY_EYE,
+    Anatomy,
+    _slices_along,
+    coarser,
+    hybrid,
+    load_template,
+    segmented,
+)
+from training.artifacts import FAMILIES, SHORT_MM, VISIBLE, ImageSynthesizer
 from training.average import average
-from training.cases import LOCATOR, SPINE_MM, STARTER, Case, CaseMaker, Recipe, _visible
+from training.samples import (
+    LOCATOR,
+    SPINE_MM,
+    STARTER,
+    SampleMaker,
+    SampleSettings,
+    TrainingSample,
+    _visible,
+)
 from training.template import (
     BELOW,
     BORDERS,
@@ -32,22 +49,13 @@ from training.template import (
 )
 from training.update_card import weights_of
 from training.widen import widened
-from training.worlds import (
-    DISCS_BY_EYE,
-    World,
-    _slices_along,
-    coarser,
-    hybrid,
-    load_template,
-    segmented,
-)
 
 torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.network
-SMALL = Recipe((32, 24, 24), 0.8, (1.0, 1.0), away=0.0, painted=1.0, lost=0.0)
+SMALL = SampleSettings((32, 24, 24), 0.8, (1.0, 1.0), away=0.0, painted=1.0, lost=0.0)
 
 
-def world(name: str = "errsm", *, negative: bool = False) -> World:
+def anatomy(name: str = "errsm", *, negative: bool = False) -> Anatomy:
     """Return a straight canal: cord, CSF, a rootlet of C5 on each side, levels C4 to C6."""
     shape = (80, 60, 60)
     y, x = np.ogrid[:60, :60]
@@ -59,7 +67,7 @@ def world(name: str = "errsm", *, negative: bool = False) -> World:
         levels[30:50, 29:32, side : side + 3] = 5
     classes = np.array([6, 5, 4])[np.minimum(np.arange(80) // 27, 2)][:, None, None] * (radius < 13)
     tissues = np.stack([cord, csf, 0 * cord, levels > 0])
-    return World(
+    return Anatomy(
         name, 0.6, torch.full(shape, 0.3, dtype=torch.float16),
         None if negative else torch.from_numpy(tissues.astype(np.float16)),
         torch.from_numpy(levels * (not negative)),
@@ -68,8 +76,8 @@ def world(name: str = "errsm", *, negative: bool = False) -> World:
     )  # fmt: skip
 
 
-def make(seed: int, recipe: Recipe = SMALL, family: str | None = None) -> Case:
-    return CaseMaker([(1.0, [world()])], recipe, seed).make(family)
+def make(seed: int, settings: SampleSettings = SMALL, family: str | None = None) -> TrainingSample:
+    return SampleMaker([(1.0, [anatomy()])], settings, seed).make(family)
 
 
 @pytest.mark.parametrize("number", range(len(BORDERS)))
@@ -88,18 +96,18 @@ def test_the_same_seed_makes_the_same_case_and_another_seed_another() -> None:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_family_of_contrast_makes_finite_normalized_images(family: str) -> None:
-    case = make(3, family=family)
-    assert case.family == family
-    assert tuple(case.image.shape) == SMALL.shape
-    assert bool(case.image.isfinite().all())
-    assert abs(float(case.image.mean())) < 0.05
+    sample = make(3, family=family)
+    assert sample.family == family
+    assert tuple(sample.image.shape) == SMALL.shape
+    assert bool(sample.image.isfinite().all())
+    assert abs(float(sample.image.mean())) < 0.05
 
 
 def test_rootlets_lie_in_the_canal_of_their_level_or_a_neighbor() -> None:
     seen = 0
     for seed in range(8):
-        case = make(seed)
-        beside = case.classes[case.levels == 5]
+        sample = make(seed)
+        beside = sample.classes[sample.levels == 5]
         seen += len(beside)
         assert set(beside.tolist()) <= {0, 4, 5, 6}
         assert float((beside > 0).float().mean()) > 0.8 if len(beside) else True
@@ -133,18 +141,18 @@ def test_a_voxel_is_labeled_when_half_of_it_is_rootlet_and_the_cord_leaves_it_fr
 
 
 def test_a_case_has_no_rootlets_under_the_cord() -> None:
-    fine = world()
+    fine = anatomy()
     thick = replace(fine, tissues=fine.tissues.clone())
     thick.tissues[0] = 1  # cord everywhere
-    maker = CaseMaker([(1.0, [fine])], SMALL, 5)
-    hidden = CaseMaker([(1.0, [thick])], SMALL, 5)
-    cases = [maker.make("T2w") for _ in range(4)]
-    assert sum(int((case.levels == 5).sum()) for case in cases) > 50
+    maker = SampleMaker([(1.0, [fine])], SMALL, 5)
+    hidden = SampleMaker([(1.0, [thick])], SMALL, 5)
+    samples = [maker.make("T2w") for _ in range(4)]
+    assert sum(int((sample.levels == 5).sum()) for sample in samples) > 50
     assert not any(hidden.make("T2w").levels.any() for _ in range(4))
 
 
 def test_rootlets_of_c1_are_painted_in_some_cases_and_never_labeled() -> None:
-    upper = world()
+    upper = anatomy()
     upper.levels[44:] = 0
     upper.levels[upper.levels == 5] = FIRST_LEVEL
     upper.tissues[3] = upper.levels > 0
@@ -155,9 +163,11 @@ def test_rootlets_of_c1_are_painted_in_some_cases_and_never_labeled() -> None:
     both[3] = torch.from_numpy(raised > 0)
     changed = 0
     for seed in range(12):
-        recipe = replace(SMALL, shape=(56, 40, 40))
+        settings = replace(SMALL, shape=(56, 40, 40))
         without, there = (
-            CaseMaker([(1, [replace(upper, levels=levels, tissues=tissues)])], recipe, seed).make()
+            SampleMaker(
+                [(1, [replace(upper, levels=levels, tissues=tissues)])], settings, seed
+            ).make()
             for levels, tissues in (
                 (upper.levels, upper.tissues),
                 (torch.from_numpy(raised), both),
@@ -166,18 +176,18 @@ def test_rootlets_of_c1_are_painted_in_some_cases_and_never_labeled() -> None:
         assert C1 not in there.levels
         assert torch.equal(without.levels, there.levels)
         changed += not torch.equal(without.image, there.image)
-    assert 3 <= changed <= 11, "rootlets of C1 are there in all cases, or hardly any"
+    assert 3 <= changed <= 11, "rootlets of C1 are there in all samples, or hardly any"
 
 
 def test_rootlets_of_c1_are_shown_on_all_sides_in_front_or_not_at_all() -> None:
-    ring = world()
+    ring = anatomy()
     z = torch.arange(80)[:, None, None]
     near = (torch.hypot(torch.arange(60)[:, None] - 30.0, torch.arange(60) - 30.0) < 12)[None]
     ring.levels[:] = torch.where(near & (z >= 40), C1, FIRST_LEVEL) * near
     places = torch.meshgrid(*(torch.arange(float(n)) for n in ring.levels.shape), indexing="ij")
     seen = set()
     for seed in range(30):
-        shown = CaseMaker([(1, [ring])], SMALL, seed)._shown(ring, places, ring.levels)
+        shown = SampleMaker([(1, [ring])], SMALL, seed)._shown(ring, places, ring.levels)
         assert shown[:39].all(), "rootlets of C2 always"
         seen.add((bool(shown[45, 25, 30]), bool(shown[45, 35, 30])))
     assert seen == {(True, True), (False, True), (False, False)}
@@ -186,7 +196,7 @@ def test_rootlets_of_c1_are_shown_on_all_sides_in_front_or_not_at_all() -> None:
 def test_a_segmented_world_takes_the_labels_of_the_scan_to_its_own_grid() -> None:
     labels = np.zeros((48, 36, 36), np.uint8)
     labels[20:30, 18:20, 10:13] = 6
-    result = segmented(replace(world(), origin=(0.0, 2.0, 0.0)), labels)
+    result = segmented(replace(anatomy(), origin=(0.0, 2.0, 0.0)), labels)
     places = np.argwhere(result.levels.numpy() == 6) * 0.6 + [0, 2, 0]
     assert result.tissues is None
     assert np.allclose(places.mean(axis=0), [24.5, 18.5, 11], atol=0.2)
@@ -208,8 +218,8 @@ def test_rootlets_are_painted_between_cord_and_fluid_in_t2w() -> None:
     rng = np.random.default_rng(0)
     tissues = torch.zeros(4, 16, 16, 16)
     tissues[0, :, :, :6], tissues[1, :, :, 6:], tissues[3, :, 6:10, 9:13] = 1, 1, 1
-    artist = ImageSynthesizer(rng, (16, 16, 16), 0.8)
-    image = artist.painted(torch.zeros(16, 16, 16), tissues, tissues[[0, 2]], "T2w")
+    synthesizer = ImageSynthesizer(rng, (16, 16, 16), 0.8)
+    image = synthesizer.painted(torch.zeros(16, 16, 16), tissues, tissues[[0, 2]], "T2w")
     fluid, rootlet = image[:, :4, 8:], image[:, 7:9, 10:12]
     assert float(rootlet.mean()) < float(fluid.mean())
 
@@ -226,11 +236,14 @@ def test_what_is_hidden_changes_the_surroundings_and_stays_finite() -> None:
 
 def test_a_coarse_grid_shows_less_noise_than_a_fine_one() -> None:
     def noise(voxel_mm: float) -> float:
-        artists = (
+        synthesizers = (
             ImageSynthesizer(np.random.default_rng(seed), (12, 12, 12), voxel_mm, 1.0)
             for seed in range(40)
         )
-        flat = [artist.degraded(torch.full((12, 12, 12), 0.5), "T2w") for artist in artists]
+        flat = [
+            synthesizer.degraded(torch.full((12, 12, 12), 0.5), "T2w")
+            for synthesizer in synthesizers
+        ]
         return float(np.mean([float((image - image.mean()).diff(dim=2).std()) for image in flat]))
 
     assert noise(3.0) < 0.5 * noise(0.8)
@@ -238,11 +251,11 @@ def test_a_coarse_grid_shows_less_noise_than_a_fine_one() -> None:
 
 def _scanned(limits_mm: tuple[float, float], image: torch.Tensor) -> list[torch.Tensor]:
     """Return an image as acquired by forty scanners whose voxels have sizes within limits."""
-    artists = [
+    synthesizers = [
         ImageSynthesizer(np.random.default_rng(seed), tuple(image.shape), 0.8, 1.0)
         for seed in range(40)
     ]
-    return [artist.acquired(image, "UNIT1", limits_mm) for artist in artists]
+    return [synthesizer.acquired(image, "UNIT1", limits_mm) for synthesizer in synthesizers]
 
 
 def test_noise_of_larger_voxels_is_alike_in_neighbors_after_resampling() -> None:
@@ -283,34 +296,34 @@ def test_a_scan_of_smaller_voxels_is_degraded_on_the_grid_of_the_case() -> None:
 
 
 def test_a_case_knows_how_far_its_rootlets_stand_out_of_the_noise() -> None:
-    cases = [make(seed, family="T2w") for seed in range(6)]
-    assert all(case.contrast_to_noise > VISIBLE / 0.05 for case in cases)
-    assert len({case.contrast_to_noise for case in cases}) == 6
+    samples = [make(seed, family="T2w") for seed in range(6)]
+    assert all(sample.contrast_to_noise > VISIBLE / 0.05 for sample in samples)
+    assert len({sample.contrast_to_noise for sample in samples}) == 6
     bare = replace(SMALL, painted=0.0)
-    assert make(1, recipe=bare).contrast_to_noise == 0
-    assert make(1, recipe=bare).cord_contrast == 0
-    assert all(0.3 < case.cord_contrast < 1 for case in cases)
-    assert make(1, recipe=replace(SMALL, acquired_mm=(1.3, 1.3))).contrast_to_noise > 0
+    assert make(1, settings=bare).contrast_to_noise == 0
+    assert make(1, settings=bare).cord_contrast == 0
+    assert all(0.3 < sample.cord_contrast < 1 for sample in samples)
+    assert make(1, settings=replace(SMALL, acquired_mm=(1.3, 1.3))).contrast_to_noise > 0
 
 
 def test_thick_slices_are_simulated_up_to_the_largest_size() -> None:
     sharp = (torch.arange(24) % 4 < 2).float()[:, None, None].expand(24, 24, 24)
 
     def detail(thickest_mm: float) -> float:
-        artists = (
+        synthesizers = (
             ImageSynthesizer(np.random.default_rng(seed), (24, 24, 24), 3.0, thickest_mm)
             for seed in range(60)
         )
-        return min(float(artist._blurred(sharp).std()) for artist in artists)
+        return min(float(synthesizer._blurred(sharp).std()) for synthesizer in synthesizers)
 
     assert detail(8.0) < 0.5 * detail(3.0)
 
 
 def test_the_loss_of_the_locator_grows_with_the_number_of_levels_it_is_off() -> None:
-    case = make(4)
+    sample = make(4)
     off = [
         trainer.locator_loss(
-            logits_for((case.classes + shift * (case.classes > 0)).clamp(max=10), 11), [case]
+            logits_for((sample.classes + shift * (sample.classes > 0)).clamp(max=10), 11), [sample]
         )
         for shift in (1, 3)
     ]
@@ -319,11 +332,11 @@ def test_the_loss_of_the_locator_grows_with_the_number_of_levels_it_is_off() -> 
 
 def test_doubt_below_the_levels_costs_less_than_doubt_about_a_level() -> None:
     def cost(level: int) -> float:
-        case = make(4)
-        case.classes[case.classes == 4] = BELOW
-        known = case.classes.clone()
-        known[case.classes == level] = level - 1
-        return float(trainer.locator_loss(logits_for(known, 11), [case]))
+        sample = make(4)
+        sample.classes[sample.classes == 4] = BELOW
+        known = sample.classes.clone()
+        known[sample.classes == level] = level - 1
+        return float(trainer.locator_loss(logits_for(known, 11), [sample]))
 
     sizes = [int((make(4).classes == level).sum()) for level in (4, 5)]
     assert min(sizes) > 0
@@ -331,14 +344,14 @@ def test_doubt_below_the_levels_costs_less_than_doubt_about_a_level() -> None:
 
 
 def test_throat_and_neck_slide_along_the_spine_and_the_spine_does_not() -> None:
-    recipe = replace(SMALL, shape=(32, 64, 24), voxel_mm=3.0, stretched_mm=1.0)
-    maker = CaseMaker([(1.0, [world()])], recipe, 0)
+    settings = replace(SMALL, shape=(32, 64, 24), voxel_mm=3.0, stretched_mm=1.0)
+    maker = SampleMaker([(1.0, [anatomy()])], settings, 0)
     z, y, x = (
         part.float()
         for part in torch.meshgrid(*(torch.arange(n) for n in (40, 300, 60)), indexing="ij")
     )
-    artist = ImageSynthesizer(maker.rng, (40, 300, 60), 0.6)
-    slid = maker._slid(world(), [z, y - 120, x], artist)
+    synthesizer = ImageSynthesizer(maker.rng, (40, 300, 60), 0.6)
+    slid = maker._slid(anatomy(), [z, y - 120, x], synthesizer)
     reach_mm = (y - 120 - 30).abs() * 0.6
     assert float(slid[reach_mm < SPINE_MM].abs().max()) == 0
     front, back = slid[:, -1].mean(), slid[:, 0].mean()
@@ -361,20 +374,20 @@ def test_the_canal_of_a_scan_without_mask_has_no_stray_pieces(
 
 
 def test_nothing_is_labeled_outside_the_field_of_view() -> None:
-    cut = Recipe((32, 24, 24), 0.8, (1.0, 1.0), away=0.0, painted=1.0, lost=1.0)
+    cut = SampleSettings((32, 24, 24), 0.8, (1.0, 1.0), away=0.0, painted=1.0, lost=1.0)
     for seed in range(5):
-        case = make(seed, cut)
-        outside = case.image == 0
-        assert int((case.levels[outside] > 0).sum()) == 0
+        sample = make(seed, cut)
+        outside = sample.image == 0
+        assert int((sample.levels[outside] > 0).sum()) == 0
         assert bool(outside.any())
 
 
 def test_a_short_field_of_view_is_a_window_along_the_cord() -> None:
-    artist = ImageSynthesizer(np.random.default_rng(0), (80, 6, 6), 3.0)
-    assert bool(artist.field_of_view(0.0).all())
+    synthesizer = ImageSynthesizer(np.random.default_rng(0), (80, 6, 6), 3.0)
+    assert bool(synthesizer.field_of_view(0.0).all())
     starts = set()
     for _ in range(30):
-        inside = artist.field_of_view(0.0, 1.0)
+        inside = synthesizer.field_of_view(0.0, 1.0)
         rows = inside.any(dim=2).any(dim=1)
         assert bool((inside == rows[:, None, None]).all())
         seen = np.flatnonzero(rows.numpy())
@@ -384,8 +397,8 @@ def test_a_short_field_of_view_is_a_window_along_the_cord() -> None:
     assert len(starts) > 5
 
 
-def test_coarser_worlds_cover_the_same_space() -> None:
-    fine = world()
+def test_coarser_anatomies_cover_the_same_space() -> None:
+    fine = anatomy()
     coarse = coarser(fine, 1.5)
     assert np.allclose(
         np.array(coarse.image.shape) * coarse.voxel_mm, np.array(fine.image.shape) * 0.6, atol=1.5
@@ -398,40 +411,40 @@ def logits_for(classes: torch.Tensor, n: int) -> torch.Tensor:
 
 
 def test_the_losses_are_small_for_the_truth_and_large_for_its_opposite() -> None:
-    case = make(4)
-    right = logits_for(case.classes, 11)
-    assert float(trainer.locator_loss(right, [case])) < 0.01
-    assert float(trainer.locator_loss(-right, [case])) > 1
-    right = logits_for(case.levels > 0, 2)
-    assert float(trainer.starter_loss(right, [case])) < 0.05
-    assert float(trainer.starter_loss(-right, [case])) > 1
+    sample = make(4)
+    right = logits_for(sample.classes, 11)
+    assert float(trainer.locator_loss(right, [sample])) < 0.01
+    assert float(trainer.locator_loss(-right, [sample])) > 1
+    right = logits_for(sample.levels > 0, 2)
+    assert float(trainer.starter_loss(right, [sample])) < 0.05
+    assert float(trainer.starter_loss(-right, [sample])) > 1
 
 
 def test_a_negative_case_forbids_levels_and_allows_what_lies_below() -> None:
-    case = CaseMaker([(1.0, [world(negative=True)])], SMALL, 0).make()
-    below = torch.full_like(case.classes, BELOW)
-    level = torch.full_like(case.classes, 5)
-    assert float(trainer.locator_loss(logits_for(below, 11), [case])) < 0.01
-    assert float(trainer.locator_loss(logits_for(level, 11), [case])) > 1
+    sample = SampleMaker([(1.0, [anatomy(negative=True)])], SMALL, 0).make()
+    below = torch.full_like(sample.classes, BELOW)
+    level = torch.full_like(sample.classes, 5)
+    assert float(trainer.locator_loss(logits_for(below, 11), [sample])) < 0.01
+    assert float(trainer.locator_loss(logits_for(level, 11), [sample])) > 1
 
 
-def run(out: Path, cases: Iterator[list[Case]]) -> Any:
+def run(out: Path, samples: Iterator[list[TrainingSample]]) -> Any:
     torch.manual_seed(0)
     network = torch.nn.Conv3d(1, 2, 3, padding=1)
     schedule = trainer.Schedule(steps=4, batch=1, rate=1e-2)
     training = trainer.Training(network, trainer.starter_loss, schedule=schedule, out=out)
-    return training.run(cases if training.step == 0 else iter(list(cases)[training.step :]))
+    return training.run(samples if training.step == 0 else iter(list(samples)[training.step :]))
 
 
 def test_a_training_that_was_cut_off_goes_on_to_the_same_weights(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(trainer, "SAVE_EVERY", 2)
-    cases = [[make(seed)] for seed in range(4)]
-    whole = run(tmp_path / "whole", iter(cases))
+    samples = [[make(seed)] for seed in range(4)]
+    whole = run(tmp_path / "whole", iter(samples))
     with pytest.raises(StopIteration):
-        run(tmp_path / "cut", iter(cases[:2]))
-    resumed = run(tmp_path / "cut", iter(cases))
+        run(tmp_path / "cut", iter(samples[:2]))
+    resumed = run(tmp_path / "cut", iter(samples))
     assert torch.allclose(whole.weight, resumed.weight, atol=1e-6)
     assert len((tmp_path / "cut" / trainer.LOG).read_text().splitlines()) == 2
 
@@ -474,8 +487,8 @@ def test_a_compiled_network_is_trained_through_what_was_compiled(
 def test_batches_go_on_with_the_cases_of_their_step() -> None:
     schedule = trainer.Schedule(steps=3, batch=1, rate=1.0)
 
-    def maker(step: int) -> CaseMaker:
-        return CaseMaker([(1.0, [world()])], SMALL, step)
+    def maker(step: int) -> SampleMaker:
+        return SampleMaker([(1.0, [anatomy()])], SMALL, step)
 
     whole = trainer.batches(maker, schedule, 0)
     later = trainer.batches(maker, schedule, 1)
@@ -512,11 +525,11 @@ def test_averaged_weights_lie_halfway(tmp_path: Path) -> None:
 
 
 def test_less_is_in_the_way_of_the_same_anatomy() -> None:
-    changed = np.zeros((12, len(limits.ARTISTS) - 1), bool)
+    changed = np.zeros((12, len(limits.SYNTHESIZERS) - 1), bool)
     for seed, row in enumerate(changed):
         cases = [
-            CaseMaker([(1.0, [world()])], SMALL, seed, artist=artist).make("T2w")
-            for artist in limits.ARTISTS.values()
+            SampleMaker([(1.0, [anatomy()])], SMALL, seed, synthesizer=synthesizer).make("T2w")
+            for synthesizer in limits.SYNTHESIZERS.values()
         ]
         for number, (before, after) in enumerate(pairwise(cases)):
             assert torch.equal(before.levels, after.levels)
@@ -529,7 +542,7 @@ def test_less_is_in_the_way_of_the_same_anatomy() -> None:
 def test_the_table_of_limits_has_a_column_for_the_free_cases_whose_cord_is_seen() -> None:
     rows = [
         {"what": what, "family": family, "binary Dice": dice, "macro Dice": None}
-        for what in (*limits.ARTISTS, limits.RESAMPLED, limits.MOVED)
+        for what in (*limits.SYNTHESIZERS, limits.RESAMPLED, limits.MOVED)
         for family, dice in (("free", 0.2), ("free", 0.6), (evaluate.CORD_SEEN, 0.6))
     ]
     table = list(limits.table(rows))
@@ -544,8 +557,8 @@ def test_levels_at_the_vertebrae_change_nothing_else_of_a_case() -> None:
     shifts = []
     for seed in range(12):
         case, still = (
-            maker([(1.0, [world()])], SMALL, seed).make("T2w")
-            for maker in (CaseMaker, limits.Unshifted)
+            maker([(1.0, [anatomy()])], SMALL, seed).make("T2w")
+            for maker in (SampleMaker, limits.Unshifted)
         )
         assert case.contrast_to_noise == still.contrast_to_noise
         assert torch.equal(case.image == 0, still.image == 0), "another field of view"

@@ -20,7 +20,6 @@ ROOMS: Mapping[str, str] = {
     "rootlets": "What a level map is made of, and its post-processing level by level.",
     "inference": "From a model folder and a volume to a class for each voxel.",
     "levels": "How levels are decided: sources, canal, landmarks, corrections, anatomical priors.",
-    "sample": "A synthetic volume to try the tools on.",
     "tasks": "What a task and a release are, and their checks.",
     "registry": "The entries. A new task adds one here, and touches nothing else.",
     "models": "The life of a model on this machine.",

@@ -1,7 +1,7 @@
 """The model card: reading it, checking it against the registry, rendering it as a page.
 
-``model_card.json`` lies at the top level of the repository. Its JSON Schema ships inside the
-package. Everything here but :func:`schema_errors` expects a card that satisfies the schema.
+``model_card.json`` lies at the top level of the repository, its JSON Schema beside this module.
+Everything here but :func:`schema_errors` expects a card that satisfies the schema.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def load_card(path: str | os.PathLike[str] | None = None) -> Card:
     Parameters
     ----------
     path : path, optional
-        JSON file; by default the one at the top level of the checkout the package runs from.
+        JSON file; by default the one of this checkout.
 
     Returns
     -------
@@ -54,7 +54,7 @@ def load_card(path: str | os.PathLike[str] | None = None) -> Card:
     Raises
     ------
     CardNotFoundError
-        If the file does not exist. An installed package carries no card.
+        If the file does not exist.
     CardError
         If the file holds no JSON object.
     """

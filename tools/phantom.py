@@ -1,8 +1,8 @@
-"""Phantoms of the cervical cord and its rootlets with known truth, to measure the measures with.
+"""Phantoms of the cervical cord and its rootlets with known truth, to test measurements on.
 
-A phantom is a cord of elliptic section along a curve of known arc length, with four rootlet bundles
-a level (left and right, dorsal and ventral), each of known start and end along the cord, sampled on
-a voxel grid of any orientation, voxel size and obliqueness. It is a label map, not an image.
+A phantom is a label map, not an image. Its cord is of elliptic section, along a curve of known arc
+length. Each level has four bundles of rootlets: left and right, dorsal and ventral. The start and
+end of each are known. The voxel grid has any orientation, voxel size and obliqueness.
 """
 
 from __future__ import annotations

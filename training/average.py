@@ -2,8 +2,8 @@
 
     python -m training.average {locator,starter} OUT FOLDER FOLDER …
 
-Weights before and after a further training lie close together; their mean often holds up better on
-images unlike those of the training than either (Wortsman et al. 2022, arXiv:2203.05482).
+Weights before and after a further training lie close together. On images unlike those of the
+training, their mean is often better than either (Wortsman et al. 2022, arXiv:2203.05482).
 """
 
 from __future__ import annotations

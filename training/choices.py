@@ -1,8 +1,8 @@
-"""What each choice in telling levels is worth, on the synthetic cases that it was made on.
+"""What each choice in assigning levels is worth, on the synthetic cases that it was made on.
 
     python -m training.choices --data ../shared/data [--cases 350] [--short] [--processes 2]
 
-The networks look at each case once; then its levels are told in several ways. The evaluation
+The networks look at each case once; then its levels are assigned in several ways. The evaluation
 (:mod:`training.evaluate`) uses other cases.
 """
 
@@ -26,23 +26,24 @@ from sct_rootlets_task.levels.sources import ByLocator
 from sct_rootlets_task.registry import TASKS
 from sct_rootlets_task.rootlets.postprocess import HookContext
 from sct_rootlets_task.tasks import BUNDLED
-from training.cases import WHOLE, CaseMaker, starter_groups
 from training.evaluate import (
     LEVELS,
     MOSTLY,
     Judge,
+    anatomies_of,
     as_table,
     family_of,
     in_memory,
     short_window,
     use_one_thread,
-    worlds_of,
 )
+from training.samples import WHOLE, SampleMaker, starter_groups
 
 SEEDS = {9500: 60, 9600: 90, 9700: 200}
 """First numbers of the seeds of the cases, and how many there are of each."""
 SOURCE = {"shift_mm", "level_weight", "first_share", "majority"}
-"""Choices that are fields of the level source; the others are constants of :mod:`.borders`."""
+"""Choices that are fields of the level source; the others are constants of
+:mod:`.boundary_refinement`."""
 CHOICES: dict[str, dict[str, float]] = {
     "as it is": {},
     "borders as located": {"shift_mm": 0.0},
@@ -71,13 +72,13 @@ CHOICES: dict[str, dict[str, float]] = {
     "the global fit as for a network's levels": {"level_weight": 1.0},
     "no global fit": {"level_weight": float("inf")},
 }
-"""What is told differently, and how."""
+"""What is changed, by its name in the table."""
 Row = dict[str, Any]
 
 
 @contextmanager
 def _constants(changes: Mapping[str, float]) -> Iterator[None]:
-    """Give constants of :mod:`.borders` other values for a while."""
+    """Give constants of :mod:`.boundary_refinement` other values for a while."""
     before = {name: getattr(boundary_refinement, name) for name in changes}
     try:
         for name, value in changes.items():
@@ -99,7 +100,7 @@ def seeds(n: int) -> list[tuple[int, int]]:
     return [(seed, number) for seed, count in SEEDS.items() for number in range(count)][:n]
 
 
-def tell(data: Path, short: bool, seed: tuple[int, int]) -> list[Row]:
+def judge_choices(data: Path, short: bool, seed: tuple[int, int]) -> list[Row]:
     """Return what each choice makes of a case.
 
     Parameters
@@ -112,7 +113,7 @@ def tell(data: Path, short: bool, seed: tuple[int, int]) -> list[Row]:
         Of the case.
     """
     judge, number = _judge(data), seed[1]
-    case = CaseMaker(starter_groups(worlds_of(data)), WHOLE, seed).make(family_of(number))
+    case = SampleMaker(starter_groups(anatomies_of(data)), WHOLE, seed).make(family_of(number))
     truth = case.levels.numpy().transpose(2, 1, 0)
     voxels = case.image.numpy().transpose(2, 1, 0)
     if short:
@@ -151,7 +152,7 @@ def summary(cases: list[list[Row]]) -> Iterator[Row]:
         seen = [row for row in rows if row["right"] is not None]
         wrong = [row for row in seen if row["right"] < MOSTLY]
         yield {
-            "levels are told": rows[0]["choice"],
+            "levels are assigned": rows[0]["choice"],
             "cases": len(seen),
             "right level, %": 100 * float(np.mean([row["right"] for row in seen])),
             "cases with wrong levels": len(wrong),
@@ -168,7 +169,7 @@ def main() -> None:
     parser.add_argument("--short", action="store_true", help="75 to 120 mm of each case in view")
     parser.add_argument("--processes", type=int, default=1)
     arguments = parser.parse_args()
-    one = partial(tell, arguments.data, arguments.short)
+    one = partial(judge_choices, arguments.data, arguments.short)
     with ProcessPoolExecutor(arguments.processes, get_context("spawn"), use_one_thread) as pool:
         print(as_table(list(summary(list(pool.map(one, seeds(arguments.cases)))))))
 

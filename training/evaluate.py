@@ -5,13 +5,28 @@
         [--starter FOLDER] [--locator FOLDER] [--left-out SUBJECT=FOLDER …]
         [--variant NAME=STARTER,LOCATOR …]
 
-Parts: ``synthetic`` (cases of seeds that training never uses), ``template`` (the PAM50 average),
-``real`` (levels on the five shared images; with ``--left-out``, the level error of locators that
-never saw a subject), ``elsewhere`` (images with no, or few, of the levels), ``robustness`` (one
-image reoriented, resampled, inverted, biased, cropped), ``ends`` (rootlets beside the cut where
-scans are cut off), ``ablation`` (each ``--variant``, as it is and with parts of the pipeline
-switched off) and ``cost``. Without ``--starter`` and ``--locator`` the weights in the package are
-judged. Results also go to a JSON file.
+The parts are:
+
+synthetic
+    Cases of seeds that training never uses.
+template
+    The PAM50 average.
+real
+    Levels on the five shared images. With ``--left-out``, also the level error of locators that
+    never saw a subject.
+elsewhere
+    Images with no, or few, of the levels.
+robustness
+    One image reoriented, resampled, inverted, biased, cropped.
+ends
+    Rootlets beside the cut where scans are cut off.
+ablation
+    Each ``--variant``, as it is and with parts of the pipeline switched off.
+cost
+    Seconds of locator and starter.
+
+Without ``--starter`` and ``--locator`` the weights in the package are judged. Results also go to a
+JSON file.
 """
 
 from __future__ import annotations
@@ -52,10 +67,10 @@ from sct_rootlets_task.runtime import default_threads
 from sct_rootlets_task.segmentation.locator import locate
 from sct_rootlets_task.segmentation.segmenter import Segmenter, Settings
 from sct_rootlets_task.tasks import BUNDLED
-from training.artefacts import FAMILIES, VISIBLE
-from training.cases import WHOLE, CaseMaker, starter_groups
+from training.anatomies import WITH_LANDMARKS, WITHOUT_LANDMARKS, Anatomy, build_anatomies, hybrid
+from training.artifacts import FAMILIES, VISIBLE
+from training.samples import WHOLE, SampleMaker, starter_groups
 from training.template import UNKNOWN, load_template
-from training.worlds import WITH_LANDMARKS, WITHOUT_LANDMARKS, World, build_worlds, hybrid
 
 SEED = 9000
 """First of the seeds of the synthetic cases; training draws from other streams."""
@@ -190,7 +205,7 @@ def family_of(number: int) -> str:
 def _synthetic_case(judge: Judge, number: int) -> Row:
     """Return the figures of one fresh case."""
     family = family_of(number)
-    case = CaseMaker(starter_groups(worlds_of(judge.data)), WHOLE, (SEED, number)).make(family)
+    case = SampleMaker(starter_groups(anatomies_of(judge.data)), WHOLE, (SEED, number)).make(family)
     levels = case.levels.numpy().transpose(2, 1, 0)
     image = in_memory(case.image.numpy().transpose(2, 1, 0), WHOLE.voxel_mm)
     segmentation = judge.segmenter.segment(image)
@@ -246,9 +261,9 @@ def _grown(mask: np.ndarray) -> np.ndarray:
 
 
 @cache
-def worlds_of(data: Path) -> list[World]:
-    """Return the worlds that synthetic cases are cut from."""
-    return build_worlds(data, WITH_LANDMARKS)
+def anatomies_of(data: Path) -> list[Anatomy]:
+    """Return the anatomies that synthetic cases are cut from."""
+    return build_anatomies(data, WITH_LANDMARKS)
 
 
 def template(judge: Judge) -> Iterator[Row]:
@@ -289,8 +304,8 @@ def real(judge: Judge, left_out: dict[str, Path]) -> Iterator[Row]:
         if subject in left_out:
             located = judge.locate(image, left_out[subject])
             for tie in ("points", "discs"):
-                world = hybrid(judge.template, judge.data, subject, by_points=tie == "points")
-                errors = level_errors(located, _truth(world, image), image.affine)
+                anatomy = hybrid(judge.template, judge.data, subject, by_points=tie == "points")
+                errors = level_errors(located, _truth(anatomy, image), image.affine)
                 row |= {
                     f"left-out level error, by {tie}": _mean(errors.steps),
                     f"along the cord, by {tie}": _mean(errors.along),
@@ -477,7 +492,7 @@ class LevelErrors:
         Difference between the level given and the true one.
     along : ndarray of float
         The same for levels that grow continuously along the cord, from each level's start to the
-        next one's: a border that is off by a third of a level gives a third nearby, not 0 and 1.
+        next one's. A border that is off by a third of a level gives a third, not 0 and 1.
     found : float
         Share of the true canal's voxels that were found.
     """
@@ -522,14 +537,14 @@ def _continuous(ends: list[tuple[float, int]], arcs: np.ndarray) -> np.ndarray:
     return np.interp(arcs, places, numbers)
 
 
-def _truth(world: World, image: InputImage) -> np.ndarray:
+def _truth(anatomy: Anatomy, image: InputImage) -> np.ndarray:
     """Return the classes of a hybrid on the grid of its image (1 mm, any orientation)."""
     from nibabel.processing import resample_from_to
 
     affine = nib.as_closest_canonical(nib.Nifti1Image(image.data, image.affine)).affine.copy()
-    affine[:3, 3] = affine[:3] @ [*world.origin[::-1], 1]
-    affine[:3, :3] *= world.voxel_mm
-    classes = world.classes.numpy()
+    affine[:3, 3] = affine[:3] @ [*anatomy.origin[::-1], 1]
+    affine[:3, :3] *= anatomy.voxel_mm
+    classes = anatomy.classes.numpy()
     classes = np.where(classes == UNKNOWN, 0, classes).T
     source = nib.Nifti1Image(np.ascontiguousarray(classes), affine)
     target = (image.data.shape, image.affine)

@@ -3,14 +3,14 @@
     python -m training.limits {starter,locator} --data ../shared/data [--cases 60] [--family free]
 
 **starter**: its agreement on the same cases with less and less in the way. Each is made again
-without noise, then also without blur and thick slices, then also with every rootlet painted in
-full: anatomy, tones and all else stay the same. Two more rows judge no network: the truth resampled
-to the starter's grid and back, and the truth moved by half a voxel along each axis. Cases with free
-contrasts are shown once more without the ones whose cord is hardly another tone than the CSF.
+without noise, then also without blur and thick slices. At last every rootlet is painted in full.
+Anatomy, tones and all else stay the same. Two more rows judge no network. One is the truth
+resampled to the starter's grid and back, the other the truth moved by half a voxel along each axis.
+Cases of free contrast are shown again without those whose cord has nearly the tone of the CSF.
 
-**locator**: its level errors, and those it would have if the levels lay where the vertebrae have
-them. In the cases, as in people, they do not quite, and at 3 mm little else tells the level.
-The last rows judge no network: levels exactly where the vertebrae have them, against the true ones.
+**locator**: its level errors, and its errors against levels that lie where the vertebrae have them.
+In the cases, as in people, levels do not lie quite there. At 3 mm little else shows the level. The
+last rows judge no network: levels exactly where the vertebrae have them, against the true ones.
 """
 
 from __future__ import annotations
@@ -30,20 +30,20 @@ from sct_rootlets_task.inference.model_folder import read_model_folder
 from sct_rootlets_task.levels.located_canal import fit_canal, located_levels
 from sct_rootlets_task.levels.sources import ByLocator
 from sct_rootlets_task.tasks import BUNDLED
-from training.artefacts import FAMILIES, VISIBLE, ImageSynthesizer
-from training.cases import STARTER, WHOLE, CaseMaker, starter_groups
+from training.artifacts import FAMILIES, VISIBLE, ImageSynthesizer
 from training.evaluate import (
     CORD_SEEN,
     SEED,
     Judge,
     Row,
+    anatomies_of,
     as_table,
     family_of,
     in_memory,
     level_errors,
     use_one_thread,
-    worlds_of,
 )
+from training.samples import STARTER, WHOLE, SampleMaker, starter_groups
 
 
 class Quiet(ImageSynthesizer):
@@ -70,18 +70,18 @@ class Full(Sharp):
 
 
 AS_EVALUATED = "as evaluated"
-ARTISTS: dict[str, type[ImageSynthesizer]] = {
+SYNTHESIZERS: dict[str, type[ImageSynthesizer]] = {
     AS_EVALUATED: ImageSynthesizer, "no noise": Quiet, "nor blur": Sharp, "rootlets in full": Full,
 }  # fmt: skip
 RESAMPLED, MOVED = "truth on the starter's grid", "truth moved by half a voxel"
 BY_VERTEBRAE, EXACT = "against the vertebrae", "no network: exactly the vertebrae"
 
 
-class Unshifted(CaseMaker):
+class Unshifted(SampleMaker):
     """Puts levels where the vertebrae have them, and draws as many random numbers as if not."""
 
-    def _level_shift(self, artist: ImageSynthesizer, mm: float) -> Any:
-        return super()._level_shift(artist, mm) * 0
+    def _level_shift(self, synthesizer: ImageSynthesizer, mm: float) -> Any:
+        return super()._level_shift(synthesizer, mm) * 0
 
 
 def judged(judge: Judge, number: int) -> list[Row]:
@@ -94,10 +94,10 @@ def judged(judge: Judge, number: int) -> list[Row]:
         Of the case; the same one always gives the same case.
     """
     family = family_of(number)
-    groups = starter_groups(worlds_of(judge.data))
+    groups = starter_groups(anatomies_of(judge.data))
     rows = []
-    for name, artist in ARTISTS.items():
-        case = CaseMaker(groups, WHOLE, (SEED, number), artist=artist).make(family)
+    for name, synthesizer in SYNTHESIZERS.items():
+        case = SampleMaker(groups, WHOLE, (SEED, number), synthesizer=synthesizer).make(family)
         truth = case.levels.numpy().T
         image = in_memory(case.image.numpy().T, WHOLE.voxel_mm)
         rows.append(_row(name, family, judge.segment(image), truth, image.affine))
@@ -109,14 +109,14 @@ def judged(judge: Judge, number: int) -> list[Row]:
 
 
 def located(judge: Judge, number: int) -> list[Row]:
-    """Return the level errors of the locator on one case, and those of what the vertebrae tell.
+    """Return the level errors of the locator on one case, and those of what the vertebrae show.
 
     Parameters are those of :func:`judged`.
     """
     family = family_of(number)
-    groups = starter_groups(worlds_of(judge.data))
+    groups = starter_groups(anatomies_of(judge.data))
     case, unshifted = (
-        maker(groups, WHOLE, (SEED, number)).make(family) for maker in (CaseMaker, Unshifted)
+        maker(groups, WHOLE, (SEED, number)).make(family) for maker in (SampleMaker, Unshifted)
     )
     truth, vertebrae = case.classes.numpy().T, unshifted.classes.numpy().T
     image = in_memory(case.image.numpy().T, WHOLE.voxel_mm)
@@ -172,7 +172,7 @@ def _of_shares(levels: np.ndarray, interpolate: Callable[[np.ndarray], np.ndarra
 def table(rows: list[Row]) -> Iterator[Row]:
     """Yield the mean Dice coefficients, a row for what is judged and a column for each family."""
     names = [name for name in (*FAMILIES, CORD_SEEN) if any(row["family"] == name for row in rows)]
-    for what in (*ARTISTS, RESAMPLED, MOVED):
+    for what in (*SYNTHESIZERS, RESAMPLED, MOVED):
         mine = {
             name: [r for r in rows if (r["what"], r["family"]) == (what, name)] for name in names
         }

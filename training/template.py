@@ -16,7 +16,7 @@ VOXEL_MM = 0.5
 C1, FIRST_LEVEL = 1, 2
 """Level of rootlets that are painted but not to be found, and the first to be found."""
 ABOVE, BELOW, UNKNOWN = 1, 10, 255
-"""Classes of the canal above C2 and below T1; and the mark of voxels nobody can tell."""
+"""Classes of the canal above C2 and below T1; and the mark of unknown voxels."""
 BORDERS = (975, 944.5, 904.5, 874, 842.5, 810.5, 778, 743.5, 700)
 """Slices between above | C2 | C3 … T1 | below: the middles of the gaps between the rootlets."""
 VERTEBRA_C2, VERTEBRA_T2 = 923.0, 669.5

@@ -25,7 +25,24 @@ from nibabel import as_closest_canonical
 from sct_rootlets_task.inference.loading import Options, load_network
 from sct_rootlets_task.inference.model_folder import read_model_folder
 from sct_rootlets_task.levels.located_canal import fit_canal
-from training.cases import LOCATOR, STARTER, CaseMaker, Recipe, locator_groups, starter_groups
+from training.anatomies import (
+    WITH_LANDMARKS,
+    WITHOUT_LANDMARKS,
+    Anatomy,
+    CanalFinder,
+    build_anatomies,
+    coarser,
+    negative_anatomy,
+    segmented,
+)
+from training.samples import (
+    LOCATOR,
+    STARTER,
+    SampleMaker,
+    SampleSettings,
+    locator_groups,
+    starter_groups,
+)
 from training.template import to_zyx
 from training.trainer import (
     Schedule,
@@ -38,16 +55,6 @@ from training.trainer import (
     starter_loss,
     write_folder,
 )
-from training.worlds import (
-    WITH_LANDMARKS,
-    WITHOUT_LANDMARKS,
-    CanalFinder,
-    World,
-    build_worlds,
-    coarser,
-    negative_world,
-    segmented,
-)
 
 SAMPLE_SEEDS = range(100, 104)
 """Of the synthetic samples in the training; the sample command and the evaluation use others."""
@@ -59,16 +66,16 @@ class Plan:
 
     Parameters
     ----------
-    recipe : Recipe
+    settings : SampleSettings
     loss : callable
     groups : callable
-        Share of the cases by world.
+        Share of the samples by anatomy.
     schedule : Schedule
     channels_last : bool
         Whether the network runs faster with this memory format (measured on a CPU with AMX).
     """
 
-    recipe: Recipe
+    settings: SampleSettings
     loss: Any
     groups: Any
     schedule: Schedule
@@ -81,19 +88,19 @@ PLANS = {
 }
 
 
-def load_worlds(data: Path, cache: Path, leave_out: Sequence[str]) -> list[World]:
-    """Return the fine worlds, from a file if they were built before."""
+def load_anatomies(data: Path, cache: Path, leave_out: Sequence[str]) -> list[Anatomy]:
+    """Return the fine anatomies, from a file if they were built before."""
     import torch
 
     if not cache.is_file():
         subjects = WITH_LANDMARKS + WITHOUT_LANDMARKS
-        worlds = build_worlds(data, subjects, samples=SAMPLE_SEEDS, canal=canal_finder())
+        anatomies = build_anatomies(data, subjects, sample_seeds=SAMPLE_SEEDS, canal=canal_finder())
         cache.parent.mkdir(parents=True, exist_ok=True)
-        torch.save(worlds, cache)
-    worlds = torch.load(cache, weights_only=False)
+        torch.save(anatomies, cache)
+    anatomies = torch.load(cache, weights_only=False)
     if not leave_out:
-        return worlds
-    return [w for w in worlds if w.name not in leave_out]
+        return anatomies
+    return [one for one in anatomies if one.name not in leave_out]
 
 
 def canal_finder() -> CanalFinder:
@@ -108,16 +115,18 @@ def canal_finder() -> CanalFinder:
     return find
 
 
-def segmented_worlds(worlds: Sequence[World], data: Path, starter: Path) -> list[World]:
-    """Return the real images among some worlds with the rootlets that a starter finds in them."""
+def segmented_anatomies(anatomies: Sequence[Anatomy], data: Path, starter: Path) -> list[Anatomy]:
+    """Return the real images among some anatomies, with the rootlets a starter finds in them."""
     from sct_rootlets_task.api import segment
 
     found = []
-    for world in worlds:
-        if world.name in WITH_LANDMARKS + WITHOUT_LANDMARKS:
-            path = data / "t2w" / f"sub-{world.name}_T2w.nii.gz"
+    for anatomy in anatomies:
+        if anatomy.name in WITH_LANDMARKS + WITHOUT_LANDMARKS:
+            path = data / "t2w" / f"sub-{anatomy.name}_T2w.nii.gz"
             labels, _ = segment(path, model=str(starter))
-            found.append(segmented(world, to_zyx(np.asarray(as_closest_canonical(labels).dataobj))))
+            found.append(
+                segmented(anatomy, to_zyx(np.asarray(as_closest_canonical(labels).dataobj)))
+            )
     return found
 
 
@@ -127,12 +136,14 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("model", choices=PLANS)
     parser.add_argument("out", type=Path)
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--worlds", type=Path, help="file to keep the worlds in (default: in OUT)")
+    parser.add_argument(
+        "--anatomies", type=Path, help="file to keep the anatomies in (default: in OUT)"
+    )
     parser.add_argument("--start", type=Path, help="model folder to begin from")
     parser.add_argument("--leave-out", choices=WITH_LANDMARKS, nargs="+", default=[])
     parser.add_argument("--self-training", action="store_true")
     parser.add_argument("--steps", type=int)
-    parser.add_argument("--batch", type=int, help="cases a step")
+    parser.add_argument("--batch", type=int, help="samples a step")
     parser.add_argument("--rate", type=float)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cpu")
@@ -159,13 +170,13 @@ def main() -> None:
         arguments.batch or plan.schedule.batch,
         arguments.rate or plan.schedule.rate,
     )
-    cache = arguments.worlds or arguments.out / "worlds.pt"
-    worlds = load_worlds(arguments.data, cache, arguments.leave_out)
+    cache = arguments.anatomies or arguments.out / "anatomies.pt"
+    anatomies = load_anatomies(arguments.data, cache, arguments.leave_out)
     if arguments.model == "locator":
-        worlds = [coarser(world) for world in worlds]
-        worlds.append(negative_world(arguments.data / "other" / "lumbar_T2w.nii.gz"))
+        anatomies = [coarser(anatomy) for anatomy in anatomies]
+        anatomies.append(negative_anatomy(arguments.data / "other" / "lumbar_T2w.nii.gz"))
     elif arguments.self_training:
-        worlds += segmented_worlds(worlds, arguments.data, arguments.start)
+        anatomies += segmented_anatomies(anatomies, arguments.data, arguments.start)
     network = build_network(arguments.model)
     if arguments.start:
         load_weights(network, arguments.start)
@@ -180,13 +191,13 @@ def main() -> None:
         precision=arguments.precision,
         compiled=arguments.compile,
     )
-    maker = partial(_maker, plan.groups(worlds), plan.recipe, arguments.seed)
+    maker = partial(_maker, plan.groups(anatomies), plan.settings, arguments.seed)
     trained = training.run(batches(maker, schedule, training.step))
     print(write_folder(trained, arguments.model, arguments.out))
 
 
-def _maker(groups: Any, recipe: Recipe, seed: int, step: int) -> CaseMaker:
-    return CaseMaker(groups, recipe, (seed, step))
+def _maker(groups: Any, settings: SampleSettings, seed: int, step: int) -> SampleMaker:
+    return SampleMaker(groups, settings, (seed, step))
 
 
 if __name__ == "__main__":

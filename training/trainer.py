@@ -20,7 +20,7 @@ import numpy as np
 from sct_rootlets_task.inference.checkpoint import Checkpoint
 from sct_rootlets_task.inference.model_folder import read_model_folder
 from sct_rootlets_task.tasks import BUNDLED
-from training.cases import Case, CaseMaker
+from training.samples import SampleMaker, TrainingSample
 from training.template import BELOW, UNKNOWN
 
 logger = logging.getLogger(__name__)
@@ -53,7 +53,7 @@ class Schedule:
     rate: float
 
 
-def locator_loss(logits: Any, cases: list[Case]) -> Any:
+def locator_loss(logits: Any, samples: list[TrainingSample]) -> Any:
     """Return canal against rest, plus level within the canal, plus silence on negatives.
 
     The level counts twice: as a class, and as the number of levels by which the mean is off.
@@ -61,13 +61,13 @@ def locator_loss(logits: Any, cases: list[Case]) -> Any:
     Parameters
     ----------
     logits : tensor, shape (batch, 11, z, y, x)
-    cases : list of Case
+    samples : list of TrainingSample
     """
     import torch
     from torch.nn.functional import cross_entropy, smooth_l1_loss
 
-    classes = torch.stack([case.classes for case in cases]).long().to(logits.device)
-    negative = torch.tensor([case.negative for case in cases], device=logits.device)
+    classes = torch.stack([sample.classes for sample in samples]).long().to(logits.device)
+    negative = torch.tensor([sample.negative for sample in samples], device=logits.device)
     known = (classes != UNKNOWN) & ~negative[:, None, None, None]
     total = logits.sum() * 0
     if known.any():
@@ -89,18 +89,18 @@ def locator_loss(logits: Any, cases: list[Case]) -> Any:
     return total
 
 
-def starter_loss(logits: Any, cases: list[Case]) -> Any:
+def starter_loss(logits: Any, samples: list[TrainingSample]) -> Any:
     """Return cross-entropy plus 1 − soft Dice of rootlets against the rest.
 
     Parameters
     ----------
     logits : tensor, shape (batch, 2, z, y, x)
-    cases : list of Case
+    samples : list of TrainingSample
     """
     import torch
     from torch.nn.functional import cross_entropy
 
-    truth = torch.stack([case.levels for case in cases]).to(logits.device) > 0
+    truth = torch.stack([sample.levels for sample in samples]).to(logits.device) > 0
     weights = torch.tensor([0.3, 1.0], device=logits.device)
     entropy = cross_entropy(logits, truth.long(), weights)
     found, wanted = logits.softmax(1)[:, 1], truth.float()
@@ -145,7 +145,7 @@ class Training:
     ----------
     network : torch.nn.Module
     loss : callable
-        Of the logits and the cases.
+        Of the logits and the samples.
     schedule : Schedule
     out : path
         Folder of the state and the log.
@@ -159,7 +159,7 @@ class Training:
     def __init__(
         self,
         network: Any,
-        loss: Callable[[Any, list[Case]], Any],
+        loss: Callable[[Any, list[TrainingSample]], Any],
         *,
         schedule: Schedule,
         out: Path,
@@ -180,11 +180,11 @@ class Training:
         if (out / STATE).is_file():
             self._restore(torch.load(out / STATE, map_location=device, weights_only=True))
 
-    def run(self, cases: Iterator[list[Case]]) -> Any:
+    def run(self, samples: Iterator[list[TrainingSample]]) -> Any:
         """Train to the end of the schedule and return the network of averaged weights."""
         recent, start = [], time.monotonic()
         while self.step < self.schedule.steps:
-            recent.append(self._one_step(next(cases)))
+            recent.append(self._one_step(next(samples)))
             self.step += 1
             if self.step % SAVE_EVERY == 0 or self.step == self.schedule.steps:
                 self._report({
@@ -194,17 +194,17 @@ class Training:
                 recent, start = [], time.monotonic()
         return self.averaged
 
-    def _one_step(self, cases: list[Case]) -> float:
+    def _one_step(self, samples: list[TrainingSample]) -> float:
         import torch
 
         for group in self.optimizer.param_groups:
             group["lr"] = self._rate()
-        x = torch.stack([case.image for case in cases])[:, None].to(self.device)
+        x = torch.stack([sample.image for sample in samples])[:, None].to(self.device)
         self.optimizer.zero_grad(set_to_none=True)
         kind = self.device.split(":")[0]
         with torch.autocast(kind, dtype=torch.bfloat16, enabled=self._rounded):
             logits = self._forward(x)
-        loss = self.loss(logits.float(), cases)
+        loss = self.loss(logits.float(), samples)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), 5.0)
         self.optimizer.step()
@@ -242,14 +242,14 @@ class Training:
 
 
 def batches(
-    make: Callable[[int], CaseMaker], schedule: Schedule, first: int
-) -> Iterator[list[Case]]:
+    make: Callable[[int], SampleMaker], schedule: Schedule, first: int
+) -> Iterator[list[TrainingSample]]:
     """Yield the batches from a step on; a thread makes them while the network is at work.
 
-    Each step has a case maker of its own (`make(step)`), so a training that goes on sees the cases
-    it would have seen.
+    Each step has a sample maker of its own (`make(step)`), so a training that was cut off goes on
+    with the samples it would have seen.
     """
-    ready: Queue[list[Case]] = Queue(maxsize=4)
+    ready: Queue[list[TrainingSample]] = Queue(maxsize=4)
 
     def produce() -> None:
         for step in range(first, schedule.steps):

@@ -1,4 +1,4 @@
-"""Put the figures of an evaluation, and what tells the built-in weights, into the model card.
+"""Put the figures of an evaluation, and the checksums of the built-in weights, into the card.
 
     python -m training.update_card RESULTS.json [--card model_card.json]
 

@@ -3,9 +3,9 @@
     python -m training.widen {starter,locator} OUT FOLDER [--seed N]
 
 The features are those of the built-in plans; FOLDER holds weights of fewer. New features begin with
-the random weights of a new network, and what follows does not listen to them yet (its weights for
-them are zero), so the logits are the same and a training can go on from there (Net2Net, Chen et
-al. 2016, arXiv:1511.05641).
+the random weights of a new network. The layers that follow have zero weights for them, so the
+logits stay the same, and a training can go on from there (Net2Net, Chen et al. 2016,
+arXiv:1511.05641).
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def widen(model: str, folder: Path, out: Path, seed: int = 0) -> Path:
     Parameters
     ----------
     model : {"locator", "starter"}
-        Its built-in plans tell the features.
+        Its built-in plans name the features.
     folder : Path
         Model folder of the narrow network.
     out : Path

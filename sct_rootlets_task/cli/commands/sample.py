@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from sct_rootlets_task.cli.arguments import add_overwrite, path_argument, whole_number
+from sct_rootlets_task.cli.arguments import add_overwrite, path_argument
 from sct_rootlets_task.errors import UsageError
 
 NAME = "sample"
@@ -21,9 +21,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="CORD",
         help="Also write its cord mask to this file.",
     )
-    parser.add_argument(
-        "-seed", type=whole_number(0, 2**31), default=0, metavar="N", help="Variant to make."
-    )
     add_overwrite(parser)
 
 
@@ -31,7 +28,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Write the sample."""
     from sct_rootlets_task.io.images import EXTENSIONS
     from sct_rootlets_task.io.outputs import Output, check_outputs
-    from sct_rootlets_task.sample import write_sample
+    from sct_rootlets_task.io.sample import write_sample
 
     for name in filter(None, (arguments.output, arguments.cord)):
         if not name.lower().endswith(EXTENSIONS):
@@ -44,8 +41,8 @@ def run(arguments: argparse.Namespace) -> int:
         *([Output(cord, "-cord")] if cord else []),
     ]
     check_outputs(outputs, [], overwrite=arguments.overwrite)
-    path = write_sample(Path(arguments.output), seed=arguments.seed, cord=cord)
-    for file in filter(None, (path, cord)):
-        print(f"Created file: {file}")
-    print(f"Segment it with:\nsct_deepseg rootlets -i {path}")
+    write_sample(Path(arguments.output), cord)
+    for output in outputs:
+        print(f"Created file: {output.path}")
+    print(f"Segment it with:\nsct_deepseg rootlets -i {arguments.output}")
     return 0

@@ -1,9 +1,13 @@
-"""Volumes with known levels and tissues, from which training cases are cut.
+"""Volumes with known levels and tissues, from which training samples are cut.
 
-A *world* is the template itself; a real image into whose spinal canal the template's tissues,
-rootlets and levels were carried along the centerline (a *hybrid*); a real image with rootlets that
-a network found in it; the package's own synthetic sample; or a *negative*, of which only is known
-that it shows no cervical level.
+An *anatomy* is one of these:
+
+- the template itself;
+- a *hybrid*: a real image with the template's tissues, rootlets and levels in its spinal canal,
+  carried there along the centerline;
+- a real image with rootlets that a network found in it;
+- the package's synthetic sample;
+- a *negative*, of which is only known that it shows no cervical level.
 """
 
 from __future__ import annotations
@@ -55,7 +59,7 @@ CanalFinder = Callable[[np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True, eq=False)
-class World:
+class Anatomy:
     """A volume and what is known of it; axes (z, y, x): upwards, forwards, to the right.
 
     Parameters
@@ -67,10 +71,10 @@ class World:
     tissues : tensor of float16, shape (4, z, y, x), or None
         Share of cord, CSF, gray matter and rootlets; None if the canal cannot be repainted.
     levels : tensor of uint8, shape (z, y, x)
-        Level of the rootlets, 2 to 9; 1 for those of C1, which are in the tissues as well.
+        Level of the rootlets: 1 (C1, which is painted but not to be found) to 9 (T1).
     classes : tensor of uint8, shape (z, y, x)
-        What a locator should say: 0 outside the canal, 1 above C2, 2 to 9, 10 below T1;
-        ``UNKNOWN`` where nobody can tell.
+        What a locator should find: 0 outside the canal, 1 above C2, 2 to 9 for C2 to T1, 10 below.
+        Where that is not known, ``UNKNOWN``.
     line : ndarray of float, shape (z, 2)
         Middle (y, x) of the canal in each slice, in voxels.
     span : (float, float)
@@ -93,12 +97,12 @@ class World:
     origin: tuple[float, float, float] = (0.0, 0.0, 0.0)
 
 
-def template_world(template: Template) -> World:
-    """Return the template as a world, from its top down to the end of the spine."""
+def template_anatomy(template: Template) -> Anatomy:
+    """Return the template as an anatomy, from its top down to the end of the spine."""
     slices = np.arange(template.image.shape[0], dtype=float)
     canal = template.tissues[:2].sum(axis=0) > 0.5
     classes = classes_of_slices(slices)[:, None, None] * canal
-    return _world(
+    return _anatomy(
         "template", VOXEL_MM, template.image, template.tissues, template.levels, classes,
         line=template.line("cord", "csf"), span=(40.0, len(slices) - 1.0),
     )  # fmt: skip
@@ -111,11 +115,11 @@ def hybrid(
     *,
     by_points: bool = False,
     canal: CanalFinder | None = None,
-) -> World:
+) -> Anatomy:
     """Return a real image with the template in its canal.
 
-    Along the centerline the template is tied to the discs marked in the image, or to the points of
-    the vertebrae C2 and T2 alone, which were not marked by us.
+    Along the centerline the template is tied to the discs, which were marked by eye. It can also be
+    tied to the points of the vertebrae C2 and T2, which come with the images.
 
     Parameters
     ----------
@@ -175,11 +179,11 @@ def _slices_along(line: np.ndarray, places: np.ndarray, known: np.ndarray) -> np
     return PchipInterpolator(x, y)(arc)
 
 
-def sample_world(seed: int) -> World:
+def sample_anatomy(seed: int) -> Anatomy:
     """Return the package's synthetic sample; borders halfway between neighboring rootlets."""
     from scipy.ndimage import distance_transform_edt
 
-    from sct_rootlets_task.sample import make_sample
+    from training.make_sample import make_sample
 
     sample = make_sample(seed)
     levels, cord = to_zyx(sample.levels), to_zyx(sample.cord)
@@ -189,18 +193,18 @@ def sample_world(seed: int) -> World:
     classes = ABOVE + np.sum(np.arange(len(levels))[:, None] < borders, axis=1)
     canal = distance_transform_edt(~cord) < 4.5
     image = scaled(to_zyx(sample.data.astype(np.float32)))
-    return _world(
+    return _anatomy(
         f"sample{seed}", 1.0, image, None, levels, classes[:, None, None] * canal,
         line=middles(cord.astype(np.float32)), span=(10.0, len(levels) - 10.0),
     )  # fmt: skip
 
 
-def segmented(world: World, labels: np.ndarray) -> World:
+def segmented(anatomy: Anatomy, labels: np.ndarray) -> Anatomy:
     """Return a hybrid whose canal is the scan's own, with rootlets that a network found in it.
 
     Parameters
     ----------
-    world : World
+    anatomy : Anatomy
         Hybrid of a real image of 1 mm voxels.
     labels : ndarray of uint8, shape (z, y, x)
         Level map on the grid of that image, 2 to 9.
@@ -210,17 +214,17 @@ def segmented(world: World, labels: np.ndarray) -> World:
 
     axes = [
         first + FINE_MM * np.arange(n)
-        for first, n in zip(world.origin, world.image.shape, strict=True)
+        for first, n in zip(anatomy.origin, anatomy.image.shape, strict=True)
     ]
     places = np.broadcast_arrays(*np.meshgrid(*axes, indexing="ij", sparse=True))
     share = map_coordinates((labels > 0).astype(np.float32), places, order=1)
     nearest = distance_transform_edt(labels == 0, return_distances=False, return_indices=True)
     levels = map_coordinates(labels[tuple(nearest)], places, order=0, mode="nearest")
     levels = torch.from_numpy((levels * (share >= 0.5)).astype(np.uint8))
-    return replace(world, name=f"segmented {world.name}", tissues=None, levels=levels)
+    return replace(anatomy, name=f"segmented {anatomy.name}", tissues=None, levels=levels)
 
 
-def negative_world(path: Path) -> World:
+def negative_anatomy(path: Path) -> Anatomy:
     """Return an image of another part of the spine."""
     from nibabel.processing import resample_to_output
 
@@ -228,34 +232,36 @@ def negative_world(path: Path) -> World:
     image = scaled(to_zyx(small.get_fdata(dtype=np.float32)))
     middle = np.tile(np.array(image.shape[1:]) / 2, (len(image), 1))
     nothing = np.zeros(image.shape, np.uint8)
-    return _world(
+    return _anatomy(
         path.name, COARSE_MM, image, None, nothing, np.full(image.shape, UNKNOWN),
         line=middle, span=(0.0, len(image) - 1.0), negative=True,
     )  # fmt: skip
 
 
-def coarser(world: World, voxel_mm: float = COARSE_MM) -> World:
-    """Return a world of larger voxels."""
+def coarser(anatomy: Anatomy, voxel_mm: float = COARSE_MM) -> Anatomy:
+    """Return an anatomy of larger voxels."""
     import torch
     from torch.nn.functional import interpolate
 
-    shape = [round(n * world.voxel_mm / voxel_mm) for n in world.image.shape]
-    rows = np.linspace(0, len(world.line) - 1, shape[0])
-    ratio = np.array(world.image.shape) / shape
+    shape = [round(n * anatomy.voxel_mm / voxel_mm) for n in anatomy.image.shape]
+    rows = np.linspace(0, len(anatomy.line) - 1, shape[0])
+    ratio = np.array(anatomy.image.shape) / shape
 
     def shrink(fields: Any, mode: str) -> Any:
         return interpolate(fields[None].float(), size=shape, mode=mode)[0]
 
-    line = np.stack([np.interp(rows, np.arange(len(world.line)), c) for c in world.line.T], axis=1)
+    line = np.stack(
+        [np.interp(rows, np.arange(len(anatomy.line)), c) for c in anatomy.line.T], axis=1
+    )
     return replace(
-        world,
-        voxel_mm=world.voxel_mm * float(ratio[0]),
-        image=shrink(world.image[None], "area")[0].half(),
-        tissues=None if world.tissues is None else shrink(world.tissues, "area").half(),
-        levels=shrink(world.levels[None], "nearest-exact")[0].to(torch.uint8),
-        classes=shrink(world.classes[None], "nearest-exact")[0].to(torch.uint8),
+        anatomy,
+        voxel_mm=anatomy.voxel_mm * float(ratio[0]),
+        image=shrink(anatomy.image[None], "area")[0].half(),
+        tissues=None if anatomy.tissues is None else shrink(anatomy.tissues, "area").half(),
+        levels=shrink(anatomy.levels[None], "nearest-exact")[0].to(torch.uint8),
+        classes=shrink(anatomy.classes[None], "nearest-exact")[0].to(torch.uint8),
         line=line / ratio[1:],
-        span=(world.span[0] / ratio[0], world.span[1] / ratio[0]),
+        span=(anatomy.span[0] / ratio[0], anatomy.span[1] / ratio[0]),
     )
 
 
@@ -270,21 +276,21 @@ def extended_line(mask: np.ndarray, beyond: float = 15.0) -> np.ndarray:
     return np.stack([z, *(_extended(z, present, column) for column in middle.T)], axis=1)
 
 
-def build_worlds(
+def build_anatomies(
     data: Path,
     subjects: Sequence[str],
     *,
-    samples: Sequence[int] = (),
+    sample_seeds: Sequence[int] = (),
     canal: CanalFinder | None = None,
-) -> list[World]:
-    """Return the fine worlds: template, hybrids, samples.
+) -> list[Anatomy]:
+    """Return the fine anatomies: template, hybrids, samples.
 
     Subjects without a mask of the cord need a finder of the canal.
     """
     template = load_template(data)
-    worlds = [template_world(template)]
-    worlds += [hybrid(template, data, subject, canal=canal) for subject in subjects]
-    return worlds + [sample_world(seed) for seed in samples]
+    anatomies = [template_anatomy(template)]
+    anatomies += [hybrid(template, data, subject, canal=canal) for subject in subjects]
+    return anatomies + [sample_anatomy(seed) for seed in sample_seeds]
 
 
 def _extended(z: np.ndarray, known: np.ndarray, values: np.ndarray) -> np.ndarray:
@@ -308,7 +314,7 @@ def _carried(
     slices: np.ndarray,
     template: Template,
     template_line: np.ndarray,
-) -> World:
+) -> Anatomy:
     """Carry the template along a line of points (z, y, x) in an image of 1 mm voxels."""
     from scipy.ndimage import map_coordinates
 
@@ -339,7 +345,7 @@ def _carried(
     fine = map_coordinates(image, np.broadcast_arrays(*grid), order=1, mode="nearest")
     middle = np.stack([(c - low[a + 1]) / FINE_MM for a, c in enumerate(center)], axis=1)
     inside = np.flatnonzero((axes[0] >= line[0, 0]) & (axes[0] <= line[-1, 0]))
-    return _world(
+    return _anatomy(
         name, FINE_MM, scaled(fine), tissues, levels, classes,
         line=middle, span=(float(inside[0]), float(inside[-1])),
         origin=tuple(low.tolist()),
@@ -368,7 +374,7 @@ def _in_template(
     return np.stack([z, y, x])
 
 
-def _world(
+def _anatomy(
     name: str,
     voxel_mm: float,
     image: np.ndarray,
@@ -376,10 +382,10 @@ def _world(
     levels: np.ndarray,
     classes: np.ndarray,
     **more: Any,
-) -> World:
+) -> Anatomy:
     import torch
 
-    return World(
+    return Anatomy(
         name, voxel_mm, torch.from_numpy(image.astype(np.float16)),
         None if tissues is None else torch.from_numpy(tissues.astype(np.float16)),
         torch.from_numpy(levels.astype(np.uint8)), torch.from_numpy(classes.astype(np.uint8)),

@@ -1,31 +1,46 @@
-"""A synthetic T2w volume of the neck, to try the package on without any real scan.
+"""Paint the synthetic T2w volume of the neck that comes with the package, and variants of it.
 
-The volume is painted by the functions below from published dimensions and outlines drawn for it; no
-part of it comes from an image. What belongs to the spine is described in *cord coordinates*, in mm:
-``s`` along the curved axis of the cord, downwards from the pontomedullary junction (PMJ), ``v`` in
-front of that axis and ``w`` to the right of it. The face, the throat and the skin are drawn in the
-mid-sagittal plane: ``y`` forwards and ``z`` upwards, in mm from the PMJ.
+    python -m training.make_sample OUT.nii.gz [--seed N] [--cord CORD] [--levels LEVELS]
+    python -m training.make_sample --pack FILE.xz
+
+The volume is painted from published dimensions and outlines drawn for it; no part of it comes from
+an image. What belongs to the spine has *cord coordinates* in mm: ``s`` along the curved axis of the
+cord, down from the pontomedullary junction (PMJ), ``v`` in front of that axis, ``w`` to the right.
+The face, the throat and the skin are drawn in the mid-sagittal plane. There ``y`` is forwards and
+``z`` upwards, in mm from the PMJ.
 """
 
 from __future__ import annotations
 
+import argparse
+import lzma
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from sct_rootlets_task.io.atomic import atomic_output
-from sct_rootlets_task.io.ownership import SAMPLE_MARK
+from sct_rootlets_task.io.sample import (
+    FILE_AXES,
+    MEND_OFFSET,
+    PMJ_VOXEL,
+    SHAPE,
+    SIGNAL_STEP,
+    STEP_OFFSET,
+    Sample,
+    draw_noise,
+    noise_generator,
+    save,
+    texture,
+    with_noise,
+)
 
-SHAPE = (56, 256, 224)
 Table = tuple[tuple[float, ...], ...]
 Outline = tuple[tuple[float, float], ...]
 
-PMJ_VOXEL = (27.5, 112.0, 240.0)
-"""Where the PMJ is, in voxels. The axes point right, forwards and up (RAS), 1 mm a voxel."""
+TIE_MARGIN = 1e-3
+"""Least distance of what is packed from a rounding tie, so that no machine's last digit matters."""
 
 
 @dataclass(frozen=True)
@@ -291,7 +306,6 @@ RECEPTION = (
 )
 """z and the sensitivity of a coil that lies behind the lower neck."""
 
-NOISE = 9.0
 EDGE = 1.8
 """Width of an edge in mm: a voxel and the blur of the long echo train."""
 ROOTLET_RADIUS = ((38.0, 0.4), (86.0, 0.45), (110.0, 0.5), (130.0, 0.55), (150.0, 0.5))
@@ -300,25 +314,19 @@ _EDGE_OF_TRUTH = 0.4
 
 
 @dataclass(frozen=True, eq=False)
-class Sample:
-    """A synthetic volume and what is known about it.
+class PaintedSample(Sample):
+    """A synthetic volume and all that is known about it.
 
     Parameters
     ----------
-    data : ndarray of int16, shape (i, j, k)
-        Signal; the axes point right, forwards and up.
-    affine : ndarray of float, shape (4, 4)
-        Voxel index to RAS+ mm; the origin is the PMJ.
     levels : ndarray of uint8, shape (i, j, k)
         Rootlets between cord and dura: 2 (C2) to 9 (T1), 0 elsewhere.
-    cord : ndarray of bool, shape (i, j, k)
-        Spinal cord below the foramen magnum.
+    signal : ndarray of float32, shape (i, j, k)
+        The volume without noise.
     """
 
-    data: np.ndarray
-    affine: np.ndarray
     levels: np.ndarray
-    cord: np.ndarray
+    signal: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
@@ -340,7 +348,7 @@ class Space:
     v: np.ndarray
 
 
-def make_sample(seed: int = 0) -> Sample:
+def make_sample(seed: int = 0) -> PaintedSample:
     """Paint the volume.
 
     Parameters
@@ -350,7 +358,7 @@ def make_sample(seed: int = 0) -> Sample:
 
     Returns
     -------
-    Sample
+    PaintedSample
     """
     rng = np.random.default_rng(seed)
     space = make_space()
@@ -366,68 +374,65 @@ def make_sample(seed: int = 0) -> Sample:
     paint_nerves(image, space)
     levels = paint_rootlets(image, space, rng)
     cord = paint_cord(image, space)
-    data = acquire(image, space, rng)
-    return Sample(data, _affine(), np.where(cord, 0, levels).astype(np.uint8), cord)
+    signal = receive(image, space)
+    data = np.rint(with_noise(signal, rng)).astype(np.int16)
+    return PaintedSample(data, cord, np.where(cord, 0, levels).astype(np.uint8), signal)
 
 
-def write_sample(path: Path, *, seed: int = 0, cord: Path | None = None) -> Path:
-    """Write the volume as NIfTI (int16, mm, sform and qform equal, both "scanner").
+def pack(sample: PaintedSample) -> bytes:
+    """Return the sample of seed 0 as the package stores it.
 
-    Parameters
-    ----------
-    path : Path
-        ``.nii`` or ``.nii.gz``; replaced only when the new file is complete.
-    seed : int
-        See :func:`make_sample`.
-    cord : Path, optional
-        File for the mask of the spinal cord below the foramen magnum.
-
-    Returns
-    -------
-    Path
-        The file of the volume.
+    Noise does not compress, so the signal is stored, as steps along the last axis. Where several
+    signals give the same rounded voxel, the nearest to the one before is taken: few steps are left.
+    What no multiple of :data:`SIGNAL_STEP` gives is mended by adding -2 to 2.
 
     Raises
     ------
-    OutputError
-        If a file cannot be written.
+    ValueError
+        If the sample has another seed's noise.
     """
-    sample = make_sample(seed)
-    _write(path, sample.data, sample.affine)
-    if cord is not None:
-        _write(cord, sample.cord.astype(np.uint8), sample.affine)
-    return path
+    noise = draw_noise(noise_generator())
+    low, high = _signal_bounds(sample, *noise)
+    low, high = np.ceil(low / SIGNAL_STEP), np.floor(high / SIGNAL_STEP)
+    firm = _far_from_ties(sample.signal, *noise)
+    low, high = np.where(low > high, firm, low), np.where(low > high, firm, high)
+    units = np.zeros(SHAPE, dtype=np.int16)
+    for k in range(SHAPE[2]):
+        units[..., k] = np.clip(units[..., k - 1] if k else 0, low[..., k], high[..., k])
+    signal = units * np.float32(SIGNAL_STEP)
+    mended = (
+        sample.data - np.rint(with_noise(signal, noise_generator())).astype(np.int16) + MEND_OFFSET
+    )
+    if mended.min() < 0 or mended.max() > 2 * MEND_OFFSET:
+        raise ValueError("Expected the sample of seed 0, found one of other noise.")
+    steps = np.diff(units, axis=2, prepend=np.int16(0)) + STEP_OFFSET
+    planes = np.stack([steps & 255, steps >> 8, mended, sample.cord]).astype(np.uint8)
+    return lzma.compress(planes.transpose(0, *(1 + axis for axis in FILE_AXES)).tobytes())
 
 
-def nifti_of(array: np.ndarray, affine: np.ndarray) -> Any:
-    """Return an array as a nibabel image that is known as synthetic.
-
-    Parameters
-    ----------
-    array : ndarray, shape (i, j, k)
-        Voxels.
-    affine : ndarray of float, shape (4, 4)
-        Voxel index to RAS+ mm.
-
-    Returns
-    -------
-    nibabel.Nifti1Image
-    """
-    import nibabel as nib
-
-    image = nib.Nifti1Image(array, affine)
-    image.set_sform(affine, code=1)
-    image.set_qform(affine, code=1)
-    image.header.set_xyzt_units("mm")
-    image.header["descrip"] = SAMPLE_MARK + b", no real scan"
-    return image
+def _signal_bounds(
+    sample: PaintedSample, grain: np.ndarray, real: np.ndarray, imaginary: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return between which signals a voxel stays the rounded magnitude that it is."""
+    outer, inner = (
+        np.sqrt(np.maximum((sample.data + away) ** 2 - imaginary.astype(float) ** 2, 0))
+        for away in (0.5 - TIE_MARGIN, -0.5 + TIE_MARGIN)
+    )
+    inner = np.where(sample.data > 0, inner, 0)
+    negative = sample.signal * grain + real < 0
+    low = np.where(negative | (inner == 0), -outer, inner)
+    high = np.where(negative & (inner > 0), -inner, outer)
+    return (low - real) / grain, (high - real) / grain
 
 
-def _write(path: Path, array: np.ndarray, affine: np.ndarray) -> None:
-    import nibabel as nib
-
-    with atomic_output(path) as temporary:
-        nib.save(nifti_of(array, affine), temporary)
+def _far_from_ties(
+    signal: np.ndarray, grain: np.ndarray, real: np.ndarray, imaginary: np.ndarray
+) -> np.ndarray:
+    """Return the signal in steps, rounded to where the magnitude is further from a tie."""
+    steps = np.floor(signal / SIGNAL_STEP) + np.arange(2)[:, None, None, None]
+    magnitude = np.hypot(steps * SIGNAL_STEP * grain + real, imaginary)
+    choice = np.abs(magnitude % 1 - 0.5).argmax(axis=0)
+    return np.take_along_axis(steps, choice[None], axis=0)[0]
 
 
 def make_space() -> Space:
@@ -478,8 +483,8 @@ def cord_axis() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def paint_soft_tissue(image: np.ndarray, space: Space, rng: np.random.Generator) -> None:
     """Paint muscle with its fat, the fat under the skin, and the skin."""
     depth = -_outline_distance(SKIN, space.y, space.z) - space.w**2 / 130
-    grain, strands = _texture(rng, (1, 1, 4)), _texture(rng, (1.5, 1.5, 7))
-    sheets, patches = _texture(rng, (5, 5, 14)), _texture(rng, (9, 9, 20))
+    grain, strands = texture(rng, (1, 1, 4)), texture(rng, (1.5, 1.5, 7))
+    sheets, patches = texture(rng, (5, 5, 14)), texture(rng, (9, 9, 20))
     muscle = SIGNAL["muscle"] * (1 + 0.2 * grain)
     behind = np.clip(-space.v / 12 - 0.8, 0, 1)
     fatty = np.clip(strands + 0.5 * patches - 1.3, 0, 1) + np.clip(1 - 7 * np.abs(sheets), 0, 1) / 2
@@ -523,7 +528,7 @@ def paint_head(image: np.ndarray, space: Space, rng: np.random.Generator) -> Non
     _paint(image, clivus, SIGNAL["cortical bone"])
     _paint(image, clivus + 1.5, SIGNAL["marrow"])
     _paint(image, skull, SIGNAL["csf"])
-    wander = _texture(rng, (4, 4, 4))
+    wander = texture(rng, (4, 4, 4))
     folia = 1 + 0.3 * np.clip(np.sin(np.hypot(s + 12, v + 20) * 1.5 + 2 * wander), 0, 1)
     cerebellum = _outline_distance(CEREBELLUM, s, v) + 0.6 * wander + w**2 / 500
     _paint(image, cerebellum, SIGNAL["gray matter"] * folia)
@@ -538,7 +543,7 @@ def paint_head(image: np.ndarray, space: Space, rng: np.random.Generator) -> Non
 def ruffle(space: Space, rng: np.random.Generator, *, size: float) -> Space:
     """Return cord coordinates bent at random by `size` mm (SD), for shapes less than perfect."""
     bent = (space.s, space.v, space.w)
-    s, v, w = (axis + size * _texture(rng, (4, 4, 4)) for axis in bent)
+    s, v, w = (axis + size * texture(rng, (4, 4, 4)) for axis in bent)
     return Space(w, space.y, space.z, s, v)
 
 
@@ -610,7 +615,7 @@ def paint_canal(image: np.ndarray, space: Space, rng: np.random.Generator) -> No
     fat = np.where(space.v < 0, SIGNAL["fat"], SIGNAL["ligament"])
     _paint(image, np.maximum(sac - 2, below_skull + 8), fat)
     _paint(image, np.maximum(sac - 0.7, below_skull + 4), SIGNAL["ligament"])
-    flow = 1 + 0.05 * _texture(rng, (2.0, 2.0, 6.0))
+    flow = 1 + 0.05 * texture(rng, (2.0, 2.0, 6.0))
     pulsation = 1 - 0.35 * np.clip((space.s - 140) / 50, 0, 1)
     _paint(image, sac, SIGNAL["csf"] * flow * pulsation)
 
@@ -658,9 +663,9 @@ def paint_rootlets(image: np.ndarray, space: Space, rng: np.random.Generator) ->
 def make_filaments(level: SpinalLevel, rng: np.random.Generator) -> list[tuple[int, np.ndarray]]:
     """Return the filaments of a level's four bundles.
 
-    The filaments leave the cord along the upper part of the level's height and fan in toward its
-    lower end, where they reach the dura: steeply at T1, nearly level at C2 (rootlets make 45° to
-    89° with the cord at C5, 23° to 41° at T1; Clin Orthop Relat Res 2003;409:131).
+    The filaments leave the cord along the upper part of the level's height. They fan in toward its
+    lower end, where they reach the dura: steeply at T1, nearly level at C2. Rootlets make 45° to
+    89° with the cord at C5, 23° to 41° at T1 (Clin Orthop Relat Res 2003;409:131).
 
     Returns
     -------
@@ -712,23 +717,13 @@ def paint_cord(image: np.ndarray, space: Space) -> np.ndarray:
     return (distance < 0) & (space.s > 27)
 
 
-def acquire(image: np.ndarray, space: Space, rng: np.random.Generator) -> np.ndarray:
-    """Return what a scanner with a spine coil would make of the tissue.
+def receive(image: np.ndarray, space: Space) -> np.ndarray:
+    """Return the signal of the tissue that a spine coil receives, without noise.
 
-    The coil lies behind the neck, so the signal falls off toward the face and at both ends; the
-    noise is Rician (Gudbjartsson and Patz 1995, doi:10.1002/mrm.1910340618).
+    The coil lies behind the neck, so the signal falls off toward the face and at both ends.
     """
     depth = np.maximum(space.y + 70, 0) / 110
-    received = image * _column(RECEPTION, space.z) / (0.75 + depth**3) * (1 + space.w / 400)
-    received *= 1 + 0.06 * _texture(rng, (1, 1, 1))
-    noise = rng.standard_normal((2, *SHAPE), dtype=np.float32) * NOISE
-    return np.rint(np.hypot(received + noise[0], noise[1])).astype(np.int16)
-
-
-def _affine() -> np.ndarray:
-    affine = np.eye(4)
-    affine[:3, 3] = np.negative(PMJ_VOXEL)
-    return affine
+    return image * _column(RECEPTION, space.z) / (0.75 + depth**3) * (1 + space.w / 400)
 
 
 def _paint(image: np.ndarray, distance: np.ndarray, signal: float | np.ndarray) -> None:
@@ -815,12 +810,23 @@ def _to_voxels(points: np.ndarray) -> np.ndarray:
     return np.stack([points[:, 2], y, z], axis=1) + PMJ_VOXEL
 
 
-def _texture(rng: np.random.Generator, size: tuple[float, float, float]) -> np.ndarray:
-    """Return smooth noise of mean 0 and SD 1; `size` is its grain along (i, j, k) in voxels."""
-    from scipy.ndimage import uniform_filter
+def main(words: Sequence[str] | None = None) -> None:
+    """Write a sample, or the file of the package."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("output", type=Path, nargs="?", help="File for the volume.")
+    parser.add_argument("--seed", type=int, default=0, help="Variant to make.")
+    parser.add_argument("--cord", type=Path, help="File for the cord mask.")
+    parser.add_argument("--levels", type=Path, help="File for the true rootlets.")
+    parser.add_argument("--pack", type=Path, help="File for the packed volume.")
+    arguments = parser.parse_args(words)
+    sample = make_sample(arguments.seed)
+    files = {"output": sample.data, "cord": sample.cord.astype(np.uint8), "levels": sample.levels}
+    for name, array in files.items():
+        if path := getattr(arguments, name):
+            save(array, path)
+    if arguments.pack:
+        arguments.pack.write_bytes(pack(sample))
 
-    noise = rng.standard_normal(SHAPE, dtype=np.float32)
-    width = [max(1, round(2.4 * axis)) for axis in size]
-    for _ in range(2):
-        noise = uniform_filter(noise, width, mode="wrap")
-    return noise / noise.std()
+
+if __name__ == "__main__":
+    main()

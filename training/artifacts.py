@@ -1,4 +1,4 @@
-"""What a scanner does to a case: contrast of the canal and its surroundings, artefacts, noise.
+"""What a scanner does to a case: contrast of the canal and its surroundings, artifacts, noise.
 
 Tensors have the axes (z, y, x); intensities are about 0 (dark) to 1 (bright).
 """
@@ -16,7 +16,7 @@ FAMILIES = {"T2w": 0.16, "UNIT1": 0.18, "INV1": 0.2, "INV2": 0.24, "free": 0.22}
 SHORT_MM = (60.0, 130.0)
 """Lengths along the cord of a short field of view: two to six levels."""
 VISIBLE = 0.2
-"""Least difference of rootlets and CSF: no one could segment what cannot be told from the CSF."""
+"""Least difference of rootlets and CSF, so that rootlets can be seen."""
 
 
 class ImageSynthesizer:
@@ -112,8 +112,8 @@ class ImageSynthesizer:
     def hidden(self, image: Any) -> Any:
         """Return the image with what it shows beside and in front of the spine hidden in parts.
 
-        Blocks take the tone of their middle, a saturation band darkens all in front of a plane, and
-        tissues get brighter or darker from place to place: what is left must do to judge the level.
+        Blocks take the tone of their middle. A saturation band darkens all in front of a plane.
+        Tissues get brighter or darker from place to place. What is left must show the level.
         """
         import torch
 
@@ -136,7 +136,7 @@ class ImageSynthesizer:
         return image
 
     def degraded(self, image: Any, family: str) -> Any:
-        """Return the image with the resolution, artefacts and noise of an acquisition."""
+        """Return the image with the resolution, artifacts and noise of an acquisition."""
         rng = self.rng
         image = self._blurred(image)
         if rng.random() < 0.12:
@@ -155,7 +155,7 @@ class ImageSynthesizer:
     def acquired(self, image: Any, family: str, limits_mm: tuple[float, float]) -> Any:
         """Return the image as acquired with larger voxels and resampled as nnU-Net does.
 
-        Noise and artefacts are those of the scanner's voxels. After resampling, noise is no longer
+        Noise and artifacts are those of the scanner's voxels. After resampling, noise is no longer
         independent from voxel to voxel, so a network that learns on one grid must have seen that.
 
         Parameters
@@ -225,7 +225,7 @@ class ImageSynthesizer:
         return (image - known.mean()) / (known.std() + 1e-6) * inside
 
     def _tones(self, family: str) -> tuple[float, float, float, float]:
-        """Return intensities of CSF, cord, gray matter and rootlets, which can be told from CSF."""
+        """Return intensities of CSF, cord, gray matter and rootlets that can be seen."""
         csf, cord, gray, root = self._drawn_tones(family)
         if root > csf or csf < VISIBLE:
             return csf, cord, gray, max(root, csf + VISIBLE)
