@@ -1,4 +1,4 @@
-"""Pages made from the code: tasks, model card, command line, files, flags, codes, variables."""
+"""Pages made from the code: tasks, model card, command line, files, flags, codes, rooms."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from sct_rootlets_task.level_names import level_name
 from sct_rootlets_task.levels.sources import ByLocator, ByMap, LevelSource
 from sct_rootlets_task.registry import TASKS
 from sct_rootlets_task.tasks import Release, Task
+from tools.architecture import ROOMS, imports, modules, room
 from tools.architecture import to_markdown as rooms_to_markdown
 from tools.model_card import bullets, escape, hook_name, link, load_card, render_card, table
 
@@ -31,10 +32,65 @@ def write_pages(folder: Path) -> None:
         "flags.md": flags_to_markdown(),
         "environment.md": environment_to_markdown(),
         "rooms.md": rooms_to_markdown(),
+        "rooms.svg": rooms_to_svg(),
     }
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in pages.items():
         (folder / name).write_text(text, encoding="utf-8")
+
+
+def rooms_to_svg() -> str:
+    """Return a picture of the rooms; an arrow leads from a room to one that it imports from.
+
+    A room stands one row above the highest room that it imports from. An arrow is left out where
+    others lead the same way.
+    """
+    below = _imported_rooms()
+    reach: dict[str, set[str]] = {}
+    row: dict[str, int] = {}
+    for name in ROOMS:  # from the lowest room to the highest
+        reach[name] = below[name].union(*(reach[other] for other in below[name]))
+        row[name] = 1 + max((row[other] for other in below[name]), default=-1)
+    place = {}
+    for number in range(max(row.values()) + 1):
+        names = [name for name in ROOMS if row[name] == number]
+        for position, name in enumerate(names):
+            x = 320 + 230 * (position - (len(names) - 1) / 2)
+            place[name] = (x, 40 + 64 * (max(row.values()) - number))
+    arrows = [
+        (place[name], place[other])
+        for name, others in below.items()
+        for other in others - set().union(*(reach[one] for one in others))
+    ]
+    height = 80 + 64 * max(row.values())
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 640 {height}" width="640" '
+        'font-family="sans-serif" font-size="15" text-anchor="middle">',
+        '<defs><marker id="tip" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" '
+        'markerHeight="7" orient="auto"><path d="M0 0 8 4 0 8z" fill="#777"/></marker></defs>',
+        f'<rect width="640" height="{height}" rx="8" fill="#fff"/>',
+    ]
+    for (x1, y1), (x2, y2) in sorted(arrows):
+        line = f'x1="{x1}" y1="{y1 + 17}" x2="{x2}" y2="{y2 - 18}"'
+        parts.append(f'<line {line} stroke="#777" marker-end="url(#tip)"/>')
+    for name, (x, y) in place.items():
+        box = f'x="{x - 75}" y="{y - 17}" width="150" height="34" rx="6"'
+        parts.append(
+            f"<g><title>{ROOMS[name]}</title>"
+            f'<rect {box} fill="#e8f1fb" stroke="#35618e"/>'
+            f'<text x="{x}" y="{y + 5}" fill="#123">{name}</text></g>'
+        )
+    return "\n".join([*parts, "</svg>"]) + "\n"
+
+
+def _imported_rooms() -> dict[str, set[str]]:
+    """Return the other rooms that each room imports from."""
+    found: dict[str, set[str]] = {name: set() for name in ROOMS}
+    for module, path in modules().items():
+        if module:  # the package itself only names what it imports when that is used
+            others = {room(other) for other in imports(path) if other}
+            found[room(module)] |= others - {room(module)}
+    return found
 
 
 def tasks_to_markdown(tasks: Mapping[str, Task]) -> str:
@@ -45,7 +101,11 @@ def tasks_to_markdown(tasks: Mapping[str, Task]) -> str:
     tasks : mapping of str to Task
         Registry to describe.
     """
-    parts = ["# Tasks and models", "Made from the task registry."]
+    parts = [
+        "# Tasks and models",
+        "What each task segments, which models it can run, and where they come from. This page is "
+        "made from the registry.",
+    ]
     for task in tasks.values():
         parts += [
             f"## {escape(task.name)}",
@@ -222,12 +282,12 @@ def command_line_to_markdown(tasks: Mapping[str, Task]) -> str:
 
     parts = [
         "# Command line",
-        "Made from the parsers of the commands.",
-        "## The form of SCT 7",
+        "Every option of every command, as `-h` shows it. This page is made from the parsers.",
+        "## sct_deepseg in the form of SCT 7",
         parser_to_markdown(modern_parser(tasks), 3),
-        "## The form of SCT 6",
+        "## sct_deepseg in the form of SCT 6",
         parser_to_markdown(legacy_parser(tasks), 3),
-        "## Commands of this package",
+        "## sct_rootlets",
         parser_to_markdown(build_parser(), 3),
     ]
     return "\n\n".join(parts) + "\n"
@@ -243,17 +303,18 @@ def files_to_markdown() -> str:
 
     parts = [
         "# Files and their contents",
+        "What each file, key and column means. [](../outputs.md) says how files are written.",
         "## Files",
-        "Written under names that follow from those of the images. Files that a command names "
-        "itself (`-o`, `-csv` and the like) stand with its options, see [](command_line.md).",
+        "These names follow from those of the images. A file that you name yourself (`-o`, `-csv` "
+        "and the like) stands with its option, see [](command_line.md).",
         _described("File", FILES),
         "## Keys of the sidecar",
-        "The JSON file beside a level map. A dot leads into a key's own keys. "
-        "`sct_rootlets check -o` writes what is under `Plausibility` alone.",
+        "The JSON file beside a level map. A dot leads into a key's own keys: `Output.Name` is "
+        "`Name` inside `Output`. `sct_rootlets check -o` writes only what is under `Plausibility`.",
         _described("Key", SIDECAR),
         "## Columns of the table of levels",
-        "The CSV file of `sct_rootlets levels -csv`: one row for each spinal level. `start` is "
-        "caudal and `end` cranial, here and in every other table and JSON file.",
+        "The CSV file of `sct_rootlets levels -csv`: one row for each spinal level. In every table "
+        "and JSON file `start` is the caudal end and `end` the cranial one.",
         "![The three methods, and what the columns measure](../images/methods.png)",
         _described("Column", COLUMNS),
         "## Columns of the located levels",
@@ -278,11 +339,12 @@ def flags_to_markdown() -> str:
 
     parts = [
         "# Flags of the check",
-        "What `sct_rootlets check`, the sidecar and the QC report may remark on. Each flag comes "
-        "with what was found, what is expected, where the expectation comes from, and where to "
-        "look: the voxel, by its index in the level map from 0, and the same point in world mm "
-        "(right, anterior, superior). FSLeyes shows both as they stand here; ITK-SNAP counts "
-        "voxels from 1. What concerns all levels has no place.",
+        "What `sct_rootlets check`, the sidecar and the QC report may remark on. "
+        "[](../checking.md) explains how they know.",
+        "Each flag says what was found, what is expected, the source of the expectation, and where "
+        "to look. The place is given twice: as the index of a voxel in the level map, counted from "
+        "0, and in world mm (right, anterior, superior). FSLeyes shows both in this way. ITK-SNAP "
+        "counts voxels from 1. A flag that concerns all levels has no place.",
         _described("Code", CODES),
     ]
     return "\n\n".join(parts) + "\n"
@@ -295,6 +357,7 @@ def environment_to_markdown() -> str:
 
     parts = [
         "# Exit codes and environment variables",
+        "What a command ends with, and which variables change what it does.",
         "## Exit codes",
         "The same for `sct_deepseg` and `sct_rootlets`.",
         _described("Code", {str(code): text for code, text in EXIT_CODES.items()}),

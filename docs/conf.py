@@ -37,6 +37,13 @@ numpydoc_show_class_members = False
 nitpick_ignore = [("py:class", "numpy.ndarray"), ("py:class", "collections.abc.Callable")]
 
 
+def skip_tuple_fields(_app: Any, _what: str, _name: str, value: Any, *_: Any) -> bool | None:
+    """Leave out the fields of named tuples, which the docstring of the class describes."""
+    text = str(getattr(value, "__doc__", ""))
+    return True if text.startswith("Alias for field number") else None
+
+
 def setup(app: Any) -> None:
     """Write the generated pages before Sphinx looks for its sources."""
+    app.connect("autodoc-skip-member", skip_tuple_fields)
     app.connect("builder-inited", lambda app: _generate.write_pages(Path(app.srcdir, "generated")))

@@ -32,43 +32,43 @@ CORES: Mapping[str, str] = {
 }
 """Variables that say how many cores a job has, and where they come from."""
 _FOLLOWED = (
-    f"No more CPU threads than this are used where neither -threads nor {THREADS} says how many; "
-    "a value that is no whole number from 1 is not followed."
+    f"Limits the CPU threads where neither -threads nor {THREADS} is given. A value that is not a "
+    "whole number from 1 is ignored."
 )
 
 VARIABLES: Mapping[str, str] = {
     MODELS: (
-        "Folder in which models are installed and looked for; -model-dir wins over it. Without "
-        "both, a folder among the user's own data."
+        "Folder in which models are installed and looked for. -model-dir wins over it. Without "
+        "both it is a folder among the user's own data."
     ),
     CACHE: (
-        "Folder in which large compiled networks are kept, so that the next run starts sooner; a "
-        "folder among the user's caches by default. 0, no, off or false: none is kept."
+        "Folder in which large compiled networks are kept, so that the next run starts sooner. By "
+        "default it is a folder among the user's caches. 0, no, off or false: none is kept."
     ),
     SHARED: (
-        "Installed models may be read by all users of the computer, and changed by the one who "
-        "installed them, whatever the umask is. 0, no, off or false: the umask decides."
+        "By default all users of the computer can read installed models, and only the user who "
+        "installed them can change them. 0, no, off or false: the umask decides."
     ),
     OFFLINE: (
-        "Set to 1, no attempt is made to use the network; files and folders still work. 0, no, "
-        "off, false or nothing: as if it were not set."
+        "1: no attempt is made to use the internet; files and folders still work. 0, no, off, "
+        "false or nothing: as if it were not set."
     ),
-    ENGINE: "Engine to use where -engine is auto, which it is by default, and inside SCT.",
+    ENGINE: "Engine to use where -engine is auto (the default), and inside SCT.",
     DEVICE: (
-        "Device to use where -device is auto, and inside SCT, where it is the CPU otherwise; SCT's "
-        "own variable SCT_USE_GPU wins over it there."
+        "Device to use where -device is auto (the default), and inside SCT. There SCT's own "
+        "variable SCT_USE_GPU wins over it, and without both the CPU is used."
     ),
-    PRECISION: "Arithmetic to use where -precision is auto, and inside SCT.",
+    PRECISION: "Arithmetic to use where -precision is auto (the default), and inside SCT.",
     THREADS: "CPU threads to use where -threads is not given, and inside SCT.",
     RAW: (
-        "Set to 1, the network's own labels are written, as with -raw; also inside SCT. 0, no, "
-        "off, false or nothing: as if it were not set."
+        "1: the network's own labels are written, as with -raw; also inside SCT. 0, no, off, false "
+        "or nothing: as if it were not set."
     ),
-    TILES: "auto or all: tiles to run where -tiles is not given, and inside SCT.",
+    TILES: "Tiles to run (auto or all) where -tiles is not given, and inside SCT.",
     **{name: f"{origin} {_FOLLOWED}" for name, origin in CORES.items()},
-    SCT_DIR: "Set by SCT's installer. sct_rootlets sct status names SCT's own environment by it.",
-    TERMINAL: "dumb: progress is shown by a line now and then, as in a file, not by a bar.",
-    COLUMNS: "Width of the terminal in characters, for the progress bar; else the terminal tells.",
+    SCT_DIR: "Set by SCT's installer. sct_rootlets sct status finds SCT's own environment by it.",
+    TERMINAL: "dumb: progress is shown as lines now and then, as in a file, not as a bar.",
+    COLUMNS: "Width of the progress bar in characters. Default: the width of the terminal.",
 }
 """What each variable does, for the documentation."""
 

@@ -200,7 +200,7 @@ def test_no_variable_is_read_that_is_not_declared() -> None:
 
 def test_no_code_is_ended_with_that_is_not_declared() -> None:
     ends = re.compile(r"return (\d+)\b|return (\d+) if|else (\d+)$|\.exit\((\d+)", re.MULTILINE)
-    outermost = ("cli.py", "hosts/", "verbs/")
+    outermost = ("cli/", "sct_plugin/")
     codes = {
         int(code)
         for name, text in sources().items()
@@ -257,6 +257,21 @@ def test_the_tasks_page_shows_what_a_further_task_says(generate: ModuleType) -> 
         assert escape(text) in page or text in page
     for release in FAKE.releases:
         assert f"### Model {release.tag}\n\n{release.description}" in page
+
+
+def test_the_picture_of_the_rooms_shows_each_of_them_and_no_arrow_upwards(
+    generate: ModuleType,
+) -> None:
+    from xml.etree import ElementTree
+
+    from tools.architecture import ROOMS
+
+    picture = ElementTree.fromstring(generate.rooms_to_svg())
+    name = "{http://www.w3.org/2000/svg}%s"
+    assert sorted(text.text or "" for text in picture.iter(name % "text")) == sorted(ROOMS)
+    arrows = list(picture.iter(name % "line"))
+    assert arrows
+    assert all(float(arrow.attrib["y1"]) < float(arrow.attrib["y2"]) for arrow in arrows)
 
 
 def test_a_task_without_hooks_says_so(generate: ModuleType) -> None:

@@ -50,7 +50,7 @@ class Report:
     line : str
         What the centerline was fitted to: ``cord``, ``rootlets`` or ``none``.
     opinions : tuple of str
-        What references say of the numbering where it is no flag, see :func:`opinions`.
+        What references say of the numbering where it is no flag, see ``opinions``.
     """
 
     flags: tuple[Flag, ...]

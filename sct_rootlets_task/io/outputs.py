@@ -24,15 +24,15 @@ FILES: Mapping[str, str] = {
     "<image>_rootlets.ctbl": "Color table for 3D Slicer (-lut slicer).",
     "<image>_rootlets.png": "Picture of the result, where -preview names a folder.",
     "<image>_levels.nii.gz": "Levels of the spinal canal, by sct_rootlets locate.",
-    "<label map>.json": "Sidecar of a label map that sct_rootlets writes.",
+    "<level map>.json": "Sidecar of a level map that sct_rootlets writes.",
     "<prefix>_<side>_<root>.nii.gz": (
         "The four level maps of sct_rootlets split; side is left or right, root dorsal or ventral."
     ),
     "<report>/index.html": "The QC report: open it in a browser.",
     "<report>/report.json": "Identity of the report, under which the browser keeps ratings.",
-    "<report>/.lock": "Empty; by it, jobs take turns.",
+    "<report>/.lock": "Empty. Jobs lock it while they write, so that they take turns.",
     "<report>/static/<file>": "Styles, scripts and the viewer of the report.",
-    "<report>/entries/<id>/index.html": "Leads to the page of one image.",
+    "<report>/entries/<id>/index.html": "Opens the page of one image.",
     "<report>/entries/<id>/<file>": "What that page shows: data, pictures and the volume.",
     "qc_ratings.csv": "Ratings and notes, saved by the browser from the menu Ratings.",
     "qc_fail.yml": "Images rated fail, as SCT's own report lists them; saved by the browser.",
@@ -51,10 +51,10 @@ SIDECAR: Mapping[str, str] = {
     ),
     "Notice": "Only when the model is not the task's published one: what was used instead.",
     "Sources": "Name of the image.",
-    "Output.Name": "Name of the label map.",
+    "Output.Name": "Name of the level map.",
     "Output.SHA256": (
-        "Checksum of its file. Another one means that the label map was changed since, or that a "
-        "run was stopped between the two."
+        "Checksum of its file. If it does not match, the level map was changed since, or a run was "
+        "stopped before the level map was written."
     ),
     "Task": "Task of the registry.",
     "Model.Name": "Release tag, custom, or the name of the folder.",
@@ -64,7 +64,8 @@ SIDECAR: Mapping[str, str] = {
     "LevelVoxels": "Voxels of each level found.",
     "PostProcessing": (
         "Name and VoxelsChanged of each step, in order. The first counts voxels that the network "
-        "found but that have no level of the task. Of `relabel`: what became of each level."
+        "found but that have no level of the task. Of sct_rootlets relabel: what became of each "
+        "level."
     ),
     "Warnings": (
         "What a person should look at: nothing found, a doubtful orientation, voxels that were not "
@@ -78,7 +79,7 @@ SIDECAR: Mapping[str, str] = {
     "Tiles.Run": "Tiles of the network that were run; 0 when the engine does not say.",
     "Tiles.All": "Tiles there are.",
     "TestTimeAugmentation": "Whether the predictions of mirrored copies were averaged.",
-    "Seconds": "Wall time of each stage; `tiles` is the part of `network` that the tiles took.",
+    "Seconds": "Wall time of each stage. The stage tiles is a part of the stage network.",
     "SoftwareVersions": "Versions of the packages that shape a result.",
     "Threads": "CPU threads used.",
     "Variables": (
