@@ -30,10 +30,10 @@ if TYPE_CHECKING:
     from sct_rootlets_task.errors import RootletsError
     from sct_rootlets_task.inference.loading import Options
     from sct_rootlets_task.segmentation.segmenter import Settings
+
+    __version__: str
 else:
     ModuleType = type(sys)
-
-__version__ = "0.1.0"
 
 __all__ = [
     "Options",
@@ -63,6 +63,10 @@ _ELSEWHERE = {
 
 def __getattr__(name: str) -> object:
     """Import the Python interface when one of its names is used, and not before."""
+    if name == "__version__":
+        from sct_rootlets_task.environment import VERSION
+
+        return VERSION
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module

@@ -1,9 +1,11 @@
-"""The environment variables the package reads: all of them, and nowhere else."""
+"""The version of the package, and the environment variables it reads: all of them, only here."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+
+VERSION = "0.1.0"
 
 MODELS = "SCT_ROOTLETS_MODELS"
 CACHE = "SCT_ROOTLETS_CACHE"

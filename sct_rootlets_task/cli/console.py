@@ -17,7 +17,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import TextIO
 
-from sct_rootlets_task import __version__
+from sct_rootlets_task.environment import VERSION
 from sct_rootlets_task.errors import (
     FAILED,
     INTERRUPTED,
@@ -133,7 +133,7 @@ def explain(error: Exception, doing: str) -> str:
     kind = type(error).__name__
     return (
         f"{kind}: {error} (while running: {doing}). This is a fault of sct_rootlets_task "
-        f"{__version__}: please report it with what the same command prints with -v 2."
+        f"{VERSION}: please report it with what the same command prints with -v 2."
     )
 
 

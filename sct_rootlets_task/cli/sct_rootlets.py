@@ -6,7 +6,6 @@ import argparse
 import sys
 from collections.abc import Iterator, Sequence
 
-from sct_rootlets_task import __version__
 from sct_rootlets_task.cli import console
 from sct_rootlets_task.cli.arguments import VERBOSITY, CommandParser, start_logging
 from sct_rootlets_task.cli.commands import (
@@ -22,6 +21,7 @@ from sct_rootlets_task.cli.commands import (
     sct,
     split,
 )
+from sct_rootlets_task.environment import VERSION
 
 _RESULTS = "Results and names of written files are always printed."
 COMMANDS = (check, levels, relabel, split, locate, evaluate, qc, picture, models, sample, sct)
@@ -36,7 +36,7 @@ def build_parser() -> argparse.ArgumentParser:
         ),
         allow_abbrev=False,
     )
-    parser.add_argument("-version", "--version", action="version", version=__version__)
+    parser.add_argument("-version", "--version", action="version", version=VERSION)
     commands = parser.add_subparsers(metavar="COMMAND", dest="command_name", required=True)
     for module in COMMANDS:
         command = commands.add_parser(

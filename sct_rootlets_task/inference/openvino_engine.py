@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from sct_rootlets_task import __version__
+from sct_rootlets_task.environment import VERSION
 from sct_rootlets_task.errors import ModelError
 from sct_rootlets_task.inference import openvino_unet, openvino_winograd
 from sct_rootlets_task.inference.architecture import Slot, fitted
@@ -177,7 +177,7 @@ class OpenVINOEngine:
         with fitting(folder.path):
             core = openvino.Core()
             path = cache and path_of(
-                *(cache, weights.arrays, core, _CODE, __version__, unet, list(patch)),
+                *(cache, weights.arrays, core, _CODE, VERSION, unet, list(patch)),
                 *(saves_products(precision), options),
             )
             self._compiled = compiled(make_graph, options, core=core, path=path)

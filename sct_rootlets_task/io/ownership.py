@@ -15,7 +15,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sct_rootlets_task import __version__
+from sct_rootlets_task.environment import VERSION
 from sct_rootlets_task.io.atomic import hash_file
 from sct_rootlets_task.io.images import EXTENSIONS, stem
 from sct_rootlets_task.level_names import level_name
@@ -48,8 +48,8 @@ def generated_by(command: str, urls: Collection[str] = ()) -> list[dict[str, obj
     return [
         {
             "Name": f"{NAME}: {command}",
-            "Version": __version__,
-            "CodeURL": f"pkg:pypi/sct-rootlets-task@{__version__}",
+            "Version": VERSION,
+            "CodeURL": f"pkg:pypi/sct-rootlets-task@{VERSION}",
             "ModelURL": list(urls),
         }
     ]

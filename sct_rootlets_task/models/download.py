@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import urljoin, urlsplit
 
-from sct_rootlets_task import __version__, environment
+from sct_rootlets_task import environment
+from sct_rootlets_task.environment import VERSION
 from sct_rootlets_task.errors import DownloadError
 from sct_rootlets_task.io.paths import expand_user
 from sct_rootlets_task.io.progress import Progress
@@ -449,7 +450,7 @@ def _open(url: str, retry: RetryPolicy) -> Iterator[requests.Response]:
     import requests
 
     headers = {
-        "User-Agent": f"sct-rootlets-task/{__version__}",
+        "User-Agent": f"sct-rootlets-task/{VERSION}",
         # A transfer coding would make the size on the wire differ from that of the file.
         "Accept-Encoding": "identity",
     }

@@ -20,7 +20,8 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Literal
 
-from sct_rootlets_task import __version__, environment
+from sct_rootlets_task import environment
+from sct_rootlets_task.environment import VERSION
 from sct_rootlets_task.errors import (
     ArchiveError,
     ClosedModelError,
@@ -259,7 +260,7 @@ def _record(
         "release": release.tag if release else None,
         "sha256": fetched.sha256,
         "installed": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "installed_by": f"sct-rootlets-task {__version__}",
+        "installed_by": f"sct-rootlets-task {VERSION}",
     }
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sct_rootlets_task import __version__
+from sct_rootlets_task.environment import VERSION
 from sct_rootlets_task.io.atomic import write_json
 from sct_rootlets_task.io.images import InputImage
 from sct_rootlets_task.qc import render
@@ -249,7 +249,7 @@ def _data(scene: Scene, name: str, segmentation: Path, details: Details) -> dict
         "command": details.command,
         "model": short(details.model or model_of(sidecar)),
         "made": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "version": __version__,
+        "version": VERSION,
         "orientation": source.orientation,
         "shape": list(source.data.shape),
         "voxel_mm": [round(float(size), 4) for size in source.spacing],

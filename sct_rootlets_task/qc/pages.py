@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sct_rootlets_task import __version__
+from sct_rootlets_task.environment import VERSION
 from sct_rootlets_task.errors import MissingDependencyError
 from sct_rootlets_task.io.atomic import atomic_output
 from sct_rootlets_task.level_names import level_color
@@ -44,7 +44,7 @@ _STATIC, _TEMPLATES = _HERE / "static", _HERE / "templates"
 
 def fingerprint() -> str:
     """Return a checksum of templates and scripts, to know a report made by another version."""
-    digest = hashlib.sha256(__version__.encode())
+    digest = hashlib.sha256(VERSION.encode())
     for path in sorted([*_STATIC.iterdir(), *_TEMPLATES.glob("*.html")]):
         digest.update(path.name.encode())
         digest.update(path.read_bytes())
@@ -114,7 +114,7 @@ def write_index(
         rows=rows,
         report=report,
         columns=list(RATINGS),
-        version=__version__,
+        version=VERSION,
         unreadable=left_out,
     )
     with atomic_output(path) as temporary:

@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sct_rootlets_task import __version__
+from sct_rootlets_task.environment import VERSION
 from sct_rootlets_task.models.installed import slot_name
 from sct_rootlets_task.tasks import Release, Task
 
-BUILT_IN_URL = f"pkg:pypi/sct-rootlets-task@{__version__}"
+BUILT_IN_URL = f"pkg:pypi/sct-rootlets-task@{VERSION}"
 """Stands for the address of a built-in model; with a new version SCT sees the model as outdated."""
 
 Table = dict[str, dict[str, Any]]
@@ -121,6 +121,6 @@ def task_in_sct_form(entry: Entry, known: Mapping[str, Any] | None = None) -> di
 
 def _run_by() -> str:
     return (
-        f"Run by sct_rootlets_task {__version__}. SCT_ROOTLETS_RAW=1 writes the network's own "
+        f"Run by sct_rootlets_task {VERSION}. SCT_ROOTLETS_RAW=1 writes the network's own "
         "labels, SCT_ROOTLETS_TILES=all runs it on the whole image."
     )

@@ -7,7 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sct_rootlets_task import __version__, environment
+from sct_rootlets_task import environment
+from sct_rootlets_task.environment import VERSION
 from sct_rootlets_task.io.label_values import count_levels
 from sct_rootlets_task.level_names import level_name
 
@@ -169,7 +170,7 @@ def describe(
         },
         "TestTimeAugmentation": settings.network.test_time_aug,
         "Seconds": {stage: round(s, 2) for stage, s in segmentation.seconds.items()},
-        "SoftwareVersions": {"sct_rootlets_task": __version__, **_versions()},
+        "SoftwareVersions": {"sct_rootlets_task": VERSION, **_versions()},
         "Threads": segmenter.threads,
         **({"Variables": variables} if variables else {}),
         "Plausibility": report.to_dict(),
