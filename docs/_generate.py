@@ -218,7 +218,8 @@ def _argument(action: argparse.Action, parser: argparse.ArgumentParser) -> str:
         notes.append("One of " + ", ".join(_code(str(choice)) for choice in action.choices) + ".")
     if action.required and action.option_strings:
         notes.append("Required.")
-    if action.nargs != 0 and action.default not in (None, argparse.SUPPRESS):
+    told = "Default:" in text
+    if action.nargs != 0 and not told and action.default not in (None, argparse.SUPPRESS):
         notes.append(f"Default: {_code(str(action.default))}.")
     return " ".join(filter(None, (f"{heading}:", text, *notes)))
 

@@ -28,7 +28,7 @@ ROOTLETS = Task(
     name="rootlets",
     description="Segmentation of spinal nerve rootlets for T2w and MP2RAGE contrasts",
     long_description=(
-        "Segments the dorsal and ventral spinal nerve rootlets C2 to T1 into one label map; the "
+        "Segments the dorsal and ventral spinal nerve rootlets C2 to T1 into one level map; the "
         "value of a voxel is its spinal level (2=C2, 3=C3, … 8=C8, 9=T1). The published model "
         "RootletSeg is a 3D nnU-Net trained on 76 scans of healthy adults: T2w at 3 T and MP2RAGE "
         "(UNIT1, INV1, INV2) at 7 T. A small built-in starter model works without a network and "
@@ -60,7 +60,7 @@ SEG_SPINAL_ROOTLETS_T2W = Task(
     name="seg_spinal_rootlets_t2w",
     description="Segmentation of dorsal spinal nerve rootlets for T2w contrast (SCT 6 name)",
     long_description=(
-        "Segments the dorsal spinal nerve rootlets C2 to C8 on T2w images into one label map; the "
+        "Segments the dorsal spinal nerve rootlets C2 to C8 on T2w images into one level map; the "
         "value of a voxel is its spinal level (2=C2, … 8=C8). This is the first published model "
         "(M5), a 3D nnU-Net trained on 31 T2w scans. Kept for scripts written for SCT 6; new "
         "studies should use the task 'rootlets'."

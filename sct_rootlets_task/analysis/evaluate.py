@@ -76,7 +76,7 @@ class Agreement:
 COLUMNS: Mapping[str, str] = {
     "level": "Name of the level; all: all rootlets as one structure; mean: mean over the levels.",
     "dice": "Dice coefficient, 0 to 1.",
-    "volume_mm3": "Volume of the segmentation in mm³.",
+    "volume_mm3": "Volume of the level map's rootlets in mm³.",
     "reference_mm3": "Volume of the reference in mm³.",
     "volume_difference_percent": "(volume − reference) / reference, in percent.",
     "hd95_mm": "95th percentile of the symmetric distances of the surfaces, in mm.",
@@ -84,7 +84,10 @@ COLUMNS: Mapping[str, str] = {
     "midpoint_error_mm": (
         "Distance of the level's midpoints along the cord in mm, positive if it lies too far down."
     ),
-    "detection": "both, missed (only in the reference), extra or neither.",
+    "detection": (
+        "both, missed (only in the reference), extra or neither. In the row mean: "
+        "missed if any level is, else both."
+    ),
 }
 """Columns of the table of agreement."""
 

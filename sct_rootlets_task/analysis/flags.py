@@ -219,7 +219,7 @@ KINDS: Mapping[str, Kind] = {
         severity=NOTE,
     ),
     "shift": Kind(
-        "all levels off by the same number, by an independent reference",
+        "all levels off by the same number, by an independent landmark",
         "By the {reference} all level numbers are likely {finding}; {advice}",
         "levels",
         "{reference}",

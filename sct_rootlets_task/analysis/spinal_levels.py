@@ -81,7 +81,7 @@ PMJ, CORD_MASK_TOP = "pmj", "cord_mask_top"
 
 COLUMNS: Mapping[str, str] = {
     "spinal_level": "The level: 1 = C1 … 9 = T1 … 21 = L1 … 30 = S5.",
-    "fname": "Name of the segmentation.",
+    "fname": "Name of the level map.",
     "slice_start": (
         "Lowest axial slice of the level, counted from the inferior end; empty, like all that the "
         "cord mask tells, where the level is not_covered by it."
@@ -115,7 +115,7 @@ COLUMNS: Mapping[str, str] = {
     "right_volume": "Volume of the rootlets on the right in mm³.",
     "dorsal_volume": "Volume of the dorsal rootlets in mm³; 0 where the roots cannot be told.",
     "ventral_volume": "Volume of the ventral rootlets in mm³; 0 where the roots cannot be told.",
-    "method": "How the borders were drawn: caudal, midpoint or rootlets.",
+    "method": "How the boundaries were drawn: caudal, midpoint or rootlets.",
     "flags": (
         "Codes of the check's flags on the level, and of its own: interpolated (a level without "
         "rootlets), out_of_order, not_near_cord, not_covered, area_unknown (the cord mask "

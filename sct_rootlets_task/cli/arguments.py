@@ -144,7 +144,7 @@ VERBOSITY: dict[str, Any] = {
     "type": whole_number(0, len(VERBOSITIES) - 1),
     "metavar": "{0,1,2}",
     "default": 1,
-    "help": "What to print: 0 warnings and errors, 1 progress too, 2 details for debugging.",
+    "help": "What to print: 0 warnings and errors, 1 progress too, 2 details too. Default: 1.",
 }
 """Keyword arguments of the option ``-v``."""
 

@@ -89,7 +89,8 @@ OPTIONS: tuple[Option, ...] = (
         _IO,
         **_PATH,
         help="Output file. It is a folder if several images are given, if it exists as one, or if "
-        "it ends in '/'. Default: beside each image, its name plus the task's suffix.",
+        "it ends in '/'. Default: beside each image, its name plus the "
+        "task's ending, such as _rootlets.",
     ),
     _option(
         "-c",
@@ -138,14 +139,14 @@ OPTIONS: tuple[Option, ...] = (
         nargs="+",
         metavar="URL",
         help="With -install: take the model from here instead. https:// and file:// addresses are "
-        "tried in turn; the path of a zip file works without internet.",
+        "tried in turn. The path of a zip file works without a network.",
     ),
     _option(
         "-model",
         _INSTALL,
         metavar="{TAG,starter,FOLDER,ZIP}",
-        help="Model to run: a release tag, 'starter' (built in, works offline), a model folder or "
-        "a zip file. Default: the task's published release.",
+        help="Model to run: a release such as r20250318, 'starter' (built in, needs no network), a "
+        "model folder or a zip file. Default: the task's published release.",
     ),
     _option(
         "-model-dir",
@@ -159,29 +160,29 @@ OPTIONS: tuple[Option, ...] = (
         _PARAMETERS,
         **_SWITCH,
         help="1: keep at most four bundles of each level, the largest dorsal and ventral one on "
-        "each side.",
+        "each side. Default: 0.",
     ),
     _option(
         "-fill-holes",
         _PARAMETERS,
         **_SWITCH,
-        help="1: fill background that is enclosed by one level with that level.",
+        help="1: fill background that is enclosed by one level with that level. Default: 0.",
     ),
     _option(
         "-remove-small",
         _PARAMETERS,
         nargs="+",
         metavar="SIZE",
-        help="Remove pieces of a level that are smaller than this: one size for all levels "
-        "(1.5mm3, 5vox), or one for each in ascending order, with the unit on the last (10 20 … "
-        "10vox).",
+        help="Remove pieces of a level that are smaller than this. One size for all levels "
+        "(1.5mm3, 5vox), or one for each level, uppermost first, with the unit on the last (10 20 "
+        "… 10vox).",
     ),
     _option(
         "-raw",
         _PARAMETERS,
         action="store_true",
-        help="Write the network's own labels: levels are assigned, no other default "
-        "post-processing is done. SCT_ROOTLETS_RAW=1 does the same.",
+        help="Write the labels as the network finds them, without the corrections that are made by "
+        "default. SCT_ROOTLETS_RAW=1 does the same.",
     ),
     _option("-thr", _PARAMETERS, metavar="FLOAT", help=argparse.SUPPRESS),
     _option(
@@ -212,8 +213,8 @@ OPTIONS: tuple[Option, ...] = (
         _PARAMETERS,
         choices=("auto", "f32", "bf16"),
         default="auto",
-        help="Arithmetic of the network. bf16 is faster on CPUs that have it; a few voxels at the "
-        "borders of rootlets may differ. auto: $SCT_ROOTLETS_PRECISION, else f32.",
+        help="Arithmetic of the network. bf16 is faster on CPUs that have it. A few voxels at the "
+        "edge of rootlets may differ. auto: $SCT_ROOTLETS_PRECISION, else f32.",
     ),
     _option(
         "-tiles",
@@ -244,7 +245,7 @@ OPTIONS: tuple[Option, ...] = (
         _QC,
         forms=(MODERN,),
         **_FILE,
-        help="Mask, for example of a dilated cord, to crop the report's pictures to.",
+        help="Mask on the image's grid, such as the cord, to center the report's views on.",
     ),
     _option(
         "-preview",
@@ -259,7 +260,8 @@ OPTIONS: tuple[Option, ...] = (
         "-r",
         _MISC,
         **{**_SWITCH, "default": 1},
-        help="Taken for scripts written for SCT. It changes nothing: no temporary files are left.",
+        help="Accepted for scripts written for SCT. It changes nothing: no temporary files are "
+        "left.",
     ),
     _option("-v", _MISC, **VERBOSITY),
     _option("-h --help", _MISC, action="help", help="Show this help and stop."),

@@ -98,9 +98,7 @@ SIDECAR: Mapping[str, str] = {
         "volume, left_volume, right_volume, dorsal_volume and ventral_volume (mm³), bundles, and "
         "spacing and gap to the next lower level (mm)."
     ),
-    "Plausibility.Shifts": (
-        "What each independent reference (PMJ, discs, locator) says about the numbering."
-    ),
+    "Plausibility.Shifts": ("What each landmark (PMJ, discs, locator) says about the numbering."),
 }
 """Keys of the sidecar; a dot leads into a key's own keys."""
 

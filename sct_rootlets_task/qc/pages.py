@@ -25,16 +25,16 @@ RATINGS: Mapping[str, str] = {
     "dataset": "Data set.",
     "subject": "Subject.",
     "image": "Name of the image.",
-    "segmentation": "Name of the segmentation.",
+    "segmentation": "Name of the level map.",
     "rating": "pass, artifact, fail, or empty.",
     "notes": "The note.",
     "rated_at": "When it was rated.",
-    "rated_run": "this, or earlier when another segmentation has replaced the one rated.",
+    "rated_run": "this, or earlier when another level map has replaced the one rated.",
     "levels": "Levels found.",
     "missing": "Levels expected and not found.",
     "flags": "Codes of the check's flags.",
-    "model": "Model that made the segmentation.",
-    "stamp": "Checksum of the segmentation that was rated.",
+    "model": "Model that made the level map.",
+    "stamp": "Checksum of the level map that was rated.",
 }
 """Columns of the CSV file in which the browser saves the ratings."""
 

@@ -10,14 +10,19 @@ from sct_rootlets_task.cli.console import flush_result
 from sct_rootlets_task.cli.outputs import check_outputs, made_by
 
 NAME = "check"
-HELP = "Check the levels of a segmentation: missing, swapped, shifted, too close, too small."
+HELP = "Check a level map: levels that are missing, swapped, shifted, too close or too small."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     add_path(parser, "-i", "SEG", "Level map to check.", required=True)
     add_path(parser, "-s", "CORD", "Cord mask on the grid of the level map.")
-    add_path(parser, "-pmj", "PMJ", "Label image of the pontomedullary junction (PMJ).")
+    add_path(
+        parser,
+        "-pmj",
+        "PMJ",
+        "Label image of the pontomedullary junction (PMJ), between pons and medulla.",
+    )
     add_path(
         parser,
         "-discs",
@@ -28,13 +33,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         parser,
         "-locator",
         "IMAGE",
-        "Image of the level map. Its numbers are compared with what the built-in locator sees.",
+        "Image of the level map. The built-in locator finds the levels in it, to compare with.",
     )
     add_task(parser)
     add_path(parser, "-o", "JSON", "Also write the report as JSON.")
     add_overwrite(parser)
     parser.add_argument(
-        "-strict", action="store_true", help="End with exit code 1 if there is a warning."
+        "-strict", action="store_true", help="End with exit code 1 if there is a warning, not 0."
     )
 
 

@@ -10,7 +10,7 @@ from sct_rootlets_task.cli.console import flush_result
 from sct_rootlets_task.cli.outputs import check_outputs, made_by
 
 NAME = "evaluate"
-HELP = "Compare a segmentation with a reference: Dice, volumes, surface distances, midpoints."
+HELP = "Compare a level map with a reference: Dice, volumes, surface distances, midpoints."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -9,9 +9,7 @@ from sct_rootlets_task.cli.outputs import check_outputs, write_outputs
 from sct_rootlets_task.errors import UsageError
 
 NAME = "levels"
-HELP = (
-    "Find the spinal levels from the rootlets, without gaps: a level map of the cord and a table."
-)
+HELP = "Divide the cord into spinal levels by its rootlets: a level map of the cord and a table."
 
 _ORIGINS = {"pmj": "the PMJ", "cord_mask_top": "the top of the cord mask"}
 
@@ -20,7 +18,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     add_path(parser, "-i", "SEG", "Level map of the rootlets.", required=True)
     add_path(parser, "-s", "CORD", "Cord mask on the grid of the level map. Needed for -o.")
-    add_path(parser, "-pmj", "PMJ", "Label image of the pontomedullary junction (PMJ).")
+    add_path(
+        parser,
+        "-pmj",
+        "PMJ",
+        "Label image of the pontomedullary junction (PMJ). Distances are counted from it.",
+    )
     add_path(parser, "-csv", "CSV", "Table to write: one row for each level.")
     add_label_map(parser, "Level map of the cord to write. Needs -s.")
     add_task(parser)

@@ -9,7 +9,7 @@ from sct_rootlets_task.cli.arguments import add_overwrite, add_path
 from sct_rootlets_task.cli.outputs import check_outputs, write_outputs
 
 NAME = "locate"
-HELP = "Find the spinal canal and its levels with the built-in locator, without rootlets."
+HELP = "Find the spinal canal and its levels with the built-in locator. No rootlets are needed."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         parser,
         "-o",
         "LEVELS",
-        "Label map of the canal's levels. Default: beside the image, its name plus _levels.",
+        "Level map of the canal to write. Default: beside the image, its name plus _levels.",
     )
     add_path(parser, "-csv", "CSV", "Also write a table: one row for each level.")
     add_path(

@@ -40,7 +40,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                 "-task", default="rootlets", metavar="TASK", help="Task. Default: rootlets."
             )
             command.add_argument(
-                "-model", metavar="TAG", help="Release. Default: the one that the task runs."
+                "-model",
+                metavar="TAG",
+                help="Release, such as r20250318. Default: the one that the task runs.",
             )
 
 

@@ -8,12 +8,12 @@ from pathlib import Path
 from sct_rootlets_task.cli.arguments import add_path, add_task
 
 NAME = "qc"
-HELP = "Add a segmentation, manual or not, to a quality-control report for the browser."
+HELP = "Add a level map, manual or not, to a quality-control report for the browser."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
-    add_path(parser, "-i", "IMAGE", "Image.", required=True)
+    add_path(parser, "-i", "IMAGE", "Image of the level map.", required=True)
     add_path(parser, "-s", "SEG", "Level map on the image's grid.", required=True)
     add_path(parser, "-o", "DIR", "Folder of the report; it may hold other images.", required=True)
     for name in ("dataset", "subject"):

@@ -14,7 +14,7 @@ from sct_rootlets_task.cli.arguments import (
 from sct_rootlets_task.cli.outputs import check_outputs, write_outputs
 
 NAME = "relabel"
-HELP = "Renumber the levels of a segmentation, for example one that is off by one level."
+HELP = "Renumber the levels of a level map, for example if all are one too high."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -49,7 +49,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_path(
         how, "-locator", "IMAGE", "Take the levels that the built-in locator sees in this image."
     )
-    add_path(parser, "-s", "CORD", "Cord mask on the grid of the level map, a help to -discs.")
+    add_path(
+        parser,
+        "-s",
+        "CORD",
+        "Cord mask on the grid of the level map. With it, -discs is more exact.",
+    )
     add_task(parser)
     add_overwrite(parser)
 

@@ -9,7 +9,7 @@ from sct_rootlets_task.cli.arguments import add_overwrite, path_argument
 from sct_rootlets_task.errors import UsageError
 
 NAME = "sample"
-HELP = "Write a synthetic T2w-like cervical volume to try the tools on."
+HELP = "Write a synthetic T2w image of a neck, to try the commands on."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

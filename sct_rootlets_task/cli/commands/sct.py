@@ -29,11 +29,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             "enable",
             "Let SCT's own sct_deepseg, in this environment, run the tasks of this package.",
         ),
-        ("disable", "Undo that: SCT is then as it was."),
+        ("disable", "Undo 'sct enable': SCT is then as it was."),
         (
             "status",
-            "Show whether it is on, which SCT there is, and whether that looks as expected. The "
-            "exit code is 0 if our tasks are active in SCT, else 1.",
+            "Show whether our tasks run inside SCT, which SCT there is, and whether it looks as "
+            "expected. The exit code is 0 if they run, else 1.",
         ),
     ):
         commands.add_parser(name, help=text, description=text, allow_abbrev=False)
