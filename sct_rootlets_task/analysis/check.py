@@ -46,11 +46,11 @@ class Report:
     levels : tuple of LevelSummary
         The levels found, from top to bottom.
     shifts : tuple of Shift
-        What each independent reference says about the numbering.
+        What each landmark says about the numbering.
     line : str
         What the centerline was fitted to: ``cord``, ``rootlets`` or ``none``.
     opinions : tuple of str
-        What references say of the numbering where it is no flag, see ``opinions``.
+        What landmarks say of the numbering where it is no flag, a sentence each.
     """
 
     flags: tuple[Flag, ...]
