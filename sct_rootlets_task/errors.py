@@ -64,7 +64,7 @@ class NotShownError(OutputError):
     """A level map is complete, but its picture or QC entry could not be made; see the cause."""
 
     def __init__(self, output: object) -> None:
-        super().__init__(f"The label map {output} is complete; what shows it is not.")
+        super().__init__(f"The level map {output} is complete; what shows it is not.")
 
 
 class EngineError(RootletsError, RuntimeError):

@@ -607,7 +607,7 @@ def test_an_image_of_another_grid_is_refused_before_it_is_located(
     monkeypatch.delattr(locator, "locate")
     other = nib.Nifti1Image(np.asarray(nib.load("image.nii.gz").dataobj), np.eye(4))
     for function in (check, relabel):
-        with pytest.raises(ImageError, match="on the grid of the segmentation"):
+        with pytest.raises(ImageError, match="on the grid of the level map"):
             function("seg.nii.gz", locator=other)
 
 

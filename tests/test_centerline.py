@@ -125,5 +125,5 @@ def test_too_little_to_fit_is_refused(count: int) -> None:
 
 
 def test_a_cord_mask_on_another_grid_is_refused() -> None:
-    with pytest.raises(ImageError, match="on the grid of the segmentation"):
+    with pytest.raises(ImageError, match="on the grid of the level map"):
         fit_centerline(np.ones((5, 5, 5), np.uint8), np.eye(4), cord=np.ones((5, 5, 6)))

@@ -288,7 +288,7 @@ def test_labels_outside_the_priors_are_measured_without_the_fit() -> None:
 @pytest.mark.parametrize("name", ["cord", "located"])
 def test_another_grid_is_refused(name: str) -> None:
     references = Landmarks(**{name: np.ones((3, 3, 3), np.uint8)})
-    with pytest.raises(ImageError, match="on the grid of the segmentation"):
+    with pytest.raises(ImageError, match="on the grid of the level map"):
         check(phantom().labels, phantom().affine, references=references, task=ROOTLETS)
 
 

@@ -341,7 +341,7 @@ def test_an_unknown_method_is_a_usage_error() -> None:
 
 def test_no_rootlets_and_a_cord_elsewhere_are_refused() -> None:
     one = phantom()
-    with pytest.raises(ImageError, match="on the grid of the segmentation"):
+    with pytest.raises(ImageError, match="on the grid of the level map"):
         spinal_levels(
             one.labels, one.affine, references=Landmarks(cord=one.cord[:-1]), task=ROOTLETS
         )

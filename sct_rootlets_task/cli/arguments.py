@@ -58,7 +58,7 @@ def label_map_argument(text: str) -> str:
         )
     if path.lower().endswith(("/", *_OTHER_ENDINGS)):
         raise argparse.ArgumentTypeError(
-            f"expected the name of a label map ({' or '.join(EXTENSIONS)}), found {path}"
+            f"expected the name of a level map ({' or '.join(EXTENSIONS)}), found {path}"
         )
     return f"{path}{EXTENSIONS[0]}"
 

@@ -227,7 +227,7 @@ def _with_intensities(image: InputImage, *, constant: bool) -> InputImage:
 
 
 def _with_labels(image: InputImage) -> InputImage:
-    data = whole_numbers(image.data, f"the label map {image.path}", step=image.step)
+    data = whole_numbers(image.data, f"the level map {image.path}", step=image.step)
     return replace(image, data=data, warnings=(*image.warnings, *_not_numbers(image.data)))
 
 

@@ -154,9 +154,9 @@ def require_same_grid(
         affine if other_affine is None else other_affine,
         shape=labels.shape,
         target=affine,
-        expected=f"the {name} on the grid of the segmentation",
+        expected=f"the {name} on the grid of the level map",
         advice=(
-            "Resample it to the segmentation with nearest-neighbor interpolation "
+            "Resample it to the level map with nearest-neighbor interpolation "
             "(sct_register_multimodal -identity 1 -x nn) first."
         ),
     )
