@@ -7,8 +7,8 @@ Each image argument takes a path (str or path object, ``~`` for the home folder)
 All images of a call lie on one grid, except for PMJ and discs. A level map holds whole numbers; 0
 is background. Where a level map's `task` is not named, its sidecar tells, else the levels in it.
 
-Results stay in memory; only `picture` and `qc` write files. What a user should know is logged as a
-warning. Errors are those of :mod:`sct_rootlets_task.errors`. Any function may raise
+Results stay in memory; only `picture`, `qc` and `install_model` write files. What a user should
+know is logged as a warning. Errors are those of :mod:`sct_rootlets_task.errors`. Any function may raise
 ``InputTypeError`` for an argument of a wrong kind, ``ImageError`` for an image that cannot be used,
 and ``UsageError`` for a call that was put together wrongly, such as one of an unknown task.
 """
@@ -318,7 +318,7 @@ def check(
     locator: ImageLike | LocatedCanal | None = None,
     task: str | None = None,
 ) -> Report:
-    """Check how plausible the levels of a segmentation are.
+    """Check how plausible a level map is.
 
     Doubts of the run that made a level map are read from its sidecar.
 
@@ -366,7 +366,7 @@ def relabel(
     cord: ImageLike | None = None,
     task: str | None = None,
 ) -> RelabeledMap:
-    """Renumber the levels of a segmentation, in one of five ways.
+    """Renumber the levels of a level map, in one of five ways.
 
     Parameters
     ----------
@@ -474,7 +474,7 @@ def spinal_levels(
 def split(
     segmentation: ImageLike, cord: ImageLike, *, task: str | None = None
 ) -> dict[str, nib.Nifti1Image]:
-    """Split a segmentation into left and right, dorsal and ventral rootlets.
+    """Split a level map into left and right, dorsal and ventral rootlets.
 
     Parameters
     ----------
@@ -525,7 +525,7 @@ def locate(image: ImageLike) -> LocatedCanal:
 
 
 def evaluate(segmentation: ImageLike, reference: ImageLike) -> Evaluation:
-    """Compare a segmentation with a reference.
+    """Compare a level map with a reference.
 
     Parameters
     ----------
@@ -559,7 +559,7 @@ def picture(
     overwrite: int | None = None,
     task: str | None = None,
 ) -> Path:
-    """Draw a segmentation over its image into one PNG.
+    """Draw a level map over its image into one PNG.
 
     Parameters
     ----------
@@ -620,7 +620,7 @@ def qc(
     qc_seg: ImageLike | None = None,
     task: str | None = None,
 ) -> Path:
-    """Add a segmentation to a quality-control report, with the flags of `check`.
+    """Add a level map to a quality-control report, with the flags of `check`.
 
     Where all images are files, the page names the command that makes it.
 

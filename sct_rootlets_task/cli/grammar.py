@@ -220,9 +220,8 @@ OPTIONS: tuple[Option, ...] = (
         "-tiles",
         _PARAMETERS,
         choices=("auto", "all"),
-        help="auto: run the network only where the built-in locator finds the spinal canal of the "
-        "task's levels. all: run it everywhere, as nnU-Net does. Default: $SCT_ROOTLETS_TILES, "
-        "else auto.",
+        help="auto: run the network only near the spinal canal, as the built-in locator finds it. "
+        "all: run it everywhere, as nnU-Net does. Default: $SCT_ROOTLETS_TILES, else auto.",
     ),
     _option(
         "-threads",
