@@ -8,9 +8,9 @@ All images of a call lie on one grid, except for PMJ and discs. A level map hold
 is background. Where a level map's `task` is not named, its sidecar tells, else the levels in it.
 
 Results stay in memory; only `picture`, `qc` and `install_model` write files. What a user should
-know is logged as a warning. Errors are those of :mod:`sct_rootlets_task.errors`. Any function may raise
-``InputTypeError`` for an argument of a wrong kind, ``ImageError`` for an image that cannot be used,
-and ``UsageError`` for a call that was put together wrongly, such as one of an unknown task.
+know is logged as a warning. Errors are those of :mod:`sct_rootlets_task.errors`. Any function may
+raise ``InputTypeError`` for an argument of a wrong kind, ``ImageError`` for an image that cannot be
+used, and ``UsageError`` for a call that was put together wrongly, such as one of an unknown task.
 """
 
 from __future__ import annotations
