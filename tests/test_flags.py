@@ -94,7 +94,7 @@ def test_a_stray_voxel_is_found_where_it_was_put(seed: int) -> None:
     labels[voxel] = 14
     (one,) = [f for f in report_of(labels, phantom().affine).flags if f.code == "unexpected_value"]
     assert (one.voxel, one.level) == (voxel, 14)
-    assert one.text.startswith("1 voxel has the value 14, which is none of the levels C2–T1.")
+    assert one.text.startswith("1 voxel has the value 14 (T6), which is none of the levels C2–T1.")
     world = phantom().affine @ [*voxel, 1]
     assert one.world_mm == pytest.approx(world[:3], abs=0.01)
 
@@ -123,7 +123,7 @@ def test_every_code_makes_a_sentence_of_its_words() -> None:
         "found": "x", "holders": "x", "levels": "x", "percent": 1.0, "bundle": "x", "others": "x",
         "midpoint": 1.0, "fitting": "x", "where": "x", "other": 1.0, "typical": 1.0, "pair": "x",
         "published": "x", "overlap": 1.0, "end": "x", "reference": "x", "finding": "x",
-        "advice": "x", "measured_in": "mm", "task": "x", "what": "x",
+        "advice": "x", "measured_in": "mm", "called": "", "task": "x", "what": "x",
     }  # fmt: skip
     for code, kind in KINDS.items():
         one = flag(code, 1.0, expected=(0.0, 2.0), level=2, side="left", **words)

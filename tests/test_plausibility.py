@@ -222,7 +222,7 @@ def test_values_that_are_no_level_of_the_task_are_flagged() -> None:
     report = check_of(labels)
     flag = next(flag for flag in report.flags if flag.code == "unexpected_value")
     assert flag.value == 77
-    assert "C2–T1" in flag.text
+    assert "have the value 77, which is none of the levels C2–T1" in flag.text
 
 
 def pmj() -> np.ndarray:

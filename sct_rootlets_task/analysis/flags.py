@@ -125,7 +125,7 @@ KINDS: Mapping[str, Kind] = {
     ),
     "unexpected_value": Kind(
         "a label that is none of the task's levels",
-        "{holders} the value {value:.0f}, which is none of the levels {levels}.",
+        "{holders} the value {value:.0f}{called}, which is none of the levels {levels}.",
         source="the task",
     ),
     "mixed_bundle": Kind(

@@ -23,7 +23,7 @@ from sct_rootlets_task.analysis.flags import (
 from sct_rootlets_task.analysis.level_summary import LevelSummary
 from sct_rootlets_task.analysis.measured import Measured
 from sct_rootlets_task.analysis.numbering import SHIFT_ADVANTAGE, relabel_command, too_far
-from sct_rootlets_task.level_names import level_range, value_name
+from sct_rootlets_task.level_names import LAST_LEVEL, level_name, level_range, value_name
 from sct_rootlets_task.levels.anatomical_priors import AnatomicalPriors
 from sct_rootlets_task.levels.corrections import STRAY_MM3
 from sct_rootlets_task.levels.landmarks import Doubt
@@ -56,6 +56,7 @@ def _check_values(measured: Measured) -> Iterator[Flag]:
     limits = (float(measured.task.levels[0]), float(measured.task.levels[-1]))
     for value, count in zip(*np.unique(measured.bundles.values, return_counts=True), strict=True):
         if value not in measured.task.levels:
+            called = f" ({level_name(value)})" if value <= LAST_LEVEL else ""
             yield measured.flag(
                 "unexpected_value",
                 float(value),
@@ -63,6 +64,7 @@ def _check_values(measured: Measured) -> Iterator[Flag]:
                 level=int(value),
                 at=_largest_piece(measured, int(value)),
                 holders="1 voxel has" if count == 1 else f"{count} voxels have",
+                called=called,
             )
 
 
