@@ -400,7 +400,7 @@ def relabel(
         If an image lies on another grid or holds no label, or discs cannot be what they are called
         or reach too few levels.
     """
-    from sct_rootlets_task.analysis.relabel import changes
+    from sct_rootlets_task.analysis.relabel import changes, require_priors
     from sct_rootlets_task.rootlets.geometry import require_labels
 
     way, by = _one_way(mapping=mapping, shift=shift, anchor=anchor, discs=discs, locator=locator)
@@ -409,6 +409,8 @@ def relabel(
     least = 2 if way == "locator" else 1
     require_labels(before, f"the level map {source.path}", least=least)
     entry = _task_of(task, source)
+    if way in ("discs", "locator"):
+        require_priors(entry, way)
     known = _landmarks(image, cord=cord, discs=discs, locator=locator)
     after = _renumbered(image, way, by, known=known, task=entry)
     labels = _labels(after, source, "relabeled by sct_rootlets")

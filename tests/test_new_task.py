@@ -271,6 +271,18 @@ def test_what_needs_priors_says_so(study: dict[str, Path]) -> None:
         levels_from_located(one.labels, one.affine, located=one.labels, task=LUMBAR)
 
 
+@pytest.mark.parametrize("way", ["discs", "locator"])
+def test_relabel_says_so_before_it_reads_or_locates_anything(
+    study: dict[str, Path], monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError("needless work")
+
+    monkeypatch.setattr(api, "_landmarks", never)
+    with pytest.raises(UsageError, match="lumbar_rootlets does not tell"):
+        api.relabel(study["map"], **{way: study["image"]})
+
+
 def test_a_gap_is_filled_as_if_its_levels_were_equally_far_apart() -> None:
     labels = np.where(phantom().labels == 22, 0, phantom().labels).astype(np.uint8)
     spans = {

@@ -82,6 +82,13 @@ def test_one_disc_is_too_few() -> None:
         disc_points(labels, np.eye(4))
 
 
+def test_discs_below_the_thoracic_spine_are_named_but_do_not_count() -> None:
+    labels = np.zeros((3, 3, 90))
+    labels[1, 1, [80, 45, 10]] = 21, 22, 23
+    with pytest.raises(ImageError, match=r"labels 1 to 20\) in disc labels, found \[21, 22, 23\]"):
+        disc_points(labels, np.eye(4))
+
+
 @pytest.mark.parametrize(("z", "arc"), [(99.0, 0.0), (60.0, 39.0), (119.0, -20.0)])
 def test_the_pmj_counts_along_the_line_and_straight_above_it(z: float, arc: float) -> None:
     assert pmj_arc(LINE, np.array([6.0, 4.0, z])) == pytest.approx(arc, abs=0.1)

@@ -48,6 +48,10 @@ logger = logging.getLogger(__name__)
 _BEYOND_COST = 1.0
 _MOST_AGREE, _AGREES_WITHIN = 0.75, 0.6
 _ONE_LEVEL = 0.5
+_NEEDED = {
+    "discs": "where its levels lie between the discs",
+    "locator": "the usual heights and spacing of its levels",
+}
 _DISC_OFFSETS = (-0.6, -0.4, -0.2, 0.0, 0.2, 0.4, 0.6)
 _OFFSET_STEP = 0.2
 
@@ -265,6 +269,30 @@ def changes(before: np.ndarray, after: np.ndarray) -> list[Change]:
     return [Change(int(a), int(b), int(n)) for (a, b), n in zip(pairs.T, counts, strict=True)]
 
 
+def require_priors(task: Task, way: str) -> AnatomicalPriors:
+    """Return the priors that a way to find the levels needs.
+
+    Parameters
+    ----------
+    task : Task
+        Task of the map.
+    way : {"discs", "locator"}
+        What the levels are to be found by.
+
+    Raises
+    ------
+    UsageError
+        If the task does not tell them.
+    """
+    priors = task.priors
+    if priors is None or (way == "discs" and not priors.disc_coordinates):
+        raise UsageError(
+            f"The task {task.name} does not tell {_NEEDED[way]}, so that no level can be found by "
+            "it. Renumber with -shift, -anchor or -map."
+        )
+    return priors
+
+
 def levels_from_discs(
     labels: np.ndarray,
     affine: np.ndarray,
@@ -304,9 +332,7 @@ def levels_from_discs(
         If the discs are out of order, at impossible distances, far from the cord, or beside too
         few levels; or if the cord mask is none or reaches no level.
     """
-    priors = task.priors
-    if priors is None or not priors.disc_coordinates:
-        raise _no_priors(task, "where its levels lie between the discs")
+    priors = require_priors(task, "discs")
     known = Landmarks(cord=cord, discs=discs, files=files or {})
     require_labels(labels, f"the {known.name('labels')}")
     line, doubts = line_for(labels, affine, cord=cord, name=known.name("cord"))
@@ -321,13 +347,6 @@ def levels_from_discs(
     for doubt in (*doubts, *check_disc_offset(offset, step=_OFFSET_STEP)):
         logger.warning(doubt.text)
     return bundles.paint(best.levels)
-
-
-def _no_priors(task: Task, what: str) -> UsageError:
-    return UsageError(
-        f"The task {task.name} does not tell {what}, so that no level can be found by it. Renumber "
-        "with -shift, -anchor or -map."
-    )
 
 
 def _require_discs_beside(
@@ -426,8 +445,7 @@ def levels_from_located(
     ImageError
         If the arrays differ in shape, or the locator found no canal or something else than levels.
     """
-    if task.priors is None:
-        raise _no_priors(task, "the usual heights and spacing of its levels")
+    priors = require_priors(task, "locator")
     require_labels(labels)
     require_same_grid(labels, affine, other=located, name="locator's levels")
     require_levels(located, affine, "the locator's levels")
@@ -438,7 +456,7 @@ def levels_from_located(
         )
     bundles = find_bundles(labels, affine)
     evidence = _located_evidence(bundles, located, task.levels)
-    fit = fit_levels(bundles.items, task.levels, priors=task.priors, evidence=evidence)
+    fit = fit_levels(bundles.items, task.levels, priors=priors, evidence=evidence)
     return bundles.paint(fit.levels)
 
 

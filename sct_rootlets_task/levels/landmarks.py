@@ -224,6 +224,7 @@ def disc_points(
     indices, values = label_voxels(labels, name, step=step)
     if not len(indices):
         raise ImageError(f"Expected labels of discs, found none: {name} are empty. {_OTHER}")
+    labeled = sorted({int(value) for value in values})
     indices, values = indices[values <= LAST_DISC], values[values <= LAST_DISC]
     numbers = [int(number) for number in np.unique(values)]
     borders = _borders(indices, values)
@@ -241,8 +242,8 @@ def disc_points(
         }
     if len(found) < 2:
         raise ImageError(
-            f"Expected at least two intervertebral discs in {name}, found {sorted(found)}. "
-            "Give disc labels as sct_label_vertebrae writes them."
+            f"Expected at least two intervertebral discs (labels 1 to {LAST_DISC}) in {name}, "
+            f"found {labeled}. Give disc labels as sct_label_vertebrae writes them."
         )
     return found
 
