@@ -71,8 +71,10 @@ def rootlets(*words: object) -> int:
     return sct_rootlets.main([str(word) for word in words])
 
 
-def archive(folder: Path) -> Path:
-    labels = {"background": 0, **{f"root{i}": i for i in range(1, 9)}}
+LABELS = {"background": 0, **{f"root{i}": i for i in range(1, 9)}}
+
+
+def archive(folder: Path, labels: dict[str, int] = LABELS) -> Path:
     dataset = {"labels": labels, "channel_names": {"0": "MRI"}}
     extra = {f"{TRAINER}/dataset.json": json.dumps(dataset).encode()}
     path = folder / "lumbar.zip"
@@ -141,6 +143,17 @@ def test_it_installs_and_runs_and_writes_its_own_levels(tmp_path: Path) -> None:
     assert sidecar["Model"]["Custom"] is True
     assert sidecar["PostProcessing"][-1] == {"Name": "drop_the_last_level", "VoxelsChanged": 8}
     assert list(sidecar["LevelVoxels"])[:2] == ["T12", "L1"]
+
+
+def test_a_model_of_rootlets_only_needs_a_locator_that_knows_the_levels(
+    tmp_path: Path, study: dict[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = archive(tmp_path, {"background": 0, "rootlets": 1})
+    assert deepseg("lumbar_rootlets", "-i", study["image"], "-model", model) == 1
+    assert (
+        "names the levels T12–S2: this one knows rootlets only, and the built-in locator knows"
+        in (capsys.readouterr().err)
+    )
 
 
 def test_the_legacy_form_knows_it_too(tmp_path: Path) -> None:

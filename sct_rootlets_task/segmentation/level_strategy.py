@@ -17,10 +17,13 @@ from typing import Protocol
 
 import numpy as np
 
+from sct_rootlets_task.errors import LevelSourceError
 from sct_rootlets_task.inference.loading import Options
+from sct_rootlets_task.inference.model_folder import ModelFolder
 from sct_rootlets_task.io.images import InputImage
 from sct_rootlets_task.io.label_values import count_levels, relabel
 from sct_rootlets_task.io.orientation import obliqueness
+from sct_rootlets_task.level_names import name_levels
 from sct_rootlets_task.levels.assignment import AssignedLevels, assign_levels
 from sct_rootlets_task.levels.located_canal import Canal, canal_levels
 from sct_rootlets_task.levels.sources import ByLocator
@@ -220,13 +223,17 @@ def load_strategy(
     ------
     ModelError
         If a network cannot be run.
+    LevelSourceError
+        If the model takes its levels from a locator that knows none of the task's.
     """
     orientation = model.folder.orientation or task.orientation
     network = ReorientedNetwork(model.folder, load(model.folder, options), orientation)
     if isinstance(model.source, ByLocator):
         source = model.source
         network = replace(network, edge_padding_mm=source.edge_padding_mm)
-        locator = load_locator(locator_folder(source), source, load, options)
+        folder = locator_folder(source)
+        _require_levels_of(task, folder)
+        locator = load_locator(folder, source, load, options)
         return LevelsFromCanal(network, source, task.levels, locator, tiles == "all")
     guide = None
     if tiles == "auto" and network.network.engine != "nnunet":
@@ -236,6 +243,17 @@ def load_strategy(
         if set(canal_levels(folder.classes).values()) >= set(task.levels):
             guide = load_locator(folder, source, load, options)
     return LevelsFromNames(network, model.levels, task.levels, guide)
+
+
+def _require_levels_of(task: Task, locator: ModelFolder) -> None:
+    """Refuse a locator that would leave every rootlet of a task without a level."""
+    known = set(canal_levels(locator.classes).values()) - {0}
+    if known.isdisjoint(task.levels):
+        raise LevelSourceError(
+            f"Expected a model that names the levels {task.level_names}: this one knows rootlets "
+            f"only, and the built-in locator knows {name_levels(known)}. Use a model whose classes "
+            "are levels of this task."
+        )
 
 
 def _doubts(image: InputImage, padding: Padding | None) -> tuple[str, ...]:
