@@ -7,7 +7,7 @@ A spinal level is one number counted from C1 downwards, the convention of the PA
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection
 
 from sct_rootlets_task.errors import LevelSourceError
 
@@ -109,19 +109,6 @@ def level_from_class_name(name: str) -> int:
         f"Expected a class named after a spinal level ('lvl3', 'C3', 'T1'), found {name!r}. "
         "Use a model of this task, or write a task with a class → level map (docs/add_task.md)."
     )
-
-
-def level_range(levels: Iterable[int]) -> str:
-    """Return a short name for a run of levels.
-
-    Examples
-    --------
-    >>> level_range([20, 21, 22])
-    'T12–L2'
-    """
-    ordered = sorted(levels)
-    first, last = level_name(ordered[0]), level_name(ordered[-1])
-    return first if first == last else f"{first}–{last}"
 
 
 def name_levels(levels: Collection[int], name: Callable[[int], str] = value_name) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sct_rootlets_task.errors import TaskDefinitionError, UsageError
-from sct_rootlets_task.level_names import LAST_LEVEL, level_range, name_levels
+from sct_rootlets_task.level_names import LAST_LEVEL, name_levels
 from sct_rootlets_task.levels.anatomical_priors import AnatomicalPriors
 from sct_rootlets_task.levels.corrections import order_levels, remove_strays, unify_bundles
 from sct_rootlets_task.levels.sources import ByLocator, ByMap, ByName, LevelSource
@@ -190,7 +190,7 @@ class Task:
     @property
     def level_names(self) -> str:
         """Levels of the task as text, for example ``T12–S2``."""
-        return level_range(self.levels)
+        return name_levels(self.levels)
 
     def release(self, tag: str | None = None) -> Release:
         """Return a release by its tag, the default one without.

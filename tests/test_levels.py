@@ -10,7 +10,7 @@ from hypothesis.extra.numpy import arrays
 
 from sct_rootlets_task.errors import LevelSourceError
 from sct_rootlets_task.io.label_values import count_levels, relabel
-from sct_rootlets_task.level_names import level_from_class_name, level_name, level_range
+from sct_rootlets_task.level_names import level_from_class_name, level_name, name_levels
 from sct_rootlets_task.levels.sources import ByMap, ByName, class_levels
 
 LABELS = arrays(np.uint8, (4, 3, 5), elements=st.integers(0, 30))
@@ -56,10 +56,13 @@ def test_numbers_that_are_no_level_are_refused(level: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("levels", "text"), [((2,), "C2"), (range(2, 10), "C2–T1"), ((9, 7), "C7–T1")]
+    ("levels", "text"),
+    [((2,), "C2"), (range(2, 10), "C2–T1"), ((9, 8), "C8–T1"), ((9, 7), "C7, T1")],
 )
-def test_a_run_of_levels_is_named_by_its_ends(levels: range, text: str) -> None:
-    assert level_range(levels) == text
+def test_a_run_of_levels_is_named_by_its_ends_and_others_one_by_one(
+    levels: range, text: str
+) -> None:
+    assert name_levels(levels) == text
 
 
 CLASSES = {"background": 0, **{f"lvl{i}": i for i in range(1, 10)}}

@@ -218,7 +218,15 @@ def test_check_misses_a_level_between_others(
 ) -> None:
     labels = np.where(phantom().labels == 22, 0, phantom().labels).astype(np.uint8)
     assert rootlets("check", "-i", write(tmp_path / "gap.nii.gz", labels)) == 0
-    assert "warning: L2 was not found" in capsys.readouterr().out
+    missing = "warning: L2 was not found; it is expected between L1 and L3.\n"
+    assert missing in capsys.readouterr().out
+
+
+def test_levels_with_gaps_are_listed_and_do_not_pass_for_a_range(study: dict[str, Path]) -> None:
+    some = replace(LUMBAR, name="some", levels=(20, 22, 24))
+    assert some.level_names == "T12, L2, L4"
+    with pytest.raises(ImageError, match="Expected levels within T12, L2, L4 after"):
+        shift_levels(np.where(phantom().labels == 22, 22, 0), 1, task=some)
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ from sct_rootlets_task.analysis.measured import measure
 from sct_rootlets_task.analysis.numbering import SHIFT_ADVANTAGE, too_far
 from sct_rootlets_task.analysis.single_checks import CHECKS
 from sct_rootlets_task.io.short_repr import short_repr
-from sct_rootlets_task.level_names import level_range
+from sct_rootlets_task.level_names import name_levels
 from sct_rootlets_task.levels.landmarks import Landmarks, Shift, require_levels
 from sct_rootlets_task.rootlets.bundles import table
 from sct_rootlets_task.rootlets.components import voxels_of
@@ -152,7 +152,7 @@ def _nothing(labels: np.ndarray, affine: np.ndarray, task: Task) -> Flag:
     voxels = voxels_of(labels)
     found = "a single labeled voxel" if len(voxels) else "no labeled voxel"
     place = at_voxel(voxels[0], affine) if len(voxels) else None
-    levels = level_range(task.levels)
+    levels = name_levels(task.levels)
     return flag("empty", len(voxels), expected=(2.0, None), at=place, found=found, levels=levels)
 
 

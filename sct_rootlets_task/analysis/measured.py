@@ -10,7 +10,7 @@ import numpy as np
 from sct_rootlets_task.analysis.flags import Flag, Place, at_point, at_voxel, flag, middle_voxel
 from sct_rootlets_task.analysis.level_summary import LevelSummary, summarize
 from sct_rootlets_task.analysis.numbering import ask_landmarks
-from sct_rootlets_task.level_names import level_range
+from sct_rootlets_task.level_names import name_levels
 from sct_rootlets_task.levels.cord_mask import line_for
 from sct_rootlets_task.levels.corrections import sound_bundles, stray_voxels
 from sct_rootlets_task.levels.landmarks import Doubt, Landmarks, Shift
@@ -98,7 +98,7 @@ class Measured:
         task = self.task
         words = {
             "task": task.name,
-            "levels": level_range(task.levels),
+            "levels": name_levels(task.levels),
             "published": task.priors.source if task.priors else "the task",
         }
         return flag(code, value, expected=expected, **{**words, **details})

@@ -17,7 +17,6 @@ from sct_rootlets_task.io.label_values import relabel
 from sct_rootlets_task.level_names import (
     LAST_LEVEL,
     level_from_class_name,
-    level_range,
     name_levels,
     value_name,
 )
@@ -158,10 +157,10 @@ def map_levels(labels: np.ndarray, mapping: Mapping[int, int], *, task: Task) ->
         names = ", ".join(f"{value_name(old)} → {value_name(new)}" for old, new in lost.items())
         if all(new == 0 or old in lost for old, new in table.items()):
             raise ImageError(
-                f"Expected levels within {level_range(levels)} after renumbering, found none of "
+                f"Expected levels within {name_levels(levels)} after renumbering, found none of "
                 f"them: {names}. Give another shift or table."
             )
-        logger.warning("Removed, as they are outside %s: %s.", level_range(levels), names)
+        logger.warning("Removed, as they are outside %s: %s.", name_levels(levels), names)
     return relabel(labels, {old: 0 if old in lost else new for old, new in table.items()})
 
 

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -23,7 +23,7 @@ from sct_rootlets_task.analysis.flags import (
 from sct_rootlets_task.analysis.level_summary import LevelSummary
 from sct_rootlets_task.analysis.measured import Measured
 from sct_rootlets_task.analysis.numbering import SHIFT_ADVANTAGE, relabel_command, too_far
-from sct_rootlets_task.level_names import LAST_LEVEL, level_name, level_range, value_name
+from sct_rootlets_task.level_names import LAST_LEVEL, level_name, name_levels, value_name
 from sct_rootlets_task.levels.anatomical_priors import AnatomicalPriors
 from sct_rootlets_task.levels.corrections import STRAY_MM3
 from sct_rootlets_task.levels.landmarks import Doubt
@@ -176,14 +176,17 @@ def _check_missing(measured: Measured) -> Iterator[Flag]:
                 expected=(1.0, None),
                 level=level,
                 at=place,
-                where=_near(arc),
+                where=_between(level, present) if arc is None else _near(arc),
             )
 
 
-def _near(place: float | None) -> str:
+def _between(level: int, present: Collection[int]) -> str:
+    above, below = max(n for n in present if n < level), min(n for n in present if n > level)
+    return f" between {level_name(above)} and {level_name(below)}"
+
+
+def _near(place: float) -> str:
     """Say where an arc length is, which is negative above what the line was fitted to."""
-    if place is None:
-        return ""
     where = "along the cord" if place >= 0 else "above the first rootlets"
     return f" about {abs(place):.0f} mm {where}"
 
@@ -364,7 +367,7 @@ def _advice(measured: Measured, shift: int, *, agree: bool) -> str:
     if lost:
         moved = f"{value_name(lost[0])} {value_name(lost[0] + shift)}"
         return (
-            f"but that would make {moved}, which is none of {level_range(levels)}. Look "
+            f"but that would make {moved}, which is none of {name_levels(levels)}. Look "
             "whether the reference is right."
         )
     if not agree:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from sct_rootlets_task.errors import LevelSourceError
-from sct_rootlets_task.level_names import level_from_class_name, level_range
+from sct_rootlets_task.level_names import level_from_class_name, name_levels
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ def class_levels(
     allowed = set(expected)
     if not allowed & set(levels.values()):
         raise LevelSourceError(
-            f"Expected a model of the levels {level_range(allowed)}, found the classes "
+            f"Expected a model of the levels {name_levels(allowed)}, found the classes "
             f"{sorted(classes)}. This model belongs to another task."
         )
     return {i: level if level in allowed else 0 for i, level in levels.items()}
