@@ -38,15 +38,17 @@ def image(axcodes: str, sizes: tuple[float, float, float]) -> InputImage:
 
 
 @pytest.mark.parametrize("axcodes", ["RAS", "LPI", "PSR", "SAL"])
-@pytest.mark.parametrize("grain", [None, 1.5])
-def test_classes_come_back_on_the_grid_of_the_image(axcodes: str, grain: float | None) -> None:
+@pytest.mark.parametrize("min_voxel_mm", [None, 1.5])
+def test_classes_come_back_on_the_grid_of_the_image(
+    axcodes: str, min_voxel_mm: float | None
+) -> None:
     given = image(axcodes, (0.5, 0.5, 0.5))
     network = Brightness()
-    result = ReorientedNetwork(None, network, "LPI", grain).classes(given)
+    result = ReorientedNetwork(None, network, "LPI", min_voxel_mm).classes(given)
     assert (result == given.data).all()
     shape, spacing = network.seen[0]
-    assert shape == ((18, 15, 12) if grain is None else (6, 5, 4))
-    assert spacing == ((0.5,) * 3 if grain is None else (1.5,) * 3)
+    assert shape == ((18, 15, 12) if min_voxel_mm is None else (6, 5, 4))
+    assert spacing == ((0.5,) * 3 if min_voxel_mm is None else (1.5,) * 3)
 
 
 def test_a_prediction_of_another_shape_is_refused() -> None:

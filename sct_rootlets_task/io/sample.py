@@ -18,7 +18,7 @@ from sct_rootlets_task.io.ownership import SAMPLE_MARK
 
 SHAPE = (56, 256, 224)
 PMJ_VOXEL = (27.5, 112.0, 240.0)
-"""Where the pontomedullary junction is, in voxels: the origin of the volume's millimetres."""
+"""Where the pontomedullary junction is, in voxels: the origin of the volume's millimeters."""
 AFFINE = np.block([[np.eye(3), -np.array([PMJ_VOXEL]).T], [np.zeros(3), np.ones(1)]])
 """Voxel index to RAS+ mm, shape (4, 4)."""
 NOISE = 9.0
