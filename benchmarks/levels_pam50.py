@@ -58,7 +58,7 @@ def _middle(mask: np.ndarray, affine: np.ndarray) -> np.ndarray:
 
 def rootlet_table(labels: np.ndarray, affine: np.ndarray, references: Landmarks) -> None:
     assert references.pmj is not None
-    report = check(labels, affine, references=references, task=ROOTLETS)
+    report = check(labels, affine, landmarks=references, task=ROOTLETS)
     # Arc length 0 is the top of the cord mask; spinal_levels counts from the PMJ.
     zero = pmj_arc(fit_centerline(labels, affine, cord=references.cord), references.pmj)
     print("level  height  published  gap to next   below PMJ  Cadotte")
@@ -129,7 +129,7 @@ def main(arguments: list[str] | None = None) -> None:
     rootlet_table(labels, affine, Landmarks(cord=cord, pmj=pmj, discs=discs))
     found = [
         spinal_levels(
-            labels, affine, references=Landmarks(cord=cord, pmj=pmj), method=m, task=ROOTLETS
+            labels, affine, landmarks=Landmarks(cord=cord, pmj=pmj), method=m, task=ROOTLETS
         )
         for m in METHODS
     ]

@@ -285,7 +285,7 @@ def run_case(template: Template, case: Case, tally: Tally) -> None:
         tally.by_discs += sum(restored_pieces(case, again))
     if missing or not all(restored):
         references = Landmarks(cord=template.cord, discs=template.discs if case.shifted else None)
-        report = check(result, template.affine, references=references, task=ROOTLETS)
+        report = check(result, template.affine, landmarks=references, task=ROOTLETS)
         tally.unrepaired += 1
         if missing:
             gone = set(LEVELS) - {int(v) for v in np.unique(result)}
@@ -305,7 +305,7 @@ def main(arguments: list[str] | None = None) -> None:
     warnings = check(
         template.labels,
         template.affine,
-        references=Landmarks(cord=template.cord, discs=template.discs),
+        landmarks=Landmarks(cord=template.cord, discs=template.discs),
         task=ROOTLETS,
     ).warnings
     print(

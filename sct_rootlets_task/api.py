@@ -351,7 +351,7 @@ def check(
     source, labels = _level_map(segmentation)
     entry = _task_of(task, source)
     known = _landmarks(labels, cord=cord, pmj=pmj, discs=discs, locator=locator)
-    report = check_map(file_of(segmentation), labels, task=entry, references=known)
+    report = check_map(file_of(segmentation), labels, task=entry, landmarks=known)
     return replace(report, opinions=opinions(report, known))
 
 
@@ -838,11 +838,11 @@ def _landmarks(
     **others: ImageLike | None,
 ) -> Landmarks:
     """Return what is known of a level map besides it."""
-    from sct_rootlets_task.levels.landmarks import references_from_images
+    from sct_rootlets_task.levels.landmarks import landmarks_from_images
 
     located = _located(locator, labels)
     images = {name: _landmark(given, name) for name, given in others.items()}
-    return references_from_images(labels, located=located, **images)
+    return landmarks_from_images(labels, located=located, **images)
 
 
 def _located(locator: ImageLike | LocatedCanal | None, labels: nib.Nifti1Image) -> Any:

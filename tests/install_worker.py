@@ -18,6 +18,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -146,12 +147,8 @@ def _child(job: dict[str, Any]) -> None:
 
 def _serve_jobs() -> None:
     # Loaded once here, so that a forked child starts at once.
-    import filelock  # noqa: F401
-    import requests  # noqa: F401
-    import tqdm  # noqa: F401
-
-    import model_zips  # noqa: F401
-    import sct_rootlets_task.models.install  # noqa: F401
+    for name in ("filelock", "requests", "tqdm", "model_zips", "sct_rootlets_task.models.install"):
+        import_module(name)
     from sct_rootlets_task.inference.openvino_import import import_openvino
 
     import_openvino()

@@ -50,7 +50,7 @@ from sct_rootlets_task.segmentation import locator, segmenter
 from sct_rootlets_task.segmentation.segmenter import Segmentation
 from sct_rootlets_task.tasks import TaskRegistry
 from test_map_commands import disc_labels, point_image
-from test_shifting import located, phantom
+from test_relabel import located, phantom
 from tiny_model import write_model
 from tools.phantom import make_phantom, typical_bundles
 from volumes import write_image

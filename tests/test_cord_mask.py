@@ -28,7 +28,7 @@ from sct_rootlets_task.levels.landmarks import Landmarks
 from sct_rootlets_task.registry import ROOTLETS
 from sct_rootlets_task.rootlets.bundles import find_bundles
 from test_landmarks import SMALL
-from test_shifting import discs, located, phantom
+from test_relabel import discs, located, phantom
 
 DEPENDENT = (
     "slice_start",
@@ -46,14 +46,14 @@ PAD = 40
 
 def report_of(cord: np.ndarray, labels: np.ndarray | None = None) -> Report:
     labels = phantom().labels if labels is None else labels
-    return check(labels, phantom().affine, references=Landmarks(cord=cord), task=ROOTLETS)
+    return check(labels, phantom().affine, landmarks=Landmarks(cord=cord), task=ROOTLETS)
 
 
 def levels_of(cord: np.ndarray, pmj: np.ndarray | None = None, **options: Any) -> SpinalLevels:
     return spinal_levels(
         phantom().labels,
         phantom().affine,
-        references=Landmarks(cord=cord, pmj=pmj),
+        landmarks=Landmarks(cord=cord, pmj=pmj),
         **options,
         task=ROOTLETS,
     )
@@ -228,7 +228,7 @@ def test_what_is_no_cord_mask_is_refused_by_name_wherever_it_is_used(what: str) 
     cord, affine, labels = NOT_A_CORD[what](), phantom().affine, phantom().labels
     references = Landmarks(cord=cord, files={"cord": "this.nii.gz"})
     with pytest.raises(ImageError, match=r"this\.nii\.gz"):
-        check(labels, affine, references=references, task=ROOTLETS)
+        check(labels, affine, landmarks=references, task=ROOTLETS)
     with pytest.raises(ImageError, match="cord mask"):
         levels_of(cord)
     with pytest.raises(ImageError, match="cord mask"):
@@ -274,9 +274,9 @@ def test_a_mask_elsewhere_is_refused_by_every_tool(moved: tuple[int, int]) -> No
     cord = np.roll(wide(phantom().cord), moved, axis=(0, 1))
     labels, affine = wide(phantom().labels), wide_affine()
     with pytest.raises(ImageError, match="beside none of them"):
-        check(labels, affine, references=Landmarks(cord=cord), task=ROOTLETS)
+        check(labels, affine, landmarks=Landmarks(cord=cord), task=ROOTLETS)
     with pytest.raises(ImageError, match="beside none of them"):
-        spinal_levels(labels, affine, references=Landmarks(cord=cord), task=ROOTLETS)
+        spinal_levels(labels, affine, landmarks=Landmarks(cord=cord), task=ROOTLETS)
     with pytest.raises(ImageError, match="found none beside C2–T1"):
         split(labels, affine, cord=cord)
 
@@ -293,9 +293,9 @@ def test_a_mask_below_all_levels_is_refused(below: int) -> None:
     x, y = middle
     cord[x - 5 : x + 6, y - 3 : y + 4, first - below - 25 : first - below] = 1
     with pytest.raises(ImageError, match="beside none of them"):
-        check(labels, affine, references=Landmarks(cord=cord), task=ROOTLETS)
+        check(labels, affine, landmarks=Landmarks(cord=cord), task=ROOTLETS)
     with pytest.raises(ImageError, match="beside none of them"):
-        spinal_levels(labels, affine, references=Landmarks(cord=cord), task=ROOTLETS)
+        spinal_levels(labels, affine, landmarks=Landmarks(cord=cord), task=ROOTLETS)
 
 
 @pytest.mark.parametrize("moved", [(0, 9), (0, -8)])
@@ -304,10 +304,10 @@ def test_a_mask_somewhat_aside_is_flagged_and_the_check_does_not_measure_along_i
 ) -> None:
     cord = np.roll(wide(phantom().cord), moved, axis=(0, 1))
     labels, affine = wide(phantom().labels), wide_affine()
-    report = check(labels, affine, references=Landmarks(cord=cord), task=ROOTLETS)
+    report = check(labels, affine, landmarks=Landmarks(cord=cord), task=ROOTLETS)
     assert {flag.code for flag in report.flags} == {"landmark"}
     assert report.line == "rootlets"
-    found = spinal_levels(labels, affine, references=Landmarks(cord=cord), task=ROOTLETS)
+    found = spinal_levels(labels, affine, landmarks=Landmarks(cord=cord), task=ROOTLETS)
     assert "beside the middle of the rootlets" in found.warnings[0]
     assert all("landmark" in str(row["flags"]).split() for row in found.rows)
 
@@ -319,7 +319,7 @@ def test_a_cord_in_the_place_of_the_rootlets_is_refused(labels: str) -> None:
         with pytest.raises(ImageError, match="cord"):
             report_of(cord, given)
         with pytest.raises(ImageError, match="cord"):
-            spinal_levels(given, phantom().affine, references=Landmarks(cord=cord), task=ROOTLETS)
+            spinal_levels(given, phantom().affine, landmarks=Landmarks(cord=cord), task=ROOTLETS)
 
 
 @pytest.mark.parametrize(("low", "high"), [(0.0, 0.5), (0.5, 1.0)])
@@ -349,7 +349,7 @@ def test_a_centerline_instead_of_a_mask_is_flagged_for_its_section() -> None:
 
 
 def test_a_mask_far_below_the_pmj_is_said_to_make_distances_straight() -> None:
-    from test_plausibility import pmj
+    from test_check import pmj
 
     found = levels_of(kept(0.0, 0.5), pmj=pmj())
     assert any("below the PMJ" in warning for warning in found.warnings)

@@ -25,10 +25,10 @@ from sct_rootlets_task.io.luts import VIEWERS, viewer_commands
 from sct_rootlets_task.levels.landmarks import Landmarks, Shift
 from sct_rootlets_task.registry import ROOTLETS
 from sct_rootlets_task.segmentation.sidecar import doubts_beside, without_folders
-from test_plausibility import phantom, pmj
+from test_check import phantom, pmj
+from test_relabel import discs, located
+from test_relabel import phantom as with_discs
 from test_sct_deepseg import PLAIN, SHAPE, image, levels_as_intensities, model  # noqa: F401
-from test_shifting import discs, located
-from test_shifting import phantom as with_discs
 from tools.phantom import Phantom
 from volumes import write_image
 
@@ -59,7 +59,7 @@ def damaged(seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def report_of(labels: np.ndarray, affine: np.ndarray, **known: Any) -> Report:
-    return check(labels, affine, references=Landmarks(**known), task=ROOTLETS)
+    return check(labels, affine, landmarks=Landmarks(**known), task=ROOTLETS)
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -155,7 +155,7 @@ def test_a_reference_that_agrees_is_said_to(said: str, shift: int) -> None:
     report = check(
         shift_levels(one.labels, shift, task=ROOTLETS),
         one.affine,
-        references=references,
+        landmarks=references,
         task=ROOTLETS,
     )
     found = opinions(report, references)
@@ -165,7 +165,7 @@ def test_a_reference_that_agrees_is_said_to(said: str, shift: int) -> None:
 
 def test_a_reference_that_cannot_tell_is_said_not_to() -> None:
     nothing_seen = Landmarks(located=np.zeros_like(phantom().labels))
-    report = check(phantom().labels, phantom().affine, references=nothing_seen, task=ROOTLETS)
+    report = check(phantom().labels, phantom().affine, landmarks=nothing_seen, task=ROOTLETS)
     (text,) = opinions(report, nothing_seen)
     assert text.startswith("The locator: too few of the levels")
     torn = replace(report, shifts=(Shift("PMJ", 1, 1.0, -0.4),))
@@ -177,7 +177,7 @@ def test_a_reference_that_cannot_tell_is_said_not_to() -> None:
 def test_the_command_that_corrects_a_shift_is_complete_and_can_be_pasted(name: str) -> None:
     references = Landmarks(cord=phantom().cord, pmj=pmj(), files={"labels": name})
     labels = shift_levels(phantom().labels, -1, task=ROOTLETS)
-    report = check(labels, phantom().affine, references=references, task=ROOTLETS)
+    report = check(labels, phantom().affine, landmarks=references, task=ROOTLETS)
     (one,) = [f for f in report.flags if f.code == "shift"]
     words = shlex.split(one.text.partition("them: ")[2])
     stem = name.removesuffix(".gz").removesuffix(".nii")

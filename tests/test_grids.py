@@ -21,7 +21,7 @@ from sct_rootlets_task.io.orientation import Reorientation, on_grid
 from sct_rootlets_task.qc.scene import require_mask
 from sct_rootlets_task.segmentation import locator
 from test_map_commands import disc_labels, point_image
-from test_shifting import located, phantom
+from test_relabel import located, phantom
 
 MAIN, OTHER = "as_is", "turned"
 COMMANDS = (

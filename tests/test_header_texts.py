@@ -22,7 +22,7 @@ from sct_rootlets_task.io.images import labels_image, load_image, load_labels
 from sct_rootlets_task.levels.located_canal import LocatedLevels
 from sct_rootlets_task.rootlets.geometry import like
 from sct_rootlets_task.segmentation import locator
-from test_shifting import phantom
+from test_relabel import phantom
 
 SECRET = b"KILROY"
 GRID = (

@@ -18,12 +18,12 @@ from sct_rootlets_task.io.label_values import WHOLE_TOLERANCE, inside_mask, step
 from sct_rootlets_task.levels.cord_mask import read_cord
 from sct_rootlets_task.levels.landmarks import (
     disc_points,
+    landmarks_from_images,
     pmj_point,
-    references_from_images,
 )
 from sct_rootlets_task.qc.scene import load_mask, require_mask
 from test_map_commands import disc_labels, point_image
-from test_shifting import located, phantom
+from test_relabel import located, phantom
 
 
 def save_scaled(path: Path, labels: np.ndarray, dtype: str) -> Path:
@@ -122,7 +122,7 @@ def test_the_functions_take_images_that_nibabel_has_yet_to_scale(tmp_path: Path,
         found = sct_rootlets_task.check(given.pop("seg"), **given).flags
         flags.append([(flag.code, flag.voxel, flag.level) for flag in found])
     assert flags[0] == flags[1]
-    known = references_from_images(stored["seg"], located=stored["located"])
+    known = landmarks_from_images(stored["seg"], located=stored["located"])
     assert np.array_equal(known.located, located())
 
 
@@ -175,9 +175,9 @@ def test_a_value_that_is_no_label_is_refused_in_each_kind_of_file(value: float) 
     for read in (
         lambda: sct_rootlets_task.check(image),
         lambda: sct_rootlets_task.evaluate(grid, image),
-        lambda: references_from_images(grid, discs=image),
-        lambda: references_from_images(grid, pmj=image),
-        lambda: references_from_images(grid, located=image),
+        lambda: landmarks_from_images(grid, discs=image),
+        lambda: landmarks_from_images(grid, pmj=image),
+        lambda: landmarks_from_images(grid, located=image),
     ):
         with pytest.raises(ImageError, match="whole numbers"):
             read()

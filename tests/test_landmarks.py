@@ -20,13 +20,13 @@ from sct_rootlets_task.levels.anatomical_priors import CERVICAL
 from sct_rootlets_task.levels.landmarks import (
     Landmarks,
     disc_points,
+    landmarks_from_images,
     pmj_point,
-    references_from_images,
 )
 from sct_rootlets_task.levels.located_canal import LocatedLevels
 from sct_rootlets_task.registry import ROOTLETS
-from test_plausibility import pmj
-from test_shifting import ANY, discs, located, phantom
+from test_check import pmj
+from test_relabel import ANY, discs, located, phantom
 from tools.phantom import make_phantom, typical_bundles
 
 LANDMARK = "landmark"
@@ -37,7 +37,7 @@ def report_of(shift: int = 0, *, with_cord: bool = True, **landmarks: Any) -> Re
     labels = shift_levels(phantom().labels, shift, task=ROOTLETS)
     cord = phantom().cord if with_cord else None
     return check(
-        labels, phantom().affine, references=Landmarks(cord=cord, **landmarks), task=ROOTLETS
+        labels, phantom().affine, landmarks=Landmarks(cord=cord, **landmarks), task=ROOTLETS
     )
 
 
@@ -71,7 +71,7 @@ def test_a_pmj_below_the_first_level_is_refused_and_never_a_reason_to_renumber(
         spinal_levels(
             phantom().labels,
             phantom().affine,
-            references=Landmarks(cord=phantom().cord if with_cord else None, pmj=point),
+            landmarks=Landmarks(cord=phantom().cord if with_cord else None, pmj=point),
             task=ROOTLETS,
         )
 
@@ -110,7 +110,7 @@ def test_levels_with_an_implausible_pmj_say_so_in_the_table_and_as_a_warning(
     found = spinal_levels(
         phantom().labels,
         phantom().affine,
-        references=Landmarks(cord=phantom().cord, pmj=pmj() + np.array(moved)),
+        landmarks=Landmarks(cord=phantom().cord, pmj=pmj() + np.array(moved)),
         task=ROOTLETS,
     )
     assert any("PMJ" in warning for warning in found.warnings)
@@ -121,7 +121,7 @@ def test_levels_with_right_landmarks_have_no_warnings() -> None:
     found = spinal_levels(
         phantom().labels,
         phantom().affine,
-        references=Landmarks(cord=phantom().cord, pmj=pmj()),
+        landmarks=Landmarks(cord=phantom().cord, pmj=pmj()),
         task=ROOTLETS,
     )
     assert found.warnings == ()
@@ -133,7 +133,7 @@ def test_levels_that_the_pmj_says_are_shifted_say_so() -> None:
     found = spinal_levels(
         labels,
         phantom().affine,
-        references=Landmarks(cord=phantom().cord, pmj=pmj()),
+        landmarks=Landmarks(cord=phantom().cord, pmj=pmj()),
         task=ROOTLETS,
     )
     assert any("-shift -1" in warning for warning in found.warnings)
@@ -143,7 +143,7 @@ def test_levels_that_the_pmj_says_are_shifted_say_so() -> None:
 def test_one_level_is_no_reason_to_renumber(level: int) -> None:
     labels = np.where(phantom().labels == level, level - 1, 0).astype(np.uint8)
     references = Landmarks(cord=phantom().cord, pmj=pmj(), discs=discs(), located=located())
-    report = check(labels, phantom().affine, references=references, task=ROOTLETS)
+    report = check(labels, phantom().affine, landmarks=references, task=ROOTLETS)
     assert report.shifts == ()
 
 
@@ -342,7 +342,7 @@ def test_the_locator_has_no_say_about_levels_beyond_the_canal() -> None:
     assert report.shifts[0].offset == pytest.approx(0, abs=0.1)
     alone = np.where(located() == 2, 2, 0)
     assert (
-        check(labels, phantom().affine, references=Landmarks(located=alone), task=ROOTLETS).shifts
+        check(labels, phantom().affine, landmarks=Landmarks(located=alone), task=ROOTLETS).shifts
         == ()
     )
 
@@ -350,7 +350,7 @@ def test_the_locator_has_no_say_about_levels_beyond_the_canal() -> None:
 def test_values_that_are_no_level_do_not_count_against_the_locator() -> None:
     labels = phantom().labels.copy()
     labels[labels == 9] = 77
-    report = check(labels, phantom().affine, references=Landmarks(located=located()), task=ROOTLETS)
+    report = check(labels, phantom().affine, landmarks=Landmarks(located=located()), task=ROOTLETS)
     assert [one.shift for one in report.shifts] == [0]
 
 
@@ -358,7 +358,7 @@ def test_other_levels_than_the_cervical_ones_are_not_judged_by_cervical_priors()
     labels = np.where(phantom().labels > 0, phantom().labels + 18, 0).astype(np.uint8)
     references = Landmarks(cord=phantom().cord, pmj=pmj(), discs=discs())
     lumbar = replace(ROOTLETS, levels=tuple(range(20, 28)), priors=None)
-    report = check(labels, phantom().affine, task=lumbar, references=references)
+    report = check(labels, phantom().affine, task=lumbar, landmarks=references)
     assert codes(report) == set()
     assert {flag.code for flag in report.flags} == {"no_priors"}
     assert {flag.source for flag in report.flags} == {"the task", "PMJ", "discs"}
@@ -375,7 +375,7 @@ def test_small_and_large_subjects_raise_no_doubt(scale: float) -> None:
     own = {n: one.curve[0] + [0, 10, -arc] for n, arc in zip(range(1, 10), arcs, strict=True)}
     above = one.curve[0] + [0, 0, scale * (CERVICAL.midpoint_below_pmj(2) - 16)]
     references = Landmarks(cord=one.cord, pmj=above, discs=own)
-    report = check(one.labels, one.affine, references=references, task=ROOTLETS)
+    report = check(one.labels, one.affine, landmarks=references, task=ROOTLETS)
     assert codes(report) == set()
     assert len(report.shifts) == 2
 
@@ -449,7 +449,7 @@ def test_messages_name_the_file_that_an_image_was_read_from(tmp_path: Path) -> N
     mark[2, 2, 2] = 49
     nib.save(nib.Nifti1Image(mark, np.eye(4)), path)
     with pytest.raises(ImageError, match=r"groove\.nii\.gz"):
-        references_from_images(labels, pmj=nib.load(path))
+        landmarks_from_images(labels, pmj=nib.load(path))
     assert asdict(Landmarks(files={"pmj": "x"}))["files"] == {"pmj": "x"}
 
 
@@ -457,7 +457,7 @@ def test_messages_name_the_file_that_an_image_was_read_from(tmp_path: Path) -> N
 def test_a_mask_is_no_map_of_the_levels_of_the_canal(value: int) -> None:
     mask = phantom().cord.astype(np.uint8) * value
     with pytest.raises(ImageError, match="Expected levels of at most"):
-        check(phantom().labels, phantom().affine, references=Landmarks(located=mask), task=ROOTLETS)
+        check(phantom().labels, phantom().affine, landmarks=Landmarks(located=mask), task=ROOTLETS)
     with pytest.raises(ImageError, match="Expected levels of at most"):
         api.relabel(_image(phantom().labels), locator=_located_as(mask))
 
@@ -468,7 +468,7 @@ def test_levels_counted_from_the_feet_are_no_levels_of_the_canal() -> None:
         check(
             phantom().labels,
             phantom().affine,
-            references=Landmarks(located=upside_down),
+            landmarks=Landmarks(located=upside_down),
             task=ROOTLETS,
         )
 

@@ -23,7 +23,7 @@ from sct_rootlets_task.io.sample import Sample
 from sct_rootlets_task.levels.located_canal import LocatedLevels
 from sct_rootlets_task.segmentation import locator
 from test_map_commands import point_image
-from test_shifting import located, phantom
+from test_relabel import located, phantom
 from volumes import write_image
 
 COMMANDS = {

@@ -23,7 +23,7 @@ from sct_rootlets_task.registry import ROOTLETS
 from sct_rootlets_task.rootlets.geometry import slice_axis
 from sct_rootlets_task.segmentation import locator
 from sct_rootlets_task.tasks import TaskRegistry
-from test_shifting import discs, located, phantom
+from test_relabel import discs, located, phantom
 
 LEVELS = list(range(2, 10))
 OLD = b"an older result"

@@ -23,7 +23,7 @@ from sct_rootlets_task.io.images import (
     load_labels,
 )
 from sct_rootlets_task.io.nifti import one_volume
-from test_shifting import phantom
+from test_relabel import phantom
 from tiny_model import write_model
 from volumes import affine_of, smooth_noise, write_image
 

@@ -80,7 +80,7 @@ def levels_of(one: Phantom, method: str = "caudal", **options: float) -> SpinalL
     return spinal_levels(
         one.labels,
         one.affine,
-        references=Landmarks(cord=one.cord, pmj=one.curve[0]),
+        landmarks=Landmarks(cord=one.cord, pmj=one.curve[0]),
         method=method,
         **options,
         task=ROOTLETS,
@@ -187,7 +187,7 @@ def test_the_origin_of_distances_is_a_column_and_the_columns_are_always_the_same
     tables = {
         "pmj": levels_of(one),
         "cord_mask_top": spinal_levels(
-            one.labels, one.affine, references=Landmarks(cord=one.cord), task=ROOTLETS
+            one.labels, one.affine, landmarks=Landmarks(cord=one.cord), task=ROOTLETS
         ),
         "C5": spinal_levels(one.labels, one.affine, task=ROOTLETS),
         "C6": spinal_levels(below, one.affine, task=ROOTLETS),
@@ -213,10 +213,10 @@ def test_the_origin_of_distances_is_a_column_and_the_columns_are_always_the_same
 def test_each_height_says_whose_it_is(method: str, with_cord: bool) -> None:
     one = phantom((1, 1, 1), 1 / 150)
     cord = one.cord if with_cord else None
-    report = check(one.labels, one.affine, references=Landmarks(cord=cord), task=ROOTLETS)
+    report = check(one.labels, one.affine, landmarks=Landmarks(cord=cord), task=ROOTLETS)
     checked = {summary.level: summary for summary in report.levels}
     for row in spinal_levels(
-        one.labels, one.affine, references=Landmarks(cord=cord), method=method, task=ROOTLETS
+        one.labels, one.affine, landmarks=Landmarks(cord=cord), method=method, task=ROOTLETS
     ).rows:
         summary = checked[row["spinal_level"]]
         assert row["rootlets_height"] == round(summary.height, 3)
@@ -241,7 +241,7 @@ def test_a_missing_level_is_interpolated_and_flagged_so(method: str) -> None:
     found = spinal_levels(
         labels,
         one.affine,
-        references=Landmarks(cord=one.cord, pmj=one.curve[0]),
+        landmarks=Landmarks(cord=one.cord, pmj=one.curve[0]),
         method=method,
         task=ROOTLETS,
     )
@@ -257,7 +257,7 @@ def test_the_published_method_does_not_interpolate() -> None:
     one = phantom()
     labels = np.where(one.labels == 6, 0, one.labels).astype(np.uint8)
     found = spinal_levels(
-        labels, one.affine, references=Landmarks(cord=one.cord), method="rootlets", task=ROOTLETS
+        labels, one.affine, landmarks=Landmarks(cord=one.cord), method="rootlets", task=ROOTLETS
     )
     assert [row["spinal_level"] for row in found.rows] == [5, 7]
 
@@ -281,7 +281,7 @@ def test_rootlets_running_down_beside_the_cord_do_not_lengthen_their_level() -> 
     near = spinal_levels(
         whole,
         one.affine,
-        references=Landmarks(cord=one.cord, pmj=one.curve[0]),
+        landmarks=Landmarks(cord=one.cord, pmj=one.curve[0]),
         reach_mm=2.5,
         task=ROOTLETS,
     )
@@ -295,7 +295,7 @@ def test_specks_do_not_lengthen_a_level() -> None:
     labels = one.labels.copy()
     labels[0, 0, 5] = labels[-1, -1, 5] = 5
     found = spinal_levels(
-        labels, one.affine, references=Landmarks(cord=one.cord, pmj=one.curve[0]), task=ROOTLETS
+        labels, one.affine, landmarks=Landmarks(cord=one.cord, pmj=one.curve[0]), task=ROOTLETS
     )
     wanted = [row["height"] for row in levels_of(one).rows]
     assert [row["height"] for row in found.rows] == pytest.approx(wanted, abs=0.2)
@@ -343,16 +343,12 @@ def test_no_rootlets_and_a_cord_elsewhere_are_refused() -> None:
     one = phantom()
     with pytest.raises(ImageError, match="on the grid of the level map"):
         spinal_levels(
-            one.labels, one.affine, references=Landmarks(cord=one.cord[:-1]), task=ROOTLETS
+            one.labels, one.affine, landmarks=Landmarks(cord=one.cord[:-1]), task=ROOTLETS
         )
     with pytest.raises(ImageError, match="found 0 voxels"):
-        spinal_levels(
-            one.labels, one.affine, references=Landmarks(cord=0 * one.cord), task=ROOTLETS
-        )
+        spinal_levels(one.labels, one.affine, landmarks=Landmarks(cord=0 * one.cord), task=ROOTLETS)
     with pytest.raises(ImageError, match="rootlets"):
-        spinal_levels(
-            0 * one.labels, one.affine, references=Landmarks(cord=one.cord), task=ROOTLETS
-        )
+        spinal_levels(0 * one.labels, one.affine, landmarks=Landmarks(cord=one.cord), task=ROOTLETS)
 
 
 def test_images_go_in_and_come_out_on_their_grid() -> None:
@@ -407,7 +403,7 @@ def test_data_frames_hold_numbers_also_where_some_cannot_be_known(
     found = spinal_levels(
         one.labels,
         one.affine,
-        references=Landmarks(
+        landmarks=Landmarks(
             cord=None if with_cord == "none" else cord, pmj=one.curve[0] if with_pmj else None
         ),
         task=ROOTLETS,

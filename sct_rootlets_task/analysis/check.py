@@ -116,7 +116,7 @@ def check(
     affine: np.ndarray,
     *,
     task: Task,
-    references: Landmarks | None = None,
+    landmarks: Landmarks | None = None,
 ) -> Report:
     """Check how plausible the levels of a segmentation are.
 
@@ -128,7 +128,7 @@ def check(
         Voxel index to world mm.
     task : Task
         Task of the map, which tells its levels and what is usual for them.
-    references : Landmarks, optional
+    landmarks : Landmarks, optional
         Cord mask, PMJ, discs, locator's levels, as far as there are any.
 
     Raises
@@ -136,14 +136,14 @@ def check(
     ImageError
         If an array lies on another grid than the labels, or a landmark cannot be what it is called.
     """
-    references = references or Landmarks()
-    if references.located is not None:
-        name = references.name("located")
-        require_same_grid(labels, affine, other=references.located, name=name)
-        require_levels(references.located, affine, f"the {name}")
+    landmarks = landmarks or Landmarks()
+    if landmarks.located is not None:
+        name = landmarks.name("located")
+        require_same_grid(labels, affine, other=landmarks.located, name=name)
+        require_levels(landmarks.located, affine, f"the {name}")
     if np.count_nonzero(labels) < 2:
         return Report((_nothing(labels, affine, task),), (), (), "none")
-    measured = measure(labels, affine, task, references)
+    measured = measure(labels, affine, task, landmarks)
     flags = (found for one in CHECKS for found in one(measured))
     return Report(_sorted(flags), measured.summaries, measured.shifts, measured.line.source)
 
@@ -160,19 +160,19 @@ def _sorted(flags: Iterable[Flag]) -> tuple[Flag, ...]:
     return tuple(sorted(flags, key=lambda one: (one.severity != WARNING, one.level or 0)))
 
 
-def opinions(report: Report, references: Landmarks) -> tuple[str, ...]:
-    """Return what references say of the numbering where it is no flag, a sentence each.
+def opinions(report: Report, landmarks: Landmarks) -> tuple[str, ...]:
+    """Return what landmarks say of the numbering where it is no flag, a sentence each.
 
     Parameters
     ----------
     report : Report
         Result of :func:`check`.
-    references : Landmarks
+    landmarks : Landmarks
         What it was given.
     """
     if not report.levels:
         return ()
-    given = {"PMJ": references.pmj, "discs": references.discs, "locator": references.located}
+    given = {"PMJ": landmarks.pmj, "discs": landmarks.discs, "locator": landmarks.located}
     told = {shift.source: shift for shift in report.shifts}
     doubted = {one.source for one in report.flags if one.code in (LANDMARK, NO_PRIORS)}
     texts = []

@@ -32,7 +32,7 @@ class Measured:
         Voxel index to world mm.
     task : Task
         Task of the map.
-    references : Landmarks
+    landmarks : Landmarks
         What else is known of the subject.
     bundles : Bundles
         All pieces of the map along the centerline.
@@ -51,7 +51,7 @@ class Measured:
     labels: np.ndarray
     affine: np.ndarray
     task: Task
-    references: Landmarks
+    landmarks: Landmarks
     bundles: Bundles
     counted: tuple[Bundle, ...]
     strays: tuple[Bundle, ...]
@@ -123,7 +123,7 @@ class Measured:
         return self.flag(code, value, expected=expected, **{**details, **known})
 
 
-def measure(labels: np.ndarray, affine: np.ndarray, task: Task, references: Landmarks) -> Measured:
+def measure(labels: np.ndarray, affine: np.ndarray, task: Task, landmarks: Landmarks) -> Measured:
     """Measure a level map; see :func:`sct_rootlets_task.analysis.check.check`.
 
     Raises
@@ -132,7 +132,7 @@ def measure(labels: np.ndarray, affine: np.ndarray, task: Task, references: Land
         If a landmark cannot be what it is called.
     """
     cleaned = _without_strays(labels, affine)
-    line, doubts = line_for(cleaned, affine, cord=references.cord, name=references.name("cord"))
+    line, doubts = line_for(cleaned, affine, cord=landmarks.cord, name=landmarks.name("cord"))
     bundles = find_bundles(labels, affine, line=line)
     sound, strays = sound_bundles(bundles, labels)
     counted = tuple(bundle for bundle in sound if bundle.level in task.levels)
@@ -140,14 +140,14 @@ def measure(labels: np.ndarray, affine: np.ndarray, task: Task, references: Land
     shifts: tuple[Shift, ...] = ()
     fit = None
     if len(counted) >= 2:
-        shifts, others = ask_landmarks(summaries, bundles, references=references, priors=priors)
+        shifts, others = ask_landmarks(summaries, bundles, landmarks=landmarks, priors=priors)
         doubts = (*doubts, *others)
         fit = fit_levels(counted, task.levels, priors=priors) if priors else None
     return Measured(
         labels=labels,
         affine=affine,
         task=task,
-        references=references,
+        landmarks=landmarks,
         bundles=bundles,
         counted=counted,
         strays=strays,

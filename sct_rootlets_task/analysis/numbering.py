@@ -44,7 +44,7 @@ def ask_landmarks(
     summaries: Sequence[LevelSummary],
     bundles: Bundles,
     *,
-    references: Landmarks,
+    landmarks: Landmarks,
     priors: AnatomicalPriors | None,
 ) -> tuple[tuple[Shift, ...], tuple[Doubt, ...]]:
     """Ask each landmark about the numbering of the levels; one in doubt has no say.
@@ -55,7 +55,7 @@ def ask_landmarks(
         The levels found; at least one.
     bundles : Bundles
         All pieces of the map.
-    references : Landmarks
+    landmarks : Landmarks
         What there is to ask.
     priors : AnatomicalPriors or None
         Those of the task. PMJ and discs need them to have a say.
@@ -69,24 +69,24 @@ def ask_landmarks(
     """
     midpoints = {summary.level: summary.midpoint for summary in summaries}
     opinions = []
-    if references.pmj is not None:
-        opinions.append(_pmj_opinion(bundles.line, references, midpoints, priors))
-    if references.discs is not None:
+    if landmarks.pmj is not None:
+        opinions.append(_pmj_opinion(bundles.line, landmarks, midpoints, priors))
+    if landmarks.discs is not None:
         ends = (min(s.end for s in summaries), max(s.start for s in summaries))
-        opinions.append(_disc_opinion(bundles.line, references, midpoints, priors, ends=ends))
-    if references.located is not None:
-        opinions.append((_located_opinion(bundles, references.located, list(midpoints)), ()))
+        opinions.append(_disc_opinion(bundles.line, landmarks, midpoints, priors, ends=ends))
+    if landmarks.located is not None:
+        opinions.append((_located_opinion(bundles, landmarks.located, list(midpoints)), ()))
     shifts = tuple(shift for shift, doubts in opinions if shift is not None and not doubts)
     return shifts, tuple(doubt for _, doubts in opinions for doubt in doubts)
 
 
 def _pmj_opinion(
     line: Centerline,
-    references: Landmarks,
+    landmarks: Landmarks,
     midpoints: Mapping[int, float],
     priors: AnatomicalPriors | None,
 ) -> _Opinion:
-    pmj, name = np.asarray(references.pmj), references.name("pmj")
+    pmj, name = np.asarray(landmarks.pmj), landmarks.name("pmj")
     doubts = check_pmj(line, pmj, midpoints=midpoints, priors=priors, name=name)
     if not (priors and priors.midpoint_below_pmj_mm) or len(midpoints) < FEWEST_LEVELS:
         return None, doubts
@@ -95,14 +95,14 @@ def _pmj_opinion(
 
 def _disc_opinion(
     line: Centerline,
-    references: Landmarks,
+    landmarks: Landmarks,
     midpoints: Mapping[int, float],
     priors: AnatomicalPriors | None,
     *,
     ends: tuple[float, float],
 ) -> _Opinion:
-    discs = references.discs or {}
-    doubts = check_discs(line, discs, ends=ends, name=references.name("discs"))
+    discs = landmarks.discs or {}
+    doubts = check_discs(line, discs, ends=ends, name=landmarks.name("discs"))
     if not (priors and priors.disc_coordinates):
         return None, doubts
     shift = shift_from_discs(midpoints, line, discs=discs, priors=priors)

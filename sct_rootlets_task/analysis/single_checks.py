@@ -372,13 +372,13 @@ def _advice(measured: Measured, shift: int, *, agree: bool) -> str:
         )
     if not agree:
         return "the other references say otherwise, so look before renumbering."
-    command = relabel_command(measured.references.files.get("labels"), shift)
+    command = relabel_command(measured.landmarks.files.get("labels"), shift)
     return f"this would correct them: {command}"
 
 
 def _check_priors(measured: Measured) -> Iterator[Flag]:
     """Say what was not checked, as the task does not tell what is usual."""
-    priors, known = measured.task.priors, measured.references
+    priors, known = measured.task.priors, measured.landmarks
     lacking = {}
     if priors is None:
         lacking["the task"] = "heights, spacing and order of the levels"

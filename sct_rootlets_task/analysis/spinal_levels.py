@@ -40,7 +40,7 @@ from sct_rootlets_task.levels.cord_mask import (
     require_reach,
 )
 from sct_rootlets_task.levels.corrections import sound_bundles
-from sct_rootlets_task.levels.landmarks import Landmarks, pmj_arc, references_from_images
+from sct_rootlets_task.levels.landmarks import Landmarks, landmarks_from_images, pmj_arc
 from sct_rootlets_task.rootlets.bundles import (
     DORSAL,
     LEFT,
@@ -213,7 +213,7 @@ def spinal_levels(
     affine: np.ndarray,
     *,
     task: Task,
-    references: Landmarks | None = None,
+    landmarks: Landmarks | None = None,
     method: str = CAUDAL,
     reach_mm: float = REACH_MM,
     fname: str = "",
@@ -228,7 +228,7 @@ def spinal_levels(
         Voxel index to world mm, of labels and cord.
     task : Task
         Task of the map.
-    references : Landmarks, optional
+    landmarks : Landmarks, optional
         Cord mask and PMJ. Without a cord mask the centerline is estimated from the rootlets, all of
         a level's rootlets count, and there is no colored cord.
     method : {"caudal", "midpoint", "rootlets"}
@@ -248,9 +248,9 @@ def spinal_levels(
     """
     if method not in METHODS:
         raise UsageError(f"Expected one of the methods {', '.join(METHODS)}, found {method!r}.")
-    references = references or Landmarks()
-    require_labels(labels, f"the {references.name('labels')}")
-    cord, name = references.cord, references.name("cord")
+    landmarks = landmarks or Landmarks()
+    require_labels(labels, f"the {landmarks.name('labels')}")
+    cord, name = landmarks.cord, landmarks.name("cord")
     mask = None if cord is None else read_cord(cord, labels, affine, name=name)
     bundles = find_bundles(labels, affine, line=mask.line if mask else None)
     sound = _level_bundles(bundles, labels)
@@ -259,13 +259,13 @@ def spinal_levels(
         _rootlet_span(bundles, [b for b in sound if b.level == level], near=near, beyond=beyond)
         for level in sorted({bundle.level for bundle in sound})
     ]
-    report = check(labels, affine, task=task, references=references)
+    report = check(labels, affine, task=task, landmarks=landmarks)
     aside = levels_out_of_reach(bundles, mask, beyond_too=False) if mask else []
     spans = _with_cover(spans_of(rootlets, method, task.priors), mask, aside, name)
     drawn = [span for span in spans if span.level not in aside]
     colored = None if cord is None else _color(cord, bundles, drawn)
     spans = _with_area(spans, mask)
-    origin, zero = _origin(bundles, cord, references.pmj, rootlets[0])
+    origin, zero = _origin(bundles, cord, landmarks.pmj, rootlets[0])
     heights = {s.level: round(s.height, 3) for s in (*summarize(sound), *report.levels)}
     rows = []
     for span in spans:
@@ -326,7 +326,7 @@ def spinal_levels_image(
         level_map(image),
         image.affine,
         task=task,
-        references=references_from_images(image, cord=cord, pmj=pmj),
+        landmarks=landmarks_from_images(image, cord=cord, pmj=pmj),
         method=method,
         fname=fname,
     )

@@ -9,7 +9,7 @@ import numpy as np
 from sct_rootlets_task.errors import ImageError
 from sct_rootlets_task.level_names import name_levels
 from sct_rootlets_task.levels.cord_mask import levels_out_of_reach, read_cord
-from sct_rootlets_task.levels.landmarks import references_from_images
+from sct_rootlets_task.levels.landmarks import landmarks_from_images
 from sct_rootlets_task.rootlets.bundles import DORSAL, LEFT, RIGHT, VENTRAL, find_bundles
 from sct_rootlets_task.rootlets.geometry import level_map, like, require_labels
 
@@ -96,7 +96,7 @@ def split_image(image: Any, cord: Any) -> dict[str, Any]:
         If the two images lie on different grids.
     """
     labels = level_map(image)
-    known = references_from_images(image, cord=cord)
+    known = landmarks_from_images(image, cord=cord)
     require_labels(labels, f"the {known.name('labels')}")
     mask = np.asarray(known.cord)
     parts = split(labels, image.affine, cord=mask, name=known.name("cord"))

@@ -262,10 +262,10 @@ def _borders(indices: np.ndarray, values: np.ndarray) -> dict[int, np.ndarray]:
     return borders
 
 
-def references_from_images(
+def landmarks_from_images(
     image: Any, *, cord: Any = None, pmj: Any = None, discs: Any = None, located: Any = None
 ) -> Landmarks:
-    """Return the references of nibabel images.
+    """Return the landmarks of nibabel images.
 
     Parameters
     ----------

@@ -49,13 +49,13 @@ def check_run(
     from sct_rootlets_task.levels.landmarks import Landmarks
 
     files = {"labels": str(output)} if output else {}
-    references = Landmarks(located=segmentation.located, files=files)
-    report = check(segmentation.labels, image.affine, task=task, references=references)
+    landmarks = Landmarks(located=segmentation.located, files=files)
+    report = check(segmentation.labels, image.affine, task=task, landmarks=landmarks)
     return report.with_doubts(w for w in segmentation.warnings if w not in image.warnings)
 
 
 def check_map(
-    path: Path | None, image: Any, *, task: Task, references: Landmarks | None = None
+    path: Path | None, image: Any, *, task: Task, landmarks: Landmarks | None = None
 ) -> Report:
     """Return how plausible the levels of a file are, as ``check`` and the QC page show it.
 
@@ -67,7 +67,7 @@ def check_map(
         The same as an image in mm.
     task : Task
         Task of the map.
-    references : Landmarks, optional
+    landmarks : Landmarks, optional
         Cord mask, PMJ, discs, locator's levels, as far as there are any.
 
     Raises
@@ -76,11 +76,11 @@ def check_map(
         As :func:`sct_rootlets_task.analysis.check.check` does.
     """
     from sct_rootlets_task.analysis.check import check
-    from sct_rootlets_task.levels.landmarks import references_from_images
+    from sct_rootlets_task.levels.landmarks import landmarks_from_images
     from sct_rootlets_task.rootlets.geometry import level_map
 
-    known = references or references_from_images(image)
-    report = check(level_map(image), image.affine, task=task, references=known)
+    known = landmarks or landmarks_from_images(image)
+    report = check(level_map(image), image.affine, task=task, landmarks=known)
     return report if path is None else report.with_doubts(doubts_beside(path))
 
 

@@ -157,7 +157,7 @@ def located() -> np.ndarray:
     found = spinal_levels(
         phantom().labels,
         phantom().affine,
-        references=Landmarks(cord=phantom().cord),
+        landmarks=Landmarks(cord=phantom().cord),
         method="midpoint",
         task=ROOTLETS,
     )

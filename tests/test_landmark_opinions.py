@@ -13,10 +13,10 @@ from sct_rootlets_task.levels.anatomical_priors import CERVICAL
 from sct_rootlets_task.levels.landmarks import (
     disc_coordinates,
     disc_points,
+    landmarks_from_images,
     located_level,
     pmj_arc,
     pmj_point,
-    references_from_images,
     shift_from_discs,
     shift_from_located,
     shift_from_pmj,
@@ -37,7 +37,7 @@ def test_the_pmj_is_the_middle_of_its_label_in_world_mm() -> None:
 def test_empty_discs_are_named_once() -> None:
     empty = nib.Nifti1Image(np.zeros((5, 5, 5), np.uint8), np.eye(4))
     with pytest.raises(ImageError, match="found none: the disc labels are empty"):
-        references_from_images(empty, discs=empty)
+        landmarks_from_images(empty, discs=empty)
 
 
 def test_an_empty_pmj_image_is_refused() -> None:
@@ -148,7 +148,7 @@ def test_images_of_the_cord_share_the_grid_and_landmarks_need_not() -> None:
     mark = np.zeros((2, 2, 9), np.uint8)
     mark[1, 1, 8], mark[1, 1, 2] = 3, 4
     marks = nib.Nifti1Image(mark, np.diag([2.0, 2, 2, 1]))
-    found = references_from_images(labels, cord=labels, discs=marks)
+    found = landmarks_from_images(labels, cord=labels, discs=marks)
     assert found.cord is not None
     assert found.located is None
     assert found.pmj is None
@@ -156,4 +156,4 @@ def test_images_of_the_cord_share_the_grid_and_landmarks_need_not() -> None:
     assert found.discs[3] == pytest.approx([2, 2, 16])
     moved = nib.Nifti1Image(np.ones((4, 4, 4), np.uint8), np.diag([1.0, 1, 2, 1]))
     with pytest.raises(ImageError, match="locator's levels on the grid"):
-        references_from_images(labels, located=moved)
+        landmarks_from_images(labels, located=moved)

@@ -34,7 +34,7 @@ def phantom() -> Phantom:
 
 def check_of(labels: np.ndarray, **references: Any) -> Report:
     known = Landmarks(cord=phantom().cord, **references)
-    return check(labels, phantom().affine, references=known, task=ROOTLETS)
+    return check(labels, phantom().affine, landmarks=known, task=ROOTLETS)
 
 
 def codes(report: Report) -> set[str]:
@@ -44,7 +44,7 @@ def codes(report: Report) -> set[str]:
 @pytest.mark.parametrize("with_cord", [True, False])
 def test_intact_labels_have_no_flags(with_cord: bool) -> None:
     references = Landmarks(cord=phantom().cord if with_cord else None)
-    report = check(phantom().labels, phantom().affine, references=references, task=ROOTLETS)
+    report = check(phantom().labels, phantom().affine, landmarks=references, task=ROOTLETS)
     assert report.flags == ()
     assert [level.level for level in report.levels] == list(LEVELS)
     assert report.line == ("cord" if with_cord else "rootlets")
@@ -92,7 +92,7 @@ def test_a_level_beyond_the_image_is_not_missing() -> None:
     cut = labels[:, :, : first - 2]
     affine = phantom().affine
     report = check(
-        cut, affine, references=Landmarks(cord=phantom().cord[:, :, : first - 2]), task=ROOTLETS
+        cut, affine, landmarks=Landmarks(cord=phantom().cord[:, :, : first - 2]), task=ROOTLETS
     )
     assert [level.level for level in report.levels] == list(range(4, 10))
     assert "level_missing" not in codes(report)
@@ -111,7 +111,7 @@ def test_a_level_at_the_edge_of_the_image_is_noted_not_warned_of() -> None:
 def test_a_missing_side_is_flagged_with_its_name(side: str) -> None:
     bundles = [b for b in typical_bundles() if not (b.level == 5 and b.side == side)]
     one = make_phantom(bundles, voxel_mm=(1, 1, 1))
-    report = check(one.labels, one.affine, references=Landmarks(cord=one.cord), task=ROOTLETS)
+    report = check(one.labels, one.affine, landmarks=Landmarks(cord=one.cord), task=ROOTLETS)
     flags = [flag for flag in report.flags if flag.code == "side_missing"]
     assert [(flag.level, flag.side, flag.value) for flag in flags] == [(5, side, 0.0)]
 
@@ -119,7 +119,7 @@ def test_a_missing_side_is_flagged_with_its_name(side: str) -> None:
 def made(*extra: PhantomBundle, without: tuple[int, ...] = ()) -> Report:
     bundles = [b for b in typical_bundles() if b.level not in without]
     one = make_phantom([*bundles, *extra], voxel_mm=(1, 1, 1))
-    return check(one.labels, one.affine, references=Landmarks(cord=one.cord), task=ROOTLETS)
+    return check(one.labels, one.affine, landmarks=Landmarks(cord=one.cord), task=ROOTLETS)
 
 
 def pairs(level: int, start: float, end: float) -> list[PhantomBundle]:
@@ -249,7 +249,7 @@ def test_a_shift_is_flagged_by_the_locator() -> None:
     located = spinal_levels(
         phantom().labels,
         phantom().affine,
-        references=Landmarks(cord=phantom().cord),
+        landmarks=Landmarks(cord=phantom().cord),
         method="midpoint",
         task=ROOTLETS,
     ).labels
@@ -289,7 +289,7 @@ def test_labels_outside_the_priors_are_measured_without_the_fit() -> None:
 def test_another_grid_is_refused(name: str) -> None:
     references = Landmarks(**{name: np.ones((3, 3, 3), np.uint8)})
     with pytest.raises(ImageError, match="on the grid of the level map"):
-        check(phantom().labels, phantom().affine, references=references, task=ROOTLETS)
+        check(phantom().labels, phantom().affine, landmarks=references, task=ROOTLETS)
 
 
 @pytest.mark.data
@@ -301,7 +301,7 @@ def test_pam50_has_no_flags_and_no_shift(shared_data: Path) -> None:
     discs = nib.load(folder / "PAM50_label_disc.nii.gz")
     cord = np.asarray(nib.load(folder / "PAM50_cord.nii.gz").dataobj)
     references = Landmarks(cord=cord, discs=disc_points(np.asarray(discs.dataobj), discs.affine))
-    report = check(level_map(image), image.affine, task=ROOTLETS, references=references)
+    report = check(level_map(image), image.affine, task=ROOTLETS, landmarks=references)
     assert report.flags == ()
     assert [shift.shift for shift in report.shifts] == [0]
 
@@ -313,7 +313,7 @@ def test_pam50_extents_are_the_published_ones(shared_data: Path) -> None:
     folder = shared_data / "pam50"
     image = nib.load(folder / "PAM50_rootlets.nii.gz")
     cord = np.asarray(nib.load(folder / "PAM50_cord.nii.gz").dataobj)
-    report = check(level_map(image), image.affine, task=ROOTLETS, references=Landmarks(cord=cord))
+    report = check(level_map(image), image.affine, task=ROOTLETS, landmarks=Landmarks(cord=cord))
     heights = [level.height for level in report.levels]
     assert heights == pytest.approx([8, 15.5, 11, 9.5, 9.5, 11.5, 13.5, 13], abs=0.15)
 
@@ -328,7 +328,7 @@ def test_small_pam50_agrees_with_its_pmj(shared_data: Path) -> None:
     mark = nib.load(folder / "PAM50_small_t2_pmj_manual.nii.gz")
     point = pmj_point(np.asarray(mark.dataobj), mark.affine)
     report = check(
-        level_map(image), image.affine, task=ROOTLETS, references=Landmarks(cord=cord, pmj=point)
+        level_map(image), image.affine, task=ROOTLETS, landmarks=Landmarks(cord=cord, pmj=point)
     )
     assert [shift.shift for shift in report.shifts] == [0]
     assert {flag.level for flag in report.flags if flag.code == "level_missing"} == {9}
