@@ -26,6 +26,7 @@ ROOMS: Mapping[str, str] = {
     "analysis": "One module for each thing one can ask of a level map.",
     "qc": "Pages and pictures.",
     "segmentation": "From an image to a level map and what is written beside it.",
+    "study": "From one image to a data set: plan, records, workers, cohort.",
     "api": "The functions for Python. Every command calls them.",
     "sct_plugin": "The tasks inside a real SCT.",
     "cli": "The two command lines.",
