@@ -15,6 +15,7 @@ import numpy as np
 
 from sct_rootlets_task.environment import VERSION
 from sct_rootlets_task.io.atomic import write_json
+from sct_rootlets_task.io.bids_names import subject_and_session
 from sct_rootlets_task.io.images import InputImage
 from sct_rootlets_task.qc import render
 from sct_rootlets_task.qc.measures import level_rows, missing_levels
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
 VOLUME = "volume.js"
 _THUMBNAIL_HEIGHT, _THUMBNAIL_WIDTH = 168, 1200
 _JPEG_QUALITY = 88
-_SUBJECT = re.compile(r"sub-[A-Za-z0-9]+")
 
 
 @dataclass(frozen=True)
@@ -127,16 +127,15 @@ def names_of(image: Path, details: Details) -> tuple[str, str]:
     >>> names_of(Path("/data/ds1/sub-01/anat/sub-01_T2w.nii.gz"), Details())
     ('ds1', 'sub-01')
     """
-    parts = image.resolve().parts
-    named = _SUBJECT.match(image.name)
-    folders = [i for i, part in enumerate(parts[:-1]) if _SUBJECT.fullmatch(part)]
-    if folders:
-        subject, dataset = parts[folders[-1]], parts[folders[-1] - 1]
-    elif named:
-        subject, dataset = named[0], image.resolve().parent.name
+    folder = image.resolve().parent
+    subject, _ = subject_and_session(folder / image.name)
+    above = next((parent for parent in (folder, *folder.parents) if parent.name == subject), None)
+    if not subject:
+        subject, dataset = folder.parent.name or image.name, folder.parent.parent.name
+    elif above:
+        dataset = above.parent.name
     else:
-        subject = image.resolve().parent.parent.name or image.name
-        dataset = image.resolve().parent.parent.parent.name
+        dataset = folder.name
     return details.dataset or dataset.strip("/"), details.subject or subject
 
 
