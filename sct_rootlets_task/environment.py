@@ -17,6 +17,9 @@ PRECISION = "SCT_ROOTLETS_PRECISION"
 THREADS = "SCT_ROOTLETS_THREADS"
 RAW = "SCT_ROOTLETS_RAW"
 TILES = "SCT_ROOTLETS_TILES"
+CONTAINER = "SCT_ROOTLETS_CONTAINER"
+APPTAINER = "APPTAINER_CONTAINER"
+SINGULARITY = "SINGULARITY_CONTAINER"
 SCT_DIR = "SCT_DIR"
 TERMINAL = "TERM"
 COLUMNS = "COLUMNS"
@@ -68,6 +71,12 @@ VARIABLES: Mapping[str, str] = {
     ),
     TILES: "Tiles to run (auto or all) where -tiles is not given, and inside SCT.",
     **{name: f"{origin} {_FOLLOWED}" for name, origin in CORES.items()},
+    CONTAINER: (
+        "Name and tag of the container image that the commands run in. It is written into the "
+        "dataset_description.json of a study's results."
+    ),
+    APPTAINER: f"Set by Apptainer; read where {CONTAINER} is not set.",
+    SINGULARITY: f"Set by Singularity; read where {CONTAINER} is not set.",
     SCT_DIR: "Set by SCT's installer. sct_rootlets sct status finds SCT's own environment by it.",
     TERMINAL: "dumb: progress is shown as lines now and then, as in a file, not as a bar.",
     COLUMNS: "Width of the progress bar in characters. Default: the width of the terminal.",

@@ -56,6 +56,10 @@ class ImageError(RootletsError, ValueError):
     """An input image cannot be segmented: wrong dimensions, no signal, not NIfTI, and the like."""
 
 
+class DatasetError(RootletsError, ValueError):
+    """A data set is not valid BIDS."""
+
+
 class OutputError(RootletsError, OSError):
     """A result could not be written."""
 
