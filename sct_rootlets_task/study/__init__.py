@@ -1,1 +1,1 @@
-"""Whole data sets: which images there are, what is still to be done, who does it, and the cohort."""
+"""Whole data sets: what is in them, what is still to be done, who does it, and the cohort."""

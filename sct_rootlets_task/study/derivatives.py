@@ -30,20 +30,22 @@ RAW = "raw"
 """Name of the data set in BIDS URIs: ``bids:raw:sub-01/anat/sub-01_T2w.nii.gz``."""
 
 IGNORED = (
-    "corrected/",
-    "figures/",
-    "logs/",
-    "qc/",
-    "work/",
+    "corrected",
+    "figures",
+    "logs",
+    "qc",
+    "work",
     "failures.tsv",
-    "group_levels.*",
+    "group_levels.json",
+    "group_levels.tsv",
     "*_levels.json",
     "*_levels.tsv",
     "*_record.json",
-    "*_label-*_dseg.json",
-    "*_label-*_dseg.nii.gz",
 )
-"""Results that BIDS has no names for, as patterns of ``.bidsignore``."""
+"""Results that BIDS has no names for, as patterns of ``.bidsignore``.
+
+The validator takes no star inside a pattern, and no slash behind a folder.
+"""
 
 _README = """# {name}
 
@@ -154,9 +156,14 @@ def _files(study: Study, task: Task) -> dict[str, bytes]:
     """Return the files at the top; that by which a data set is known comes last."""
     description = description_of(study, task)
     word = segmented(task)
+    of_lab = [
+        f"*_label-{label}_dseg{extension}"
+        for label in (word, SPINAL_LEVELS)
+        for extension in (".json", ".nii.gz")
+    ]
     readme = _README.format(name=printable(description["Name"]), word=word, spinal=SPINAL_LEVELS)
     return {
-        ".bidsignore": "".join(f"{pattern}\n" for pattern in IGNORED).encode(),
+        ".bidsignore": "".join(f"{pattern}\n" for pattern in (*IGNORED, *of_lab)).encode(),
         "README.md": readme.encode("utf-8", "backslashreplace"),
         f"seg-{word}_dseg.tsv": _table().encode(),
         f"seg-{SPINAL_LEVELS}_dseg.tsv": _table().encode(),

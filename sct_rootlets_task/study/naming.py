@@ -147,7 +147,7 @@ def _desc(name: BidsName) -> str:
 
 
 def _check_name(image: str, name: BidsName) -> None:
-    words = image.partition(".")[0].split("_")
+    words = image.split("_")
     keys = [word.partition("-")[0] for word in words[:-1]]
     odd = next((word for word in words[:-1] if not _is_entity(word)), None)
     if keys[:1] != ["sub"] or len(set(keys)) < len(keys) or not _LABEL.fullmatch(name.suffix):
