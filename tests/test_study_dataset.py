@@ -18,6 +18,7 @@ from sct_rootlets_task.registry import ROOTLETS, SEG_SPINAL_ROOTLETS_T2W
 from sct_rootlets_task.study.dataset import Found, find_items
 from sct_rootlets_task.study.options import Selection, Study
 from sct_rootlets_task.study.selection import read_filters, read_list
+from sct_rootlets_task.study.validation import validate_dataset
 
 
 def touch(folder: Path, *files: str) -> Path:
@@ -79,6 +80,11 @@ def test_the_generated_data_set_is_found_in_order(necks: Path) -> None:
     absent = next(item for item in found.items if item.subject == "sub-08")
     assert not absent.image.exists()
     assert len({item.name for item in found.items}) == len(found.items)
+
+
+def test_the_generated_data_set_is_valid(necks: Path) -> None:
+    pytest.importorskip("bids_validator_deno")
+    validate_dataset(necks)
 
 
 def test_an_item_knows_where_its_results_go(necks: Path) -> None:
