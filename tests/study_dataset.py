@@ -203,10 +203,10 @@ class _TinyPainter(_Painter):
         """Return the volume of a seed: each has a cord of another length."""
         rng = np.random.default_rng(seed)
         size, shift = rng.uniform(0.94, 1.06), int(rng.integers(-2, 3))
-        data = np.full(_TINY, 100, np.int16)
+        data = rng.integers(95, 106, _TINY, np.int16)
         cord = np.zeros(_TINY, np.uint8)
         cord[7:13, 7:13] = 1
-        data[cord > 0] = 120 if contrast == "T2w" else 140
+        data[cord > 0] += 20 if contrast == "T2w" else 40
         pmj = np.array([9, 10, 151 + shift])
         for level, distance in () if lumbar else LEVELS.items():
             along = slice(int(pmj[2] - distance) - 4, int(pmj[2] - distance) + 4)
