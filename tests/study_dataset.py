@@ -39,6 +39,7 @@ DISCS = {3: 61.5, 4: 79.0, 5: 96.0, 6: 112.0, 7: 127.5, 8: 143.5}
 """SCT's number of a disc → its distance from the PMJ, in mm."""
 
 _CROP = (14, 96, 90), (42, 144, 244)
+"""First and last corner in voxels of the sample, which ends below the PMJ; points do not."""
 _LUMBAR_CROP = (14, 96, 0), (42, 144, 60)
 _TINY = (20, 20, 154)
 _MP2RAGE = (
@@ -180,7 +181,7 @@ class _Painter:
         affine[:3, 3] = affine[:3, :3] @ (low - PMJ_VOXEL)
         landmarks = {
             "cord": self.cord[place].astype(np.uint8),
-            **points(data.shape, np.array(PMJ_VOXEL) - low),
+            **points(tuple(high - low), np.array(PMJ_VOXEL) - low),
         }
         return Volume(np.clip(data * gain, 0, 4000).astype(np.int16), affine, landmarks)
 
