@@ -254,6 +254,37 @@ CODES: Mapping[str, str] = {code: kind.meaning for code, kind in KINDS.items()}
 """Every code a flag can have."""
 
 
+COLUMNS: Mapping[str, str] = {
+    "code": "What is wrong: one of the codes of the flags.",
+    "severity": "warning, which asks for a look, or note.",
+    "side": "left or right, where it matters.",
+    "value": "What was found.",
+    "expected_lowest": "Lowest expected value; empty where there is no limit.",
+    "expected_highest": "Highest expected value, likewise.",
+    "unit": "Unit of value and range.",
+    "source": "Where the range comes from.",
+    "voxel_i": "Where to look: index of the voxel in the level map, from 0.",
+    "voxel_j": "Its second index.",
+    "voxel_k": "Its third index.",
+    "x_mm": "The same place in world mm, to the right.",
+    "y_mm": "In world mm, to the front.",
+    "z_mm": "In world mm, upwards.",
+    "text": "The same in a sentence.",
+}
+"""Columns of the table of flags, after those that tell the image and the level."""
+
+
+def table_row(one: Flag) -> dict[str, Any]:
+    """Return a flag by the columns of :data:`COLUMNS`, with its ``level`` and ``level_name``."""
+    low, high = one.expected
+    voxel, place = one.voxel or (None,) * 3, one.world_mm or (None,) * 3
+    row = {name: getattr(one, name, None) for name in ("level", *COLUMNS)}
+    row |= {"level_name": None if one.level is None else value_name(one.level)}
+    row |= {"expected_lowest": low, "expected_highest": high}
+    row |= dict(zip(("voxel_i", "voxel_j", "voxel_k"), voxel, strict=True))
+    return row | dict(zip(("x_mm", "y_mm", "z_mm"), place, strict=True))
+
+
 def flag(
     code: str,
     value: float | None,

@@ -125,6 +125,17 @@ COLUMNS: Mapping[str, str] = {
 }
 """Columns of the table of levels, in order and always all of them, so that tables can be joined."""
 
+UNITS: Mapping[str, str] = {
+    **{
+        name: "mm"
+        for name in COLUMNS
+        if "height" in name or (name.startswith("distance_") and name != "distance_origin")
+    },
+    **dict.fromkeys(("area_perpendicular_to_cord", "cord_area"), "mm^2"),
+    **{name: "mm^3" for name in COLUMNS if name.endswith("volume")},
+}
+"""Units of the columns that have any, as BIDS writes them."""
+
 _TEXT_COLUMNS = ("fname", "distance_origin", "method", "flags")
 _FEWEST_NEAR = 0.05
 _LEAST_COVER = 0.9

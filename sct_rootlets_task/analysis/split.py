@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from sct_rootlets_task.errors import ImageError
-from sct_rootlets_task.level_names import name_levels
+from sct_rootlets_task.io.label_values import count_levels
+from sct_rootlets_task.level_names import name_levels, value_name
 from sct_rootlets_task.levels.cord_mask import levels_out_of_reach, read_cord
 from sct_rootlets_task.levels.landmarks import landmarks_from_images
 from sct_rootlets_task.rootlets.bundles import DORSAL, LEFT, RIGHT, VENTRAL, find_bundles
@@ -15,6 +17,14 @@ from sct_rootlets_task.rootlets.geometry import level_map, like, require_labels
 
 PARTS = tuple(f"{side}_{part}" for side in (LEFT, RIGHT) for part in (DORSAL, VENTRAL))
 """Names of the parts, in the order of :func:`split`."""
+
+COLUMNS: Mapping[str, str] = {
+    "side": "left or right.",
+    "root": "dorsal or ventral.",
+    "voxels": "Voxels of the level's rootlets on this side and of this root; 0 if there are none.",
+    "volume_mm3": "Their volume in mm³.",
+}
+"""Columns of the table of parts, after those that tell the image and the level."""
 
 _MERGED_SHARE = 0.15
 _CLEAR_MM = 0.75
@@ -101,3 +111,29 @@ def split_image(image: Any, cord: Any) -> dict[str, Any]:
     mask = np.asarray(known.cord)
     parts = split(labels, image.affine, cord=mask, name=known.name("cord"))
     return {name: like(image, part) for name, part in parts.items()}
+
+
+def part_rows(parts: Mapping[str, np.ndarray], voxel_mm3: float) -> list[dict[str, Any]]:
+    """Return the size of each level in each part, by level and part.
+
+    Parameters
+    ----------
+    parts : mapping of str to ndarray of int, shape (i, j, k)
+        Level map of each part, as :func:`split` returns them.
+    voxel_mm3 : float
+        Volume of a voxel in mm³.
+
+    Returns
+    -------
+    list of dict
+        By the columns of :data:`COLUMNS`, with ``level`` and ``level_name``.
+    """
+    counts = {name: count_levels(part) for name, part in parts.items()}
+    rows = []
+    for level in sorted(set().union(*counts.values())):
+        for name, found in counts.items():
+            side, root = name.split("_")
+            voxels = found.get(level, 0)
+            row = {"level": level, "level_name": value_name(level), "side": side, "root": root}
+            rows.append({**row, "voxels": voxels, "volume_mm3": round(voxels * voxel_mm3, 3)})
+    return rows

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +11,17 @@ _INPUTS = ("i", "s", "gt", "pmj", "discs", "locator", "qc_seg")
 """Options of all commands that name a file to read."""
 
 
-def check_outputs(arguments: argparse.Namespace, **outputs: Collection[str]) -> None:
+def check_outputs(
+    arguments: argparse.Namespace, *, described: str = "", **outputs: Collection[str]
+) -> None:
     """Make sure that what a command will write replaces nothing that it must not.
 
     Parameters
     ----------
     arguments : Namespace
         Arguments of the command.
+    described : str
+        Option of a table that gets a JSON file beside it, see :func:`described_in`.
     **outputs : collection of str
         Options that name a file, or a list of files, to write. The value has the columns of a
         table, by which an older one is known; it is empty for other files.
@@ -33,13 +37,26 @@ def check_outputs(arguments: argparse.Namespace, **outputs: Collection[str]) -> 
 
     found = []
     for name, columns in outputs.items():
-        given = getattr(arguments, name) or []
-        for path in [given] if isinstance(given, str) else given:
+        given = getattr(arguments, name)
+        for path in _each(given):
             found.append(io.Output(Path(path), f"-{name}", columns))
             if path.lower().endswith(EXTENSIONS):
                 found.append(io.Output(sidecar_of(Path(path)), f"-{name}"))
-    inputs = [Path(path) for name in _INPUTS if (path := getattr(arguments, name, None))]
+            if name == described:
+                found.append(io.Output(described_in(path), f"-{name}"))
+    inputs = [Path(path) for name in _INPUTS for path in _each(getattr(arguments, name, None))]
     io.check_outputs(found, inputs, overwrite=arguments.overwrite)
+
+
+def described_in(table: str | Path) -> Path:
+    """Return the JSON file beside a table of several level maps."""
+    return Path(table).with_suffix(".json")
+
+
+def _each(given: str | Sequence[str | None] | None) -> list[str]:
+    """Return the paths that an option was given; None stands for none."""
+    several = [given] if given is None or isinstance(given, str) else given
+    return [path for path in several if path]
 
 
 def write_outputs(

@@ -126,8 +126,9 @@ def _is_our_entry(maker: Any, names: Collection[str]) -> bool:
 
 
 def _has_columns(path: Path, columns: Collection[str]) -> bool:
+    between = "\t" if path.suffix.lower() == ".tsv" else ","
     with path.open(newline="", encoding="utf-8") as stream:
-        first = next(csv.reader([stream.readline(_PICTURE_BYTES)]), [])
+        first = next(csv.reader([stream.readline(_PICTURE_BYTES)], delimiter=between), [])
     return first == list(columns)
 
 
