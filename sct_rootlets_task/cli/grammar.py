@@ -104,6 +104,14 @@ OPTIONS: tuple[Option, ...] = (
     _option("-task", _IO, forms=(LEGACY,), metavar="TASK", help="Task to run."),
     _option("-overwrite", _IO, **OVERWRITE),
     _option(
+        "-skip-existing",
+        _IO,
+        **_SWITCH,
+        help="1: leave out images whose result is there, whatever options it was made with. To "
+        "these nothing is added: no entry in the QC report, no picture, no color table. A result "
+        "that was edited by hand is kept, and a warning names it. Default: 0.",
+    ),
+    _option(
         "-lut",
         _IO,
         nargs="+",

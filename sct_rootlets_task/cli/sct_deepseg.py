@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING
 
 from sct_rootlets_task.cli import console, grammar
 from sct_rootlets_task.cli.arguments import start_logging
-from sct_rootlets_task.cli.console import explain, is_foreseen, run_command, show
+from sct_rootlets_task.cli.console import explain, run_command, show
+from sct_rootlets_task.cli.many import each, show_failed
 from sct_rootlets_task.errors import FAILED, NotShownError, UsageError
-from sct_rootlets_task.io.progress import remaining
 from sct_rootlets_task.io.untrusted import is_file, is_folder, missing_content
 from sct_rootlets_task.registry import TASKS
 from sct_rootlets_task.tasks import Task
@@ -198,7 +198,7 @@ def _segment_images(
     from sct_rootlets_task.segmentation.files import Request
 
     settings = _settings(task, parsed)
-    jobs = _plan(task, parsed)
+    jobs, done = _plan(task, parsed)
     request = Request(
         arguments,
         qc=Path(parsed.qc) if parsed.qc else None,
@@ -207,11 +207,17 @@ def _segment_images(
         qc_seg=Path(parsed.qc_seg) if parsed.qc_seg else None,
     )
     request.require_all(jobs)
+    if not jobs:
+        logger.info("Nothing to do: all %d image(s) have a result.", done)
+        return 0
     start = time.perf_counter()
     segmenter, notice = _load(task, parsed, settings, load)
     failures = _segment_all(jobs, segmenter, replace(request, notice=notice))
-    _summarize(jobs, failures, time.perf_counter() - start)
-    if request.qc and len(failures) < len(jobs):
+    seconds, there = time.perf_counter() - start, f", {done} skipped" if done else ""
+    segmented = len(jobs) - len(failures)
+    logger.info("%d of %d image(s) segmented in %.1f s%s", segmented, len(jobs), seconds, there)
+    show_failed([job.image for job in failures], len(jobs))
+    if request.qc and segmented:
         from sct_rootlets_task.qc.report import INDEX
         from sct_rootlets_task.qc.stored import shown
 
@@ -219,10 +225,36 @@ def _segment_images(
     return 1 if failures else 0
 
 
-def _plan(task: Task, parsed: argparse.Namespace) -> Sequence[Job]:
-    """Return the files to write for each image; every image and the mask must be there."""
+def _plan(task: Task, parsed: argparse.Namespace) -> tuple[Sequence[Job], int]:
+    """Return the files to write for each image, and how many are skipped, as their result is there.
+
+    Every image and the mask must be there.
+    """
+    from sct_rootlets_task.io.outputs import check_outputs, name_outputs
+    from sct_rootlets_task.segmentation.existing import sort_by_result
+
+    images, masks = _given(parsed)
+    viewers = parsed.lut or ()
+    named = name_outputs(images, parsed.o, task.suffix, preview=parsed.preview, viewers=viewers)
+    results = _results_among(images)
+    jobs = [job for job in named if job.image not in results]
+    leftovers, done = set[Path](), set[Path]()
+    if parsed.skip_existing:
+        leftovers, done = sort_by_result(jobs, task.name)
+    kept = [*(job.image for job in jobs), *masks, *_files_of_model(parsed.model)]
+    jobs = [job for job in jobs if job.output not in done]
+    outputs = [one for job in jobs for one in job.outputs]
+    check_outputs((o for o in outputs if o.path not in leftovers), kept, overwrite=parsed.overwrite)
+    # A level map that was cut short is nobody's work; it may be replaced like one of ours.
+    forced = 0 if parsed.overwrite == 0 else 1
+    check_outputs((o for o in outputs if o.path in leftovers), kept, overwrite=forced)
+    return jobs, len(done)
+
+
+def _given(parsed: argparse.Namespace) -> tuple[list[Path], list[Path]]:
+    """Return the images, each once, and the mask; all must be there."""
     from sct_rootlets_task.io.nifti import folder_for_image
-    from sct_rootlets_task.io.outputs import each_once, plan_outputs
+    from sct_rootlets_task.io.outputs import each_once
 
     images, again = each_once([Path(name) for name in parsed.i])
     for image in again:
@@ -233,15 +265,28 @@ def _plan(task: Task, parsed: argparse.Namespace) -> Sequence[Job]:
             raise UsageError(folder_for_image(image))
         if not (_may_be_file(image) or missing_content(image)):
             raise UsageError(f"This file does not exist: {image}. Check the path.")
-    return plan_outputs(
-        images,
-        parsed.o,
-        task.suffix,
-        overwrite=parsed.overwrite,
-        preview=parsed.preview,
-        viewers=parsed.lut or (),
-        inputs=[*masks, *_files_of_model(parsed.model)],
-    )
+    return images, masks
+
+
+def _results_among(images: Sequence[Path]) -> set[Path]:
+    """Return the level maps among images, which a pattern of names may have caught.
+
+    Raises
+    ------
+    UsageError
+        If no image is left.
+    """
+    from sct_rootlets_task.io.ownership import is_result
+
+    results = [image for image in images if is_result(image)]
+    if results and len(results) == len(images):
+        raise UsageError(
+            f"Expected an image to segment, found {results[0]}, which is a result of "
+            "segmentation. Give the image that it was made of."
+        )
+    for result in results:
+        logger.warning("%s is a result of segmentation, and no image: it is left out.", result)
+    return set(results)
 
 
 def _files_of_model(model: str | None) -> list[Path]:
@@ -306,32 +351,26 @@ def _load(
 
 
 def _segment_all(jobs: Sequence[Job], segmenter: Segmenter, request: Request) -> list[Job]:
-    """Segment each image; one that fails is remembered and does not stop the others."""
+    """Segment each image and return those that failed."""
     from sct_rootlets_task.segmentation.files import segment_to_files
 
-    failures, start = [], time.perf_counter()
-    for number, job in enumerate(jobs):
-        if len(jobs) > 1:
-            left = remaining(time.perf_counter() - start, number, len(jobs))
-            rest = f", about {left} left" if left else ""
-            logger.info("Image %d of %d%s: %s", number + 1, len(jobs), rest, job.image)
-        try:
-            result = segment_to_files(job, segmenter, request)
-            if logger.isEnabledFor(logging.INFO):
-                _report(job, result)
-        except Exception as error:  # whatever is wrong with one image, the others go on
-            logger.debug("While segmenting %s:", job.image, exc_info=not is_foreseen(error))
-            failures.append(job)
-            show(f"sct_deepseg: error: {_reason(job, error)}")
-    return failures
+    def segment(job: Job) -> None:
+        result = segment_to_files(job, segmenter, request)
+        if logger.isEnabledFor(logging.INFO):
+            _report(job, result)
+
+    failed: list[Job] = []
+    for _ in each(jobs, segment, failed, file=lambda job: job.image, reason=_reason):
+        pass
+    return failed
 
 
 def _reason(job: Job, error: Exception) -> str:
-    """Return the error's text, with the image's name where it lacks it."""
+    """Return the line of an error, with the image's name where its text lacks it."""
     text = explain(error, f"segmenting {job.image}")
     if isinstance(error, NotShownError) and isinstance(error.__cause__, Exception):
         text = f"{explain(error.__cause__, f'drawing {job.output}')} {text}"
-    return text if str(job.image) in text else f"{job.image}: {text}"
+    return f"sct_deepseg: error: {text if str(job.image) in text else f'{job.image}: {text}'}"
 
 
 def _report(job: Job, result: SegmentedFile) -> None:
@@ -350,14 +389,6 @@ def _report(job: Job, result: SegmentedFile) -> None:
     print("Done! To view results, type:")
     for command in viewer_commands(job.image, job.output, tuple(job.luts)):
         print(command)
-
-
-def _summarize(jobs: Sequence[Job], failures: Sequence[Job], seconds: float) -> None:
-    done = len(jobs) - len(failures)
-    logger.info("%d of %d image(s) segmented in %.1f s", done, len(jobs), seconds)
-    if failures and len(jobs) > 1:
-        failed = "\n".join(f"  {job.image}" for job in failures)
-        show(f"\nFailed: {len(failures)} of {len(jobs)} images:\n{failed}")
 
 
 if __name__ == "__main__":

@@ -156,7 +156,33 @@ def plan_outputs(
     overwrite: int | None = None,
     preview: str | None = None,
     viewers: Sequence[str] = (),
-    inputs: Iterable[Path] = (),
+) -> tuple[Job, ...]:
+    """Give each image its own output, and make sure that it may be written.
+
+    Parameters
+    ----------
+    images, output, suffix, preview, viewers
+        As for :func:`name_outputs`.
+    overwrite : {0, 1}, optional
+        What may be replaced, see :func:`check_outputs`.
+
+    Raises
+    ------
+    UsageError, OutputError
+        As :func:`name_outputs` and :func:`check_outputs` do.
+    """
+    jobs = name_outputs(images, output, suffix, preview=preview, viewers=viewers)
+    check_outputs([one for job in jobs for one in job.outputs], images, overwrite=overwrite)
+    return jobs
+
+
+def name_outputs(
+    images: Sequence[Path],
+    output: str | None,
+    suffix: str,
+    *,
+    preview: str | None = None,
+    viewers: Sequence[str] = (),
 ) -> tuple[Job, ...]:
     """Give each image its own output.
 
@@ -173,21 +199,15 @@ def plan_outputs(
         Argument of ``-o``.
     suffix : str
         The task's suffix, for example ``_rootlets``.
-    overwrite : {0, 1}, optional
-        What may be replaced, see :func:`check_outputs`.
     preview : str, optional
         Argument of ``-preview``.
     viewers : sequence of str
         Viewers a color table is written for.
-    inputs : iterable of Path
-        Further inputs.
 
     Raises
     ------
     UsageError
-        If two images would share an output, or as :func:`check_outputs` does.
-    OutputError
-        If a folder cannot be written to.
+        If two images would share an output, or several images one file.
     """
     alone = len(images) == 1
     jobs = tuple(
@@ -195,8 +215,6 @@ def plan_outputs(
         for image in images
     )
     _refuse_shared(jobs)
-    outputs = [one for job in jobs for one in job.outputs]
-    check_outputs(outputs, [*images, *inputs], overwrite=overwrite)
     return jobs
 
 

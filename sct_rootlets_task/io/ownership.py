@@ -85,6 +85,22 @@ def is_ours(path: Path, columns: Collection[str] = ()) -> bool:
         return False
 
 
+def is_result(image: Path) -> bool:
+    """Return whether an image is a level map of this package or of SCT's task, edited or not.
+
+    Its sidecar tells. So the synthetic sample, which has none, is not one.
+    """
+    try:
+        record = _record(sidecar_of(image)) if sidecar_of(image).is_file() else {}
+        output = record.get("Output")
+        if not isinstance(output, Mapping):
+            return _is_made_by(record, _SCT)
+        is_named = output.get("Name") == image.name and _is_made_by(record, _OURS, _SCT)
+        return is_named or _is_our_image(image)
+    except (OSError, EOFError, ValueError, RecursionError, zlib.error):
+        return False
+
+
 def sidecar_of(image: Path) -> Path:
     """Return the JSON file beside an image."""
     return image.parent / f"{stem(image)}.json"

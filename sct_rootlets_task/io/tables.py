@@ -20,12 +20,13 @@ def table_text(path: Path, rows: Sequence[Mapping[str, Any]], columns: Collectio
     path : Path
         File that the text is for.
     rows : sequence of mapping
-        One for each row.
+        One for each row; keys that are no columns are left out.
     columns : collection of str
         Columns in their order.
     """
     names = list(columns)
-    return tsv_text(rows, names) if is_tsv(path) else csv_text(rows, names)
+    own = [{name: row.get(name) for name in names} for row in rows]
+    return tsv_text(own, names) if is_tsv(path) else csv_text(own, names)
 
 
 def write_table(path: Path, rows: Sequence[Mapping[str, Any]], columns: Collection[str]) -> None:
