@@ -1,4 +1,4 @@
-"""``sct_deepseg -skip-existing``: what is left out, kept and made anew; results among the images."""
+"""``sct_deepseg -skip-existing``: what is left out, kept and made anew; results among images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""SpinePrep 26 runs ``sct_deepseg rootlets`` as a process and looks for its result in the folder."""
+"""SpinePrep 26 runs ``sct_deepseg rootlets`` as a process and looks for its result in a folder."""
 
 from __future__ import annotations
 

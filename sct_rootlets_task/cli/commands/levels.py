@@ -102,13 +102,10 @@ def _divide(arguments: argparse.Namespace) -> SpinalLevels:
         method=arguments.method,
         task=arguments.task,
     )
-    table = arguments.csv
-    write_outputs(
-        arguments,
-        dict.fromkeys(arguments.o or (), labels),
-        tables={table: table_text(Path(table), found.rows, COLUMNS)} if table else {},
-        Warnings=list(found.warnings),
-    )
+    maps, table = dict.fromkeys(arguments.o or (), labels), arguments.csv
+    tables = {table: table_text(Path(table), found.rows, COLUMNS)} if table else {}
+    if maps or tables:  # of several, the table is written at the end
+        write_outputs(arguments, maps, tables=tables, Warnings=list(found.warnings))
     # The voxels are written, and many of them would fill the memory.
     return replace(found, labels=None)
 
