@@ -296,8 +296,9 @@ def command_line_to_markdown(tasks: Mapping[str, Task]) -> str:
 
 def files_to_markdown() -> str:
     """Return the page of everything that is written: files, sidecar keys, columns of tables."""
-    from sct_rootlets_task.analysis import evaluate
+    from sct_rootlets_task.analysis import evaluate, flags, split
     from sct_rootlets_task.analysis.spinal_levels import COLUMNS
+    from sct_rootlets_task.cli.many import LEADING
     from sct_rootlets_task.io.outputs import FILES, SIDECAR
     from sct_rootlets_task.levels import located_canal
     from sct_rootlets_task.qc.pages import RATINGS
@@ -313,11 +314,22 @@ def files_to_markdown() -> str:
         "The JSON file beside a level map. A dot leads into a key's own keys: `Output.Name` is "
         "`Name` inside `Output`. `sct_rootlets check -o` writes only what is under `Plausibility`.",
         _described("Key", SIDECAR),
+        "## First columns of tables of many level maps",
+        "Tables of several level maps begin with these columns. The others follow, but those that "
+        "say the same. A JSON file of the same name says what each means, and its unit.",
+        _described("Column", LEADING),
         "## Columns of the table of levels",
         "The CSV file of `sct_rootlets levels -csv`: one row for each spinal level. In every table "
         "and JSON file `start` is the caudal end and `end` the cranial one.",
         "![The three methods, and what the columns measure](../images/methods.png)",
         _described("Column", COLUMNS),
+        "## Columns of the table of flags",
+        "The table of `sct_rootlets check -csv`, after the first columns: one row for each flag.",
+        _described("Column", flags.COLUMNS),
+        "## Columns of the table of parts",
+        "The table of `sct_rootlets split -csv`, after the first columns: one row for each level, "
+        "side and root.",
+        _described("Column", split.COLUMNS),
         "## Columns of the located levels",
         "The CSV file of `sct_rootlets locate -csv`: one row for each level of the canal.",
         _described("Column", located_canal.COLUMNS),

@@ -24,9 +24,14 @@ FILES: Mapping[str, str] = {
     "<image>_rootlets.ctbl": "Color table for 3D Slicer (-lut slicer).",
     "<image>_rootlets.png": "Picture of the result, where -preview names a folder.",
     "<image>_levels.nii.gz": "Levels of the spinal canal, by sct_rootlets locate.",
+    "<level map>_levels.nii.gz": (
+        "Spinal levels of the cord, by sct_rootlets levels, for several level maps."
+    ),
+    "<table>.json": "What the columns of a table of several level maps mean, and their units.",
     "<level map>.json": "Sidecar of a level map that sct_rootlets writes.",
     "<prefix>_<side>_<root>.nii.gz": (
-        "The four level maps of sct_rootlets split; side is left or right, root dorsal or ventral."
+        "The four level maps of sct_rootlets split; side is left or right, root dorsal or ventral. "
+        "For several level maps, the prefix is the name of each."
     ),
     "<report>/index.html": "The QC report: open it in a browser.",
     "<report>/report.json": "Identity of the report, under which the browser keeps ratings.",
