@@ -29,9 +29,10 @@ from sct_rootlets_task.io.images import InputImage
 from sct_rootlets_task.level_names import level_color
 from sct_rootlets_task.qc import pages, render
 from sct_rootlets_task.qc.entry import Details, flag_of, identity, names_of
+from sct_rootlets_task.qc.listing import ROWS, read_rows, row_of, write_rows
 from sct_rootlets_task.qc.measures import level_rows, missing_levels
 from sct_rootlets_task.qc.report import add_entry, rebuild
-from sct_rootlets_task.qc.scene import Scene, load_scene
+from sct_rootlets_task.qc.scene import Scene, label_name, load_scene
 from sct_rootlets_task.qc.volumes import MAX_VOXELS, extract
 
 SHAPE = (44, 48, 90)
@@ -100,8 +101,24 @@ def index_of(report: Path) -> Tags:
     return Tags((report / "index.html").read_text(encoding="utf-8"))
 
 
-def rows_of(report: Path) -> list[dict[str, str | None]]:
-    return [row for row in index_of(report).of("tr") if "data-id" in row]
+def rows_of(report: Path) -> list[dict[str, Any]]:
+    """Return the rows that the page makes of the list, in its order, with levels by name."""
+    rows = []
+    for row in read_rows(report / ROWS).values():
+        found, missing = (" ".join(map(label_name, row[key])) for key in ("found", "missing"))
+        counted = {"levels": found, "missing": missing, "found": len(row["found"])}
+        codes = " ".join(code for code, _, _ in row["flags"])
+        warnings = sum(is_warning for _, _, is_warning in row["flags"])
+        rows.append({**row, **counted, "flags": codes, "warnings": warnings})
+    keys = ("dataset", "subject", "image", "image_path")
+    return sorted(rows, key=lambda row: [row[key] for key in keys])
+
+
+def unreadable_in(report: Path) -> dict[str, str]:
+    """Return the folders that the list names as no entries, with the reason."""
+    head = (report / ROWS).read_text(encoding="ascii").partition(");\n")[0]
+    named = json.loads(head.partition(", ")[2])
+    return {name: reason for name, reason in named.items() if name not in read_rows(report / ROWS)}
 
 
 def sheet_of(page: Path) -> str:
@@ -415,9 +432,9 @@ def test_an_entry_brings_its_pictures_volume_and_table(tmp_path: Path) -> None:
         with Image.open(page.parent / f"{view}.png") as levels:
             assert levels.size == size
     (row,) = rows_of(tmp_path / "qc")
-    assert (row["data-subject"], row["data-dataset"], row["data-model"]) == ("S", "D", "starter")
-    assert (row["data-levels"], row["data-missing"]) == ("C2 C3 C5", "C4 C6")
-    assert (row["data-flags"], row["data-warnings"]) == ("level_missing", "1")
+    assert (row["subject"], row["dataset"], row["model"]) == ("S", "D", "starter")
+    assert (row["levels"], row["missing"]) == ("C2 C3 C5", "C4 C6")
+    assert (row["flags"], row["warnings"]) == ("level_missing", 1)
     sheet = sheet_of(page)
     assert "C4 is absent." in sheet
     assert "sct_deepseg x" in sheet
@@ -431,11 +448,11 @@ def test_running_a_subject_again_replaces_its_entry(tmp_path: Path) -> None:
         image, segmentation = write_case(tmp_path, phantom(levels)[1])
         pages_made.add(add_entry(report, image, segmentation))
         (row,) = rows_of(report)
-        stamps.append(row["data-stamp"])
+        stamps.append(row["stamp"])
     assert len(pages_made) == 1
-    assert row["data-found"] == "3"
+    assert row["found"] == 3
     assert stamps[0] != stamps[1] == stamps[2], "a rating belongs to what was looked at"
-    assert [path.name for path in (report / "entries").iterdir()] == [row["data-id"]]
+    assert [path.name for path in (report / "entries").iterdir()] == [row["id"]]
 
 
 def test_the_list_is_sorted_and_its_identity_is_kept(tmp_path: Path) -> None:
@@ -444,7 +461,7 @@ def test_the_list_is_sorted_and_its_identity_is_kept(tmp_path: Path) -> None:
     for subject in ("c", "a", "b"):
         add_entry(report, *write_case(tmp_path), Details("D", subject))
         identities.add(index_of(report).of("body")[0]["data-report"])
-    assert [row["data-subject"] for row in rows_of(report)] == ["a", "b", "c"]
+    assert [row["subject"] for row in rows_of(report)] == ["a", "b", "c"]
     assert len(identities) == 1
 
 
@@ -495,7 +512,7 @@ def test_every_level_map_makes_a_page(
     image, segmentation = write_case(tmp_path, labels, zooms=zooms)
     page = add_entry(tmp_path / "qc", image, segmentation, Details(expected=tuple(range(2, 10))))
     (row,) = rows_of(tmp_path / "qc")
-    assert row["data-levels"] == levels
+    assert row["levels"] == levels
     assert ("The segmentation is empty." in sheet_of(page)) == (not levels)
 
 
@@ -505,7 +522,7 @@ def test_a_badly_cropped_image_makes_a_page(tmp_path: Path, zooms: tuple[float, 
     for name, data in (("a", image[18:30, 24:30, 60:]), ("b", labels[18:30, 24:30, 60:])):
         nib.save(nib.Nifti1Image(data, np.diag([*zooms, 1])), tmp_path / f"{name}.nii.gz")
     add_entry(tmp_path / "qc", tmp_path / "a.nii.gz", tmp_path / "b.nii.gz")
-    assert rows_of(tmp_path / "qc")[0]["data-levels"] == "C2 C3"
+    assert rows_of(tmp_path / "qc")[0]["levels"] == "C2 C3"
 
 
 def test_a_sidecar_tells_the_model_and_that_it_stood_in_for_another(tmp_path: Path) -> None:
@@ -513,7 +530,7 @@ def test_a_sidecar_tells_the_model_and_that_it_stood_in_for_another(tmp_path: Pa
     sidecar = {"Model": {"Name": "starter"}, "Notice": "This is not the published model."}
     (tmp_path / "sub-01_T2w_rootlets.json").write_text(json.dumps(sidecar))
     page = add_entry(tmp_path / "qc", image, segmentation)
-    assert rows_of(tmp_path / "qc")[0]["data-model"] == "starter"
+    assert rows_of(tmp_path / "qc")[0]["model"] == "starter"
     assert sidecar["Notice"] in sheet_of(page)
 
 
@@ -526,8 +543,8 @@ def test_what_the_run_doubted_stands_among_the_flags(tmp_path: Path) -> None:
     words = ["-i", str(image), "-s", str(segmentation), "-o", str(tmp_path / "qc")]
     assert command.run(parser.parse_args(words)) == 0
     (row,) = rows_of(tmp_path / "qc")
-    assert "doubt" in str(row["data-flags"]).split()
-    assert int(str(row["data-warnings"])) >= 1, "'Flagged only' shows it"
+    assert "doubt" in str(row["flags"]).split()
+    assert row["warnings"] >= 1, "'Flagged only' shows it"
     (page,) = tmp_path.glob("qc/entries/*/index.html")
     assert sheet_of(page).count(doubt) == 1
 
@@ -537,7 +554,7 @@ def test_a_sidecar_of_another_program_is_no_doubt(tmp_path: Path, texts: object)
     image, segmentation = write_case(tmp_path)
     (tmp_path / "sub-01_T2w_rootlets.json").write_text(json.dumps({"Warnings": texts}))
     add_entry(tmp_path / "qc", image, segmentation)
-    assert rows_of(tmp_path / "qc")[0]["data-flags"] == ""
+    assert rows_of(tmp_path / "qc")[0]["flags"] == ""
 
 
 def test_names_are_data_and_never_markup(tmp_path: Path) -> None:
@@ -553,7 +570,7 @@ def test_names_are_data_and_never_markup(tmp_path: Path) -> None:
     usual, tags = (index_of(tmp_path / folder) for folder in ("plain", "hostile"))
     assert [tag for tag, _ in tags.tags] == [tag for tag, _ in usual.tags]
     (row,) = rows_of(tmp_path / "hostile")
-    assert row["data-subject"] == HOSTILE
+    assert row["subject"] == HOSTILE
     usual, tags = (Tags(sheet_of(page).replace(HOSTILE, "")) for page in pages_made)
     assert "img src=x" in sheet_of(pages_made[1])
     assert {tag for tag, _ in tags.tags} == {tag for tag, _ in usual.tags}
@@ -605,10 +622,10 @@ def test_many_jobs_write_into_one_report(tmp_path: Path) -> None:
             job.result(timeout=300)
     expected = [f"{kind}-{number}" for kind in ("own", "other") for number in range(4)]
     rows = rows_of(report)
-    assert sorted(str(row["data-subject"]) for row in rows) == sorted(
+    assert sorted(str(row["subject"]) for row in rows) == sorted(
         [*expected, "shared", *["clash"] * 4]
     )
-    assert {path.name for path in (report / "entries").iterdir()} == {r["data-id"] for r in rows}
+    assert {path.name for path in (report / "entries").iterdir()} == {r["id"] for r in rows}
 
 
 def test_what_a_job_that_died_left_behind_is_put_right(
@@ -622,7 +639,7 @@ def test_what_a_job_that_died_left_behind_is_put_right(
     (entries / "c").mkdir()
     (entries / "c" / "entry.json").write_text("{", encoding="utf-8")
     rebuild(report)
-    assert [row["data-subject"] for row in rows_of(report)] == ["a"]
+    assert [row["subject"] for row in rows_of(report)] == ["a"]
     assert page.is_file()
     assert "is no entry" in caplog.text
 
@@ -634,7 +651,7 @@ def test_an_entry_removed_by_hand_is_gone_after_a_rebuild(tmp_path: Path) -> Non
     made = [add_entry(report, *write_case(tmp_path), Details("D", name)) for name in "ab"]
     shutil.rmtree(made[0].parent)
     assert rebuild(report) == report / "index.html"
-    assert [row["data-subject"] for row in rows_of(report)] == ["b"]
+    assert [row["subject"] for row in rows_of(report)] == ["b"]
 
 
 def test_pages_of_another_version_are_made_anew(tmp_path: Path) -> None:
@@ -678,11 +695,11 @@ def test_a_failed_entry_leaves_the_report_as_it_was(tmp_path: Path) -> None:
     report = tmp_path / "qc"
     image, segmentation = write_case(tmp_path)
     add_entry(report, image, segmentation)
-    before = (report / "index.html").read_text()
+    before = (report / ROWS).read_bytes()
     _, other = write_case(tmp_path, name="other", zooms=(1, 1, 2))
     with pytest.raises(ImageError, match="one grid"):
         add_entry(report, image, other)
-    assert (report / "index.html").read_text() == before
+    assert (report / ROWS).read_bytes() == before
     assert len(list((report / "entries").iterdir())) == 1
 
 
@@ -708,11 +725,10 @@ def test_three_hundred_images_stay_under_five_megabytes(tmp_path: Path) -> None:
     page = add_entry(report, *write_case(tmp_path), Details("D", "S", flags=flags))
     entry = json.loads((page.parent / "entry.json").read_text())
     entries = [{**entry, "id": f"{entry['id']}-{number}"} for number in range(300)]
-    pages.write_index(report / "index.html", entries, "report")
+    write_rows(report / ROWS, map(row_of, entries), {})
     static = ("report.css", "levels.css", "report.js", "levels.js", "viewer.js")
-    size = (report / "index.html").stat().st_size + sum(
-        (report / "static" / name).stat().st_size for name in static
-    )
+    names = ("index.html", ROWS, *(f"static/{name}" for name in static))
+    size = sum((report / name).stat().st_size for name in names)
     assert size + 300 * (page.parent / "thumbnail.jpg").stat().st_size < 5e6
 
 
@@ -723,7 +739,7 @@ def test_real_images_make_pages_with_their_levels(tmp_path: Path, shared_data: P
     around = folder / "PAM50_small_cord.nii.gz"
     page = add_entry(tmp_path / "qc", image, segmentation, Details("templates", around=around))
     (row,) = rows_of(tmp_path / "qc")
-    assert row["data-levels"] == "C2 C3 C4 C5 C6 C7 C8"
+    assert row["levels"] == "C2 C3 C4 C5 C6 C7 C8"
     entry = json.loads((page.parent / "entry.json").read_text())
     heights = [level["height"] for level in entry["levels"]]
     assert all(6 <= height <= 18 for height in heights), "template: 8 to 15.5 mm, slices of 2 mm"
@@ -757,7 +773,7 @@ def test_the_command_adds_an_entry_and_says_where(
     assert command.run(parser.parse_args(list(map(str, words)))) == 0
     printed = capsys.readouterr().out
     (row,) = rows_of(tmp_path / "qc")
-    assert (row["data-dataset"], row["data-subject"]) == ("D", "a b")
+    assert (row["dataset"], row["subject"]) == ("D", "a b")
     assert str(tmp_path / "qc" / "index.html") in printed
     entry = next((tmp_path / "qc" / "entries").glob("*/entry.json"))
     assert (
@@ -782,4 +798,4 @@ def test_the_command_checks_a_segmentation_whose_levels_it_knows(
         words += ["-task", "rootlets"]
     assert command.run(parser.parse_args(words)) == 0
     (row,) = rows_of(tmp_path / "qc")
-    assert ("level_missing" in str(row["data-flags"])) == flagged
+    assert ("level_missing" in str(row["flags"])) == flagged

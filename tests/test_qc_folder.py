@@ -23,14 +23,15 @@ import pytest
 
 from sct_rootlets_task.cli.commands import qc as command
 from sct_rootlets_task.errors import ImageError, OutputError, UsageError
-from sct_rootlets_task.qc import pages, render
+from sct_rootlets_task.qc import listing, pages, render
 from sct_rootlets_task.qc.entry import Details, identity
 from sct_rootlets_task.qc.folder import require_report_folder
+from sct_rootlets_task.qc.listing import ROWS, places_of, read_rows, row_of, write_rows
 from sct_rootlets_task.qc.preview import draw
-from sct_rootlets_task.qc.report import add_entry, rebuild
+from sct_rootlets_task.qc.report import add_entry, address_key, entry_addresses, rebuild
 from sct_rootlets_task.qc.scene import load_scene, require_mask
-from sct_rootlets_task.qc.stored import UnreadableEntry, check_entry, load_entry
-from test_qc import HOSTILE, index_of, rows_of, sheet_of
+from sct_rootlets_task.qc.stored import NAME, UnreadableEntry, check_entry, load_entry
+from test_qc import HOSTILE, index_of, rows_of, sheet_of, unreadable_in
 
 S = Details("D", "S")
 SIZE = (20, 22, 30)
@@ -69,7 +70,7 @@ def content(made: Path) -> dict[str, Any]:
 
 
 def ids(report: Path) -> list[str]:
-    return [str(row["data-id"]) for row in rows_of(report)]
+    return [str(row["id"]) for row in rows_of(report)]
 
 
 def identity_in(report: Path) -> str:
@@ -140,8 +141,7 @@ def test_two_images_of_one_name_and_one_subject_are_two_entries(
     assert sorted(ids(report)) == sorted(set(kept))
     assert len(set(kept)) == 2
     assert kept[0] == identity(Path("x.nii.gz"), Path("x_seg.nii.gz"), S), "as it always was"
-    shown = {row["data-file"] for row in rows_of(report)}
-    assert len(shown) == 2 or "\udce9" in first, "the list tells them apart"
+    assert len({places_of(row) for row in rows_of(report)}) == 2 or "\udce9" in first
 
 
 def test_a_second_image_of_one_name_is_told_of(
@@ -161,7 +161,7 @@ def test_maps_of_two_raters_are_two_entries(tmp_path: Path) -> None:
         for levels in (first, second):
             add_entry(tmp_path / "qc", image, levels, S)
     assert len(ids(tmp_path / "qc")) == 2
-    assert len({row["data-file"] for row in rows_of(tmp_path / "qc")}) == 2
+    assert len({places_of(row) for row in rows_of(tmp_path / "qc")}) == 2
 
 
 @pytest.mark.parametrize("order", [(1, 2), (2, 1)])
@@ -358,7 +358,11 @@ def test_a_damaged_entry_is_refused_or_makes_a_page(
             assert 0 < len(reason) <= 300
             continue
         pages.write_entry_pages(tmp_path, changed)
-        assert pages.write_index(tmp_path / "list.html", [changed], "r") == {}
+        row = row_of(changed)
+        write_rows(tmp_path / ROWS, [row], {})
+        assert list(read_rows(tmp_path / ROWS).values()) == [json.loads(json.dumps(row))] * (
+            NAME.fullmatch(row["id"]) is not None
+        )
     assert 2000 < refused < 3000
 
 
@@ -372,12 +376,12 @@ def test_damaged_entries_stop_nobody(
         (folder / "entry.json").write_text(json.dumps({**changed, "id": folder.name}))
     before = tree(report / "entries")
     page = add_entry(report, *case(tmp_path / "more"), Details("D", "T"))
+    assert caplog.text == ""
+    rebuild(report)
     listed = ids(report)
     assert {good, page.parent.name} <= set(listed)
     assert 2 <= len(listed) < 40
-    text = (report / "index.html").read_text()
-    for name in {f"bad-{number}" for number in range(80)} - set(listed):
-        assert f"entries/{name}<" in text, "the page names it"
+    assert {f"bad-{number}" for number in range(80)} - set(listed) == set(unreadable_in(report))
     assert "is no entry" in caplog.text
     assert "Run these images again" in caplog.text
     assert len(caplog.records) == 1, "one line, however many"
@@ -432,10 +436,10 @@ def test_a_damaged_file_is_set_aside_and_a_new_run_mends_it(
         load_entry(report / "entries" / name)
     rebuild(report)
     assert ids(report) == []
-    assert name in (report / "index.html").read_text()
+    assert name in unreadable_in(report)
     page = add_entry(report, made / "in" / "x.nii.gz", made / "in" / "x_seg.nii.gz", S)
     assert ids(report) == [name] == [page.parent.name], "ratings are kept under this name"
-    assert "not listed" not in (report / "index.html").read_text()
+    assert unreadable_in(report) == {}
 
 
 def test_an_entry_of_a_newer_version_is_never_replaced(
@@ -447,6 +451,7 @@ def test_an_entry_of_a_newer_version_is_never_replaced(
     before = tree(path.parent)
     for _ in range(2):
         add_entry(report, *case(tmp_path / "again"), S)
+        rebuild(report)
         assert len(ids(report)) == 1
         assert name not in ids(report)
     assert tree(path.parent) == before
@@ -460,7 +465,7 @@ def test_pages_of_another_version_are_made_anew_around_a_damaged_entry(
     (report / "report.json").write_text(json.dumps({"report": "abc", "pages": "old"}))
     monkeypatch.setattr(pages, "columns_of", lambda rows: 1 / 0)
     assert rebuild(report).is_file()
-    assert "no page can be made" in (report / "index.html").read_text()
+    assert "no page can be made" in unreadable_in(report)[name]
     assert (ids(report), identity_in(report)) == ([], "abc")
     assert (report / "entries" / name / "entry.json").is_file()
 
@@ -701,12 +706,157 @@ def test_what_killed_runs_left_is_removed_after_a_day(report: Path) -> None:
     assert (old.exists(), new.exists()) == (False, True)
 
 
-def test_what_a_killed_job_had_moved_away_keeps_its_name(report: Path, tmp_path: Path) -> None:
-    (name,) = ids(report)
+def _uncounted(report: Path) -> str:
+    """Make the last row of the list what it is before its entry is in place; return its entry."""
+    path = report / ROWS
+    head, comment, row = path.read_bytes().rpartition(b"//\n")
+    path.write_bytes(head + b"// " + row)
+    assert comment
+    return str(json.loads(row.removeprefix(b"QC.row(").removesuffix(b");\n"))["id"])
+
+
+def _killed_within_the_move(report: Path, name: str) -> None:
     (report / "entries" / name).rename(report / "entries" / f".old-{name}.0")
-    add_entry(report, *case(tmp_path / "other", 1), S)
+
+
+def _killed_after_the_move(report: Path, name: str) -> None:
+    copy = report / "entries" / name
+    shutil.copytree(copy, report / "entries" / f".old-{name}.0")
+
+
+@pytest.mark.parametrize("kill", [_killed_within_the_move, _killed_after_the_move])
+def test_a_job_killed_while_it_replaces_an_entry_loses_nothing(
+    report: Path, tmp_path: Path, kill: Callable[[Path, str], None]
+) -> None:
+    add_entry(report, *case(tmp_path / "in"), Details("D", "T"))
+    name = _uncounted(report)
+    assert name not in ids(report)
+    kill(report, name)
+    add_entry(report, *case(tmp_path / "in"), Details("D", "U"))
     assert name in ids(report)
+    assert len(ids(report)) == 3
+    assert not list((report / "entries").glob(".old-*"))
+
+
+def test_half_a_row_of_a_killed_job_is_cut_off(report: Path, tmp_path: Path) -> None:
+    before = ids(report)
+    with (report / ROWS).open("ab") as stream:
+        stream.write(b'// QC.row({"id":"torn-0123456789ab","stamp"')
+    assert ids(report) == before
+    page = add_entry(report, *case(tmp_path / "in"), Details("D", "T"))
+    assert sorted(ids(report)) == sorted([*before, page.parent.name])
+    assert b"torn-0" not in (report / ROWS).read_bytes()
+
+
+def test_a_row_whose_entry_never_came_is_not_listed(report: Path, tmp_path: Path) -> None:
+    add_entry(report, *case(tmp_path / "in"), Details("D", "T"))
+    name = _uncounted(report)
+    shutil.rmtree(report / "entries" / name)
+    add_entry(report, *case(tmp_path / "in"), Details("D", "U"))
+    assert name not in ids(report)
     assert len(ids(report)) == 2
+
+
+def test_adding_an_entry_looks_at_no_other_one(
+    report: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[Path] = []
+
+    def noting(look: Callable[..., Any]) -> Callable[..., Any]:
+        return lambda path=".", *rest: looked.append(Path(str(path))) or look(path, *rest)
+
+    for name in ("listdir", "scandir", "open"):
+        monkeypatch.setattr(os, name, noting(getattr(os, name)))
+    (other,) = ids(report)
+    for _ in range(2):
+        add_entry(report, *case(tmp_path / "in"), Details("D", "T"))
+    monkeypatch.undo()
+    assert looked
+    assert report / "entries" not in looked
+    assert not [path for path in looked if report / "entries" / other in (path, *path.parents)]
+    assert len(ids(report)) == 2
+
+
+def test_a_list_is_written_anew_when_most_of_it_is_old(
+    report: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listing, "_SLACK", 0)
+    files = case(tmp_path / "in")
+    sizes = set()
+    for _ in range(5):
+        add_entry(report, *files, Details("D", "T"))
+        sizes.add((report / ROWS).stat().st_size)
+        assert len(ids(report)) == 2
+    assert max(sizes) < 6_000
+
+
+def test_the_addresses_of_pages_are_found_by_image_and_level_map(
+    report: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "a \udce9")
+    files = case(tmp_path / "a \udce9")
+    page = add_entry(report, *files, Details("D", "T"))
+    linked = [tmp_path / "link" / path.name for path in files]
+    for image, levels in (files, linked):
+        known = entry_addresses(report)
+        assert known[address_key(image, levels)] == f"index.html#{page.parent.name}"
+    assert len(known) == 2
+    assert entry_addresses(tmp_path / "nowhere") == {}
+
+
+def test_session_and_correction_are_listed_and_older_entries_have_none(
+    report: Path, tmp_path: Path
+) -> None:
+    files = case(tmp_path / "sub-1/ses-2/anat")
+    page = add_entry(report, *files, Details(corrected=True))
+    (row,) = (row for row in rows_of(report) if row["id"] == page.parent.name)
+    assert (row["session"], row["corrected"]) == ("ses-2", True)
+    assert "corrected" in sheet_of(page)
+    data = json.loads((page.parent / "entry.json").read_text())
+    del data["session"], data["corrected"]
+    (page.parent / "entry.json").write_text(json.dumps(data))
+    (report / "report.json").write_text(json.dumps({"report": "abc", "pages": "old"}))
+    rebuild(report)
+    assert not [row for row in rows_of(report) if {"session", "corrected"} & row.keys()]
+    assert len(ids(report)) == 2
+
+
+def _as_the_version_before(report: Path) -> None:
+    """Give a report its old form, in which the index held the rows."""
+    (report / ROWS).unlink()
+    record = json.loads((report / "report.json").read_text())
+    (report / "report.json").write_text(json.dumps({"report": record["report"], "pages": "old"}))
+
+
+def test_a_report_of_the_version_before_is_taken_over_by_the_first_new_entry(
+    report: Path, tmp_path: Path
+) -> None:
+    twins = [
+        add_entry(report, *case(tmp_path / f"old/sub-1/ses-{session}", session), S).parent.name
+        for session in (1, 2)
+    ]
+    before, identity_before = ids(report), identity_in(report)
+    _as_the_version_before(report)
+    shutil.rmtree(report / ".alike")
+    (tmp_path / "old").rename(tmp_path / "new")
+    for session, name in ((2, twins[1]), (1, twins[0])):
+        page = add_entry(report, *case(tmp_path / f"new/sub-1/ses-{session}", session), S)
+        assert page.parent.name == name, "found again by its voxels"
+    assert sorted(ids(report)) == sorted(before)
+    assert identity_in(report) == identity_before
+
+
+def test_a_cohort_page_is_linked_when_the_list_is_made_anew(report: Path) -> None:
+    def links() -> list[str | None]:
+        return [link["href"] for link in index_of(report).of("a") if link.get("href")]
+
+    assert "cohort.html" not in links()
+    (report / "cohort.html").write_text("<p>All of them")
+    rebuild(report)
+    assert "cohort.html" in links()
+    (report / "cohort.html").unlink()
+    rebuild(report)
+    assert "cohort.html" not in links()
 
 
 # Masks
@@ -783,7 +933,7 @@ def test_a_mask_far_from_the_levels_makes_a_page(tmp_path: Path) -> None:
     data[0, 0, -1] = 1
     nib.save(nib.Nifti1Image(data, np.eye(4)), tmp_path / "mask.nii.gz")
     add_entry(tmp_path / "qc", image, levels, Details(around=tmp_path / "mask.nii.gz"))
-    assert rows_of(tmp_path / "qc")[0]["data-levels"] == "C2 C3"
+    assert rows_of(tmp_path / "qc")[0]["levels"] == "C2 C3"
 
 
 # Odd images and names
@@ -822,7 +972,7 @@ def test_every_image_makes_a_page_and_a_picture(
         nib.save(nib.Nifti1Image(data, np.eye(4)), tmp_path / f"{name}.nii.gz")
     files = tmp_path / "a.nii.gz", tmp_path / "b.nii.gz"
     page = add_entry(tmp_path / "qc", *files)
-    assert int(str(rows_of(tmp_path / "qc")[0]["data-found"])) == levels
+    assert rows_of(tmp_path / "qc")[0]["found"] == levels
     json.loads((page.parent / "entry.json").read_text(), parse_constant=pytest.fail)
     with render.require_pillow().open(draw(*files, tmp_path / "p.png")) as picture:
         assert picture.width < 4000
@@ -850,7 +1000,7 @@ def test_measures_that_are_no_numbers_and_endless_names_make_a_page(tmp_path: Pa
     details = Details("D" * 10_000, HOSTILE * 500, "x" * 900_000, levels=rows)
     page = add_entry(tmp_path / "qc", image, levels, details)
     assert len(sheet_of(page)) < 1_000_000
-    assert len(str(rows_of(tmp_path / "qc")[0]["data-subject"])) == 2000
+    assert len(str(rows_of(tmp_path / "qc")[0]["subject"])) == 2000
 
 
 @pytest.mark.parametrize("error", [ValueError("x"), TypeError("x"), KeyError("x"), OSError("x")])

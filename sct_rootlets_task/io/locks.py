@@ -26,7 +26,9 @@ _PROBE = ".probe-"
 
 
 @contextlib.contextmanager
-def held(path: Path, *, wait_s: float, mode: int, meanwhile: str = "") -> Iterator[None]:
+def held(
+    path: Path, *, wait_s: float, mode: int, meanwhile: str = "", poll_s: float = 0.2
+) -> Iterator[None]:
     """Hold a lock that one process at a time can have.
 
     Parameters
@@ -39,6 +41,8 @@ def held(path: Path, *, wait_s: float, mode: int, meanwhile: str = "") -> Iterat
         Permissions of the file.
     meanwhile : str
         What to log before waiting.
+    poll_s : float
+        Seconds between two tries.
 
     Raises
     ------
@@ -58,7 +62,7 @@ def held(path: Path, *, wait_s: float, mode: int, meanwhile: str = "") -> Iterat
             raise
         if meanwhile:
             logger.warning("%s", meanwhile)
-        _wait(lock, wait_s, breaks=not lockable)
+        _wait(lock, wait_s, breaks=not lockable, poll_s=poll_s)
     try:
         for probe in path.parent.glob(f"{path.name}{_PROBE}*"):  # of a process killed meanwhile
             probe.unlink(missing_ok=True)
@@ -114,10 +118,10 @@ def _marker(path: Path, mode: int) -> Any:
     return SoftFileLock(str(marker), mode=mode)
 
 
-def _wait(lock: Any, wait_s: float, *, breaks: bool) -> None:
+def _wait(lock: Any, wait_s: float, *, breaks: bool, poll_s: float) -> None:
     """Wait for a lock; a marker is taken over in the end."""
     try:
-        lock.acquire(timeout=min(wait_s, ABANDONED_S) if breaks else wait_s, poll_interval=0.2)
+        lock.acquire(timeout=min(wait_s, ABANDONED_S) if breaks else wait_s, poll_interval=poll_s)
     except TimeoutError:
         if not breaks or wait_s < ABANDONED_S:
             raise

@@ -63,6 +63,10 @@ class Details:
     levels : sequence of mapping
         Rows of the level table measured elsewhere, each with its ``level``; see
         :func:`~sct_rootlets_task.qc.measures.level_rows`.
+    session : str, optional
+        As the report shows it; otherwise it is read from the image's path.
+    corrected : bool
+        Whether a person has corrected the segmentation; the list and the page say so.
     """
 
     dataset: str | None = None
@@ -73,6 +77,8 @@ class Details:
     expected: tuple[int, ...] = ()
     flags: Sequence[Mapping[str, Any]] = ()
     levels: Sequence[Mapping[str, Any]] = ()
+    session: str | None = None
+    corrected: bool = False
 
     @classmethod
     def of(cls, report: Report, **known: Any) -> Details:
@@ -227,6 +233,9 @@ def _found_levels(scene: Scene, details: Details) -> list[int]:
 def _data(scene: Scene, name: str, segmentation: Path, details: Details) -> dict[str, Any]:
     source = scene.source
     dataset, subject = names_of(source.path, details)
+    session = details.session
+    if session is None:
+        _, session = subject_and_session(source.path.resolve())
     found = _found_levels(scene, details)
     missing = missing_levels(found, details.expected)
     sidecar = read_sidecar(segmentation)
@@ -237,6 +246,7 @@ def _data(scene: Scene, name: str, segmentation: Path, details: Details) -> dict
         "stamp": _stamp(scene),
         "dataset": short(dataset),
         "subject": short(subject),
+        "session": short(session),
         "image": source.path.name,
         "segmentation": segmentation.name,
         "image_path": str(source.path.resolve()),
@@ -257,6 +267,7 @@ def _data(scene: Scene, name: str, segmentation: Path, details: Details) -> dict
         "missing": [{"level": v, "name": label_name(v)} for v in missing],
         "levels": level_rows(scene, details.levels),
         "flags": [flag_of(flag) for flag in details.flags],
+        "corrected": details.corrected,
     }
 
 

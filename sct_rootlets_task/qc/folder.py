@@ -15,6 +15,7 @@ from typing import Any
 
 from sct_rootlets_task.errors import OutputError, UsageError
 from sct_rootlets_task.qc import pages
+from sct_rootlets_task.qc.listing import ROWS, is_list
 from sct_rootlets_task.qc.stored import (
     DATA,
     NAME,
@@ -105,7 +106,7 @@ def _require_right(folder: Path) -> None:
 def _foreign(report: Path) -> str:
     """Return what stands in the way of a report, as a sentence with the way out, or nothing."""
     ours = is_ours(report)
-    for name in (pages.PAGE, RECORD, LOCK, STATIC, ENTRIES):
+    for name in (pages.PAGE, ROWS, RECORD, LOCK, STATIC, ENTRIES):
         path = report / name
         wrong = _wrong_kind(path) or (not ours and _is_foreign(path))
         if name == pages.PAGE and path.is_file() and path.stat().st_size:
@@ -144,6 +145,8 @@ def _is_foreign(path: Path) -> bool:
         return False
     if path.name == LOCK:
         return path.stat().st_size > 0
+    if path.name == ROWS:
+        return not is_list(path)
     if path.name == STATIC:
         return not pages.is_static(path)
     if path.name == ENTRIES:
@@ -165,7 +168,7 @@ def _is_of_sct(report: Path) -> bool:
 
 def is_ours(report: Path) -> bool:
     """Tell whether a folder holds a report of this package, of whatever version."""
-    keys, own = set(record_of(report)), {"report", "pages"}
+    keys, own = set(record_of(report)) - {"cohort"}, {"report", "pages"}
     if _is_our_index(report / pages.PAGE) or keys >= own or (keys and keys <= own):
         return True
     return next(_readable(report), None) is not None
@@ -192,17 +195,18 @@ def identity_of(report: Path) -> str | None:
         None where it stands nowhere.
     """
     known = record_of(report).get("report")
-    if _is_identity(known):
+    if is_identity(known):
         return str(known)
     found = _IN_INDEX.search(_read(report / pages.PAGE))
     if found:
         return found[1].decode("ascii")
     counts = Counter(entry.get("report") for entry in _readable(report))
-    named = [(count, name) for name, count in counts.items() if _is_identity(name)]
+    named = [(count, name) for name, count in counts.items() if is_identity(name)]
     return max(named)[1] if named else None
 
 
-def _is_identity(value: object) -> bool:
+def is_identity(value: object) -> bool:
+    """Tell whether something can be the identity of a report."""
     return isinstance(value, str) and bool(_IDENTITY.fullmatch(value))
 
 

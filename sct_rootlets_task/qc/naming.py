@@ -13,6 +13,7 @@ from typing import Any
 
 from sct_rootlets_task.qc.stored import (
     DATA,
+    NAME,
     UnreadableEntry,
     check_entry,
     path_of,
@@ -26,7 +27,10 @@ _SUBJECT = re.compile(r"sub-[A-Za-z0-9]+")
 _FACTS = ("shape", "voxel_mm", "orientation")
 _HERE, _GONE, _ELSEWHERE = "here", "gone", "elsewhere"
 
-_Claims = Mapping[str, Mapping[str, Any]]
+ALIKE = ".alike"
+"""Folder of a report with the names of entries that share dataset, subject and file names."""
+
+_LONGER = re.compile(r"(.+)-[0-9a-f]{8}(-\d+)?")
 
 
 def entry_name(entries: Path, entry: Mapping[str, Any]) -> str:
@@ -34,36 +38,58 @@ def entry_name(entries: Path, entry: Mapping[str, Any]) -> str:
 
     The entry replaces one of the same two files. It also replaces one whose files have moved: they
     are gone from where they were, and the image is the same voxel by voxel. Two images that only
-    share their name and subject become two entries.
+    share their name and subject become two entries. Only those are looked at, however many entries
+    there are.
 
     Parameters
     ----------
     entries : Path
-        Folder of the report's entries; the caller holds the report's lock.
+        Folder of the report's entries.
     entry : mapping
         Data of the new entry, with the ``id`` that its names ask for.
 
     Returns
     -------
     str
-        That ``id``, or one that begins with it.
+        That ``id``, or one that begins with it. Another job may take it at any moment, unless the
+        caller holds the report's lock.
     """
     wanted = str(entry["id"])
-    claims = {folder.name: _claim(folder) for folder in _alike(entries, wanted)}
+    own, longer = itertools.islice(_names(wanted, entry), 2)
+    claims = {name: _claim(entries / name) for name in (own, longer, *_alike(entries, wanted))}
     for test in (_is_same, _has_moved):
         for name, old in claims.items():
             if test(old, entry):
-                _warn_of_other_voxels(old, entry)
                 return name
-    free = next(name for name in _names(wanted, entry) if claims.get(name, {}) == {})
-    if free != wanted:
-        _log_new_name(free, claims.get(wanted, {}), entry)
-    return free
+    return next(name for name in _names(wanted, entry) if not _claim(entries / name))
 
 
-def _alike(entries: Path, wanted: str) -> Iterator[Path]:
-    longer = re.compile(rf"{re.escape(wanted)}(-[0-9a-f]{{8}}(-\d+)?)?")
-    return (f for f in sorted(entries.glob(f"{wanted}*")) if longer.fullmatch(f.name))
+def tell_of(entries: Path, entry: Mapping[str, Any], name: str) -> None:
+    """Log what a user may not expect of an entry's name; call it before the entry is in place."""
+    old = _claim(entries / name)
+    _warn_of_other_voxels(old, entry)
+    if not old and name != entry["id"]:
+        _log_new_name(name, _claim(entries / entry["id"]), entry)
+
+
+def keep_alike(entries: Path, name: str) -> None:
+    """Note the longer name of an entry, so that a new one of the same names finds it."""
+    longer = _LONGER.fullmatch(name)
+    if not longer:
+        return
+    folder = entries.parent / ALIKE
+    if folder.is_symlink():
+        folder.unlink()
+    (folder / longer[1]).mkdir(parents=True, exist_ok=True)
+    (folder / longer[1] / name).touch()
+
+
+def _alike(entries: Path, wanted: str) -> list[str]:
+    try:
+        names = sorted(os.listdir(entries.parent / ALIKE / wanted))
+    except OSError:
+        return []
+    return [name for name in names if name.startswith(wanted) and NAME.fullmatch(name)]
 
 
 def _names(wanted: str, entry: Mapping[str, Any]) -> Iterator[str]:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import itertools
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,25 +15,32 @@ from sct_rootlets_task.io.atomic import atomic_output
 from sct_rootlets_task.level_names import level_color
 from sct_rootlets_task.qc.measures import columns_of
 from sct_rootlets_task.qc.scene import label_name
-from sct_rootlets_task.qc.stored import UnreadableEntry, path_of, plain
+from sct_rootlets_task.qc.stored import UnreadableEntry
 
 PAGE, SHEET = "index.html", "entry.js"
+COHORT = "cohort.html"
+"""Page of a report's folder about all of its images together, where there is one."""
 
 RATINGS: Mapping[str, str] = {
     "id": "Name of the image's folder in the report.",
     "dataset": "Data set.",
     "subject": "Subject.",
+    "session": "Session, empty where there is none.",
     "image": "Name of the image.",
     "segmentation": "Name of the level map.",
     "rating": "pass, artifact, fail, or empty.",
     "notes": "The note.",
-    "rated_at": "When it was rated.",
+    "rater": "Who rated it, as this person named himself or herself; it may be empty.",
+    "rated_at": "When it was rated. Of several rows of one image, the latest counts.",
     "rated_run": "this, or earlier when another level map has replaced the one rated.",
     "levels": "Levels found.",
     "missing": "Levels expected and not found.",
     "flags": "Codes of the check's flags.",
     "model": "Model that made the level map.",
     "stamp": "Checksum of the level map that was rated.",
+    "corrected": "yes where a person has corrected the level map.",
+    "image_path": "Path of the image.",
+    "segmentation_path": "Path of the level map.",
 }
 """Columns of the CSV file in which the browser saves the ratings."""
 
@@ -42,6 +48,7 @@ _HERE = Path(__file__).parent
 _STATIC, _TEMPLATES = _HERE / "static", _HERE / "templates"
 
 
+@functools.cache
 def fingerprint() -> str:
     """Return a checksum of templates and scripts, to know a report made by another version."""
     digest = hashlib.sha256(VERSION.encode())
@@ -78,74 +85,22 @@ def _static_files() -> Iterator[tuple[str, bytes]]:
     yield "levels.js", f"QC.levels({json.dumps(names)});\n".encode("ascii")
 
 
-def write_index(
-    path: Path,
-    entries: Sequence[Mapping[str, Any]],
-    report: str,
-    unreadable: Mapping[str, str] | None = None,
-) -> dict[str, str]:
-    """Write the page that lists all entries and shows one at a time.
+def write_index(path: Path, report: str, *, cohort: bool = False) -> None:
+    """Write the page that lists all entries and shows one at a time; it is small, and has no rows.
 
     Parameters
     ----------
     path : Path
         File to write.
-    entries : sequence of mapping
-        Content of the entries' data files, in the order of the list.
     report : str
         Identity of the report, under which the browser keeps its ratings.
-    unreadable : mapping of str to str, optional
-        Folders that no page can be made of, with the reason.
-
-    Returns
-    -------
-    dict of str to str
-        All that are not listed: `unreadable`, and entries of which no row could be made.
+    cohort : bool
+        Whether the report has a page about all of its images together.
     """
-    rows, left_out = [], dict(unreadable or {})
-    files = _file_names(entries)
-    for entry, file in zip(entries, files, strict=True):
-        try:
-            rows.append(_render("row.html", entry=entry, file=file))
-        except UnreadableEntry as error:
-            left_out[str(entry.get("id"))] = str(error)
-    page = _render(
-        "index.html",
-        rows=rows,
-        report=report,
-        columns=list(RATINGS),
-        version=VERSION,
-        unreadable=left_out,
-    )
+    columns = list(RATINGS)
+    page = _render("index.html", report=report, columns=columns, version=VERSION, cohort=cohort)
     with atomic_output(path) as temporary:
         temporary.write_text(page, encoding="utf-8")
-    return left_out
-
-
-def _file_names(entries: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return the images' names, with as much of the paths as tells those of one name apart."""
-    alike: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
-    for entry in entries:
-        alike.setdefault((entry["dataset"], entry["subject"], entry["image"]), []).append(entry)
-    names = {}
-    for group in alike.values():
-        images, maps = (
-            _apart([plain(path_of(entry, kind)) for entry in group])
-            for kind in ("image", "segmentation")
-        )
-        for entry, image, labels in zip(group, images, maps, strict=True):
-            names[entry["id"]] = image if image or not labels else f"{entry['image']} · {labels}"
-    return [names[entry["id"]] or entry["image"] for entry in entries]
-
-
-def _apart(paths: Sequence[str]) -> list[str]:
-    """Return the paths without the folders that all of them share, or nothing where all are one."""
-    if len(set(paths)) == 1:
-        return [""] * len(paths)
-    parts = [path.split("/") for path in paths]
-    same = itertools.takewhile(lambda level: len(set(level)) == 1, zip(*parts, strict=False))
-    shared = len(list(same))
-    return ["/".join(part[shared:]) for part in parts]
 
 
 def write_entry_pages(folder: Path, entry: Mapping[str, Any]) -> None:

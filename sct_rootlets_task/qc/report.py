@@ -1,7 +1,8 @@
-"""A report: a folder of entries and the index over them, safe under many jobs at once.
+"""A report: a folder of entries and the list of them, safe under many jobs at once.
 
-Layout of the folder: ``index.html``, ``static/`` (styles, scripts), ``entries/<id>/`` (one image
-each), ``report.json`` (identity of the report) and ``.lock``.
+Layout of the folder: ``index.html``, ``list.js`` (a row for each entry), ``static/`` (styles,
+scripts), ``entries/<id>/`` (one image each), ``report.json`` (identity of the report), ``.alike``
+(entries that share their names) and ``.lock``. ``cohort.html``, if somebody writes it, is linked.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from typing import Any
 from sct_rootlets_task.errors import OutputError, RootletsError
 from sct_rootlets_task.io.atomic import write_json
 from sct_rootlets_task.io.locks import held
-from sct_rootlets_task.qc import pages
+from sct_rootlets_task.qc import listing, pages
 from sct_rootlets_task.qc.entry import Details, identity, write_data, write_entry
 from sct_rootlets_task.qc.folder import (
     ENTRIES,
@@ -29,12 +30,13 @@ from sct_rootlets_task.qc.folder import (
     STATIC,
     has_history,
     identity_of,
+    is_identity,
     record_of,
     require_report_folder,
 )
-from sct_rootlets_task.qc.naming import entry_name
+from sct_rootlets_task.qc.naming import entry_name, keep_alike, tell_of
 from sct_rootlets_task.qc.render import require_pillow
-from sct_rootlets_task.qc.stored import UnreadableEntry, load_entry, shown
+from sct_rootlets_task.qc.stored import UnreadableEntry, load_entry, place_of, plain, shown
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +45,7 @@ INDEX = pages.PAGE
 
 _NEW, _OLD = ".new-", ".old-"
 _NAMED = 5
-_PATIENCE_S = 300.0
+_PATIENCE_S, _POLL_S = 300.0, 0.02
 _ABANDONED_S = 24 * 3600.0
 
 
@@ -52,8 +54,10 @@ def add_entry(
 ) -> Path:
     """Put an image with its segmentation into a report, in place of an earlier run's entry.
 
-    Any number of processes may do so at once: an entry is made aside and moved into place when it
-    is complete, and the index is made anew from all entries under a lock.
+    Any number of processes may do so at once. An entry is made aside. Then, under a lock that is
+    held for milliseconds, it is moved into place and its row is appended to the list. This costs
+    the same however many entries there are, and nothing is left to do when all are added. Only a
+    report of another version is made anew first.
 
     Parameters
     ----------
@@ -86,18 +90,26 @@ def add_entry(
     pages.require_jinja()
     require_report_folder(report)
     details = details or Details()
+    entries = report / ENTRIES
     with _errors_of(report), _aside(report, identity(image, segmentation, details)) as folder:
         entry = write_entry(folder, image, segmentation, details)
+        # Both may be others under the lock; but then a few files are written once more.
+        data = _write(folder, entry, entry_name(entries, entry), identity_of(report) or "")
         with _lock(report):
-            _tidy(report / ENTRIES)
-            report_id = _identify(report)
-            place = _take_in(report, folder, entry, report_id)
-            _rebuild(report, report_id)
-    return place / pages.PAGE
+            report_id = _ready(report)
+            name = entry_name(entries, entry)
+            if (data["id"], data["report"]) != (name, report_id):
+                data = _write(folder, data, name, report_id)
+            tell_of(entries, entry, name)
+            _take_in(report, folder, data)
+    return entries / name / pages.PAGE
 
 
 def rebuild(report: Path) -> Path:
-    """Make the index anew, for example after an entry's folder was removed by hand.
+    """Make the list anew from the entries that are there.
+
+    It is needed after an entry's folder was removed, damaged or put there by hand, and after a
+    ``cohort.html`` was written or removed. What cannot be read is named in the list and logged.
 
     Parameters
     ----------
@@ -123,8 +135,36 @@ def rebuild(report: Path) -> Path:
     with _errors_of(report):
         (report / ENTRIES).mkdir(parents=True, exist_ok=True)
         with _lock(report):
-            _tidy(report / ENTRIES)
-            return _rebuild(report, _identify(report))
+            return _rebuild(report)
+
+
+def entry_addresses(report: Path) -> dict[tuple[str, str], str]:
+    """Return where the pages of a report's images are, to link to them from another page.
+
+    Parameters
+    ----------
+    report : Path
+        Folder of the report.
+
+    Returns
+    -------
+    dict of (str, str) to str
+        By :func:`address_key` of image and level map, an address relative to the report's folder,
+        such as ``index.html#sub-01-0123456789ab``. It is empty where there is no report.
+    """
+    try:
+        rows = listing.read_rows(report / listing.ROWS)
+    except OSError:
+        return {}
+    return {listing.places_of(row): f"{INDEX}#{name}" for name, row in rows.items()}
+
+
+def address_key(image: Path, segmentation: Path) -> tuple[str, str]:
+    """Return under what :func:`entry_addresses` has the page of an image and its level map."""
+    image_path, segmentation_path = (
+        plain(str(path.parent.resolve() / path.name)) for path in (image, segmentation)
+    )
+    return image_path, segmentation_path
 
 
 @contextlib.contextmanager
@@ -158,7 +198,7 @@ def _aside(report: Path, name: str) -> Iterator[Path]:
     try:
         yield folder
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        _remove(folder)
 
 
 @contextlib.contextmanager
@@ -166,7 +206,9 @@ def _lock(report: Path) -> Iterator[None]:
     path = report / LOCK
     with contextlib.ExitStack() as stack:
         try:
-            stack.enter_context(held(path, wait_s=_PATIENCE_S, mode=_lock_mode(path)))
+            stack.enter_context(
+                held(path, wait_s=_PATIENCE_S, poll_s=_POLL_S, mode=_lock_mode(path))
+            )
         except TimeoutError as error:
             raise OutputError(
                 f"Another job has kept the QC report {shown(report)} locked for {_PATIENCE_S:.0f} "
@@ -201,23 +243,90 @@ def _no_lock(path: Path, error: Exception) -> OutputError:
     )
 
 
-def _take_in(report: Path, folder: Path, entry: Mapping[str, Any], report_id: str) -> Path:
-    """Give a new entry its name and move it into the report; the caller holds the lock."""
-    name = entry_name(report / ENTRIES, entry)
+def _write(folder: Path, entry: Mapping[str, Any], name: str, report_id: str) -> dict[str, Any]:
     data = write_data(folder, entry, name=name, report=report_id)
     pages.write_entry_pages(folder, data)
-    place = report / ENTRIES / name
-    _move_in(folder, place)
-    return place
+    return data
+
+
+def _ready(report: Path) -> str:
+    """Make or renew what all entries share, if need be, and return the report's identity."""
+    record = record_of(report)
+    if not _is_current(report, record):
+        _rebuild(report)
+        record = record_of(report)
+    return str(record["report"])
+
+
+def _is_current(report: Path, record: Mapping[str, Any]) -> bool:
+    """Tell whether this version made pages and list of a report; links are made anew as files."""
+    index = report / INDEX
+    return (
+        record == _record(report, record.get("report"))
+        and is_identity(record["report"])
+        and (report / STATIC).is_dir()
+        and not index.is_symlink()
+        and index.is_file()
+        and index.stat().st_size > 0
+        and listing.is_writable(report / listing.ROWS)
+    )
+
+
+def _record(report: Path, report_id: Any) -> dict[str, Any]:
+    cohort = (report / pages.COHORT).is_file()
+    return {"report": report_id, "pages": pages.fingerprint(), "cohort": cohort}
+
+
+def _take_in(report: Path, folder: Path, data: Mapping[str, Any]) -> None:
+    """Move a new entry into the report and list it; the caller holds the lock."""
+    rows, place = report / listing.ROWS, report / ENTRIES / data["id"]
+
+    def settle(row: Mapping[str, Any]) -> bool:
+        return _is_in_place(report / ENTRIES / row["id"], row)
+
+    replaces = os.path.lexists(place)
+    keep_alike(report / ENTRIES, place.name)
+    with listing.adding(rows, listing.row_of(data), settle):
+        _move_in(folder, place)
+    if replaces and listing.is_bloated(rows):
+        listing.compact(rows, lambda name: os.path.lexists(report / ENTRIES / name))
+
+
+def _is_in_place(place: Path, row: Mapping[str, Any]) -> bool:
+    """Tell whether an entry is that of a row; restore what a job that died had moved away."""
+    _restore(_old(place), place)
+    try:
+        return listing.row_of(load_entry(place)) == row
+    except UnreadableEntry:
+        return False
+
+
+def _old(place: Path) -> Path:
+    return place.with_name(f"{_OLD}{place.name}.0")
 
 
 def _move_in(folder: Path, place: Path) -> None:
-    """Replace an entry; a job that dies between the two steps leaves the old one to be restored."""
-    old = place.with_name(f"{_OLD}{place.name}.{uuid.uuid4().hex}")
+    """Put a new entry in place; an old one takes its folder, which is removed without the lock."""
+    old = _old(place)
+    _restore(old, place)
     with contextlib.suppress(FileNotFoundError):
         place.rename(old)
-    folder.rename(place)
-    _remove(old)
+    try:
+        folder.rename(place)
+    except OSError:
+        _restore(old, place)
+        raise
+    with contextlib.suppress(OSError):
+        old.rename(folder)
+
+
+def _restore(old: Path, place: Path) -> None:
+    """Move an old entry back where no new one came, else remove it."""
+    if os.path.lexists(place):
+        _remove(old)
+    else:
+        with contextlib.suppress(OSError):
+            old.rename(place)
 
 
 def _remove(path: Path) -> None:
@@ -241,19 +350,23 @@ def _identify(report: Path) -> str:
     return known or uuid.uuid4().hex
 
 
-def _rebuild(report: Path, report_id: str) -> Path:
-    """Make the index from what lies there; the caller holds the lock."""
+def _rebuild(report: Path) -> Path:
+    """Make list and index from what lies there; the caller holds the lock."""
+    _tidy(report / ENTRIES)
+    report_id = _identify(report)
     entries, unreadable = _entries(report)
-    record = {"report": report_id, "pages": pages.fingerprint()}
-    known = record_of(report)
+    record, known = _record(report, report_id), record_of(report)
     if known.get("pages") != record["pages"] or not (report / STATIC).is_dir():
         pages.write_static(report / STATIC)
         unreadable |= _write_pages(report, entries)
-    if known != record:
-        write_json(report / RECORD, record)
     listed = [entry for entry in entries if entry["id"] not in unreadable]
     listed.sort(key=lambda e: (e["dataset"], e["subject"], e["image"], e["image_path"]))
-    unreadable = pages.write_index(report / INDEX, listed, report_id, unreadable)
+    for entry in listed:
+        keep_alike(report / ENTRIES, entry["id"])
+    listing.write_rows(report / listing.ROWS, map(listing.row_of, listed), unreadable)
+    pages.write_index(report / INDEX, report_id, cohort=record["cohort"])
+    if known != record:
+        write_json(report / RECORD, record)
     if unreadable:
         _warn_of(report, unreadable)
     return report / INDEX
@@ -302,12 +415,7 @@ def _warn_of(report: Path, unreadable: Mapping[str, str]) -> None:
 def _tidy(entries: Path) -> None:
     """Restore what a job that died had moved away, and remove what such jobs left behind."""
     for folder in entries.glob(f"{_OLD}*"):
-        place = entries / folder.name.removeprefix(_OLD).rpartition(".")[0]
-        if os.path.lexists(place):
-            _remove(folder)
-        else:
-            with contextlib.suppress(OSError):
-                folder.rename(place)
+        _restore(folder, entries / folder.name.removeprefix(_OLD).rpartition(".")[0])
     for folder in entries.glob(f"{_NEW}*"):
         with contextlib.suppress(OSError):
             if time.time() - folder.lstat().st_mtime > _ABANDONED_S:

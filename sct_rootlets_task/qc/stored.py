@@ -198,9 +198,9 @@ def check_entry(content: Any) -> None:
             newer=schema > SCHEMA,
         )
     _ENTRY(content, DATA)
-    # Entries made before the pictures had scale bars have no such field.
-    if "pixel_mm" in content:
-        _PIXEL_MM(content["pixel_mm"], f"{DATA}: pixel_mm")
+    for name, check in _LATER.items():
+        if name in content:
+            check(content[name], f"{DATA}: {name}")
 
 
 def _is_whole(value: Any) -> bool:
@@ -309,7 +309,12 @@ _FLAG = _fields(
         "severity": _one_of("warning", "note"),
     }
 )
-_PIXEL_MM = _fields(_named(_number, _VIEWS))
+_LATER: Mapping[str, Check] = {
+    "pixel_mm": _fields(_named(_number, _VIEWS)),
+    "session": _NAME,
+    "corrected": _yes_or_no,
+}
+"""Fields that entries of the first versions lack."""
 _ENTRY = _fields(
     {
         "schema": _whole(SCHEMA, SCHEMA),
