@@ -7,6 +7,7 @@ import base64
 import gzip
 import json
 import re
+import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -27,7 +28,7 @@ from sct_rootlets_task.cli.commands import qc as command
 from sct_rootlets_task.errors import ImageError, MissingDependencyError, OutputError, UsageError
 from sct_rootlets_task.io.images import InputImage
 from sct_rootlets_task.level_names import level_color
-from sct_rootlets_task.qc import pages, render
+from sct_rootlets_task.qc import render
 from sct_rootlets_task.qc.entry import Details, flag_of, identity, names_of
 from sct_rootlets_task.qc.listing import ROWS, read_rows, row_of, write_rows
 from sct_rootlets_task.qc.measures import level_rows, missing_levels
@@ -645,8 +646,6 @@ def test_what_a_job_that_died_left_behind_is_put_right(
 
 
 def test_an_entry_removed_by_hand_is_gone_after_a_rebuild(tmp_path: Path) -> None:
-    import shutil
-
     report = tmp_path / "qc"
     made = [add_entry(report, *write_case(tmp_path), Details("D", name)) for name in "ab"]
     shutil.rmtree(made[0].parent)
@@ -781,6 +780,22 @@ def test_the_command_adds_an_entry_and_says_where(
         in json.loads(entry.read_text())["command"]
     )
     assert str(entry.with_name("index.html")) in printed
+
+
+def test_the_command_makes_the_list_anew(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    report = tmp_path / "qc"
+    made = [add_entry(report, *write_case(tmp_path), Details("D", name)) for name in "ab"]
+    shutil.rmtree(made[0].parent)
+    parser = argparse.ArgumentParser()
+    command.add_arguments(parser)
+    assert command.run(parser.parse_args(["-o", str(report), "-rebuild"])) == 0
+    assert [row["subject"] for row in rows_of(report)] == ["b"]
+    assert str(report / "index.html") in capsys.readouterr().out
+    for words in (["-o", str(tmp_path), "-rebuild"], ["-o", str(report)]):
+        with pytest.raises(UsageError, match="Expected"):
+            command.run(parser.parse_args(words))
 
 
 @pytest.mark.parametrize(("labels", "flagged"), [(None, True), ("other", False), ("empty", False)])

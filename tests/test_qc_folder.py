@@ -732,7 +732,8 @@ def test_a_job_killed_while_it_replaces_an_entry_loses_nothing(
     name = _uncounted(report)
     assert name not in ids(report)
     kill(report, name)
-    add_entry(report, *case(tmp_path / "in"), Details("D", "U"))
+    page = add_entry(report, *case(tmp_path / "other", 1), Details("D", "T"))
+    assert page.parent.name != name, "it is another image"
     assert name in ids(report)
     assert len(ids(report)) == 3
     assert not list((report / "entries").glob(".old-*"))

@@ -51,7 +51,14 @@ def add_files(
     )
 
 
-def add_level_maps(parser: argparse.ArgumentParser, option: str, text: str, others: str) -> None:
+def add_level_maps(
+    parser: argparse.ArgumentParser,
+    option: str,
+    text: str,
+    others: str,
+    *,
+    required: bool = True,
+) -> None:
     """Add the option for level maps; `others` names the options of the files that go with them."""
     also = (
         f" With several, give {others} as many files in the same order, or one name with "
@@ -63,7 +70,7 @@ def add_level_maps(parser: argparse.ArgumentParser, option: str, text: str, othe
         "SEG",
         f"{text} Several may be given, or a folder (a data set) to look for them."
         f"{also if others else ''}",
-        required=True,
+        required=required,
     )
 
 

@@ -116,31 +116,41 @@ def is_list(path: Path) -> bool:
 
 def is_writable(path: Path) -> bool:
     """Tell whether a line can be appended to a list; a link is never written through."""
-    try:
-        with _opened(path) as stream:
-            return bool(_HEAD.fullmatch(stream.readline()))
-    except OSError:
-        return False
+    return is_list(path) and not path.is_symlink() and os.access(path, os.W_OK)
 
 
-@contextlib.contextmanager
-def adding(
-    path: Path, row: Mapping[str, Any], settle: Callable[[Mapping[str, Any]], bool]
-) -> Iterator[None]:
-    """Append a row that counts once the body is through; the caller holds the report's lock.
+def mend(path: Path, is_in_place: Callable[[Mapping[str, Any]], bool]) -> None:
+    """Put right what a job that died left of its row; the caller holds the report's lock.
 
     Parameters
     ----------
     path : Path
         The list.
-    row : mapping
-        The row.
-    settle : callable
-        Puts right what a job that died left of another row's entry, and tells whether that entry
-        is in place.
+    is_in_place : callable
+        Tells of a row that does not count yet whether its entry is in place. Then it counts.
     """
     with _opened(path) as stream:
-        _mend(stream, settle)
+        start, line = _last_line(stream)
+        if not line.endswith(b"\n"):
+            stream.truncate(start)
+            return
+        row = _row_in(line.removeprefix(_PENDING)) if line.startswith(_PENDING) else None
+        if row and is_in_place(row):
+            _count(stream, start)
+
+
+@contextlib.contextmanager
+def adding(path: Path, row: Mapping[str, Any]) -> Iterator[None]:
+    """Append a row that counts once the body is through; the caller holds the report's lock.
+
+    Parameters
+    ----------
+    path : Path
+        The list, mended.
+    row : mapping
+        The row.
+    """
+    with _opened(path) as stream:
         start = stream.seek(0, os.SEEK_END)
         stream.write(_PENDING + _line(row))
         stream.flush()
@@ -150,19 +160,23 @@ def adding(
 
 def is_bloated(path: Path) -> bool:
     """Tell whether more was appended to a list than it had when it was written."""
-    with _opened(path) as stream:
-        head = _HEAD.fullmatch(stream.readline())
-    return bool(head) and path.stat().st_size > 2 * int(head[1]) + _SLACK
+    size, _ = _head_of(path)
+    return path.stat().st_size > 2 * size + _SLACK
 
 
 def compact(path: Path, is_there: Callable[[str], bool]) -> None:
     """Write a list anew without the rows that no longer count, and those of entries removed."""
+    _, unreadable = _head_of(path)
+    rows = {name: row for name, row in read_rows(path).items() if is_there(name)}
+    still = {name: reason for name, reason in unreadable.items() if name not in rows}
+    write_rows(path, rows.values(), still)
+
+
+def _head_of(path: Path) -> tuple[int, dict[str, str]]:
+    """Return bytes of all rows when the list was written, and the folders that are no entries."""
     with open_regular(path) as stream:
         head = _HEAD.fullmatch(stream.readline())
-    rows = [row for name, row in read_rows(path).items() if is_there(name)]
-    unreadable = json.loads(head[2]) if head else {}
-    known = {row["id"] for row in rows}
-    write_rows(path, rows, {name: why for name, why in unreadable.items() if name not in known})
+    return (int(head[1]), json.loads(head[2])) if head else (0, {})
 
 
 def _line(row: Mapping[str, Any]) -> bytes:
@@ -185,17 +199,6 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
         flags |= getattr(os, name, 0)
     with os.fdopen(os.open(path, flags), "r+b") as stream:
         yield stream
-
-
-def _mend(stream: BinaryIO, settle: Callable[[Mapping[str, Any]], bool]) -> None:
-    """Cut off half a line, and count the last row if its job died after its entry was in place."""
-    start, line = _last_line(stream)
-    if not line.endswith(b"\n"):
-        stream.truncate(start)
-        return
-    row = _row_in(line.removeprefix(_PENDING)) if line.startswith(_PENDING) else None
-    if row and settle(row):
-        _count(stream, start)
 
 
 def _count(stream: BinaryIO, start: int) -> None:

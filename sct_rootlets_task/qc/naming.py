@@ -86,7 +86,7 @@ def keep_alike(entries: Path, name: str) -> None:
 
 def _alike(entries: Path, wanted: str) -> list[str]:
     try:
-        names = sorted(os.listdir(entries.parent / ALIKE / wanted))
+        names = sorted(path.name for path in (entries.parent / ALIKE / wanted).iterdir())
     except OSError:
         return []
     return [name for name in names if name.startswith(wanted) and NAME.fullmatch(name)]

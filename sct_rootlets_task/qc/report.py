@@ -8,6 +8,7 @@ scripts), ``entries/<id>/`` (one image each), ``report.json`` (identity of the r
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import os
 import shutil
@@ -36,7 +37,7 @@ from sct_rootlets_task.qc.folder import (
 )
 from sct_rootlets_task.qc.naming import entry_name, keep_alike, tell_of
 from sct_rootlets_task.qc.render import require_pillow
-from sct_rootlets_task.qc.stored import UnreadableEntry, load_entry, place_of, plain, shown
+from sct_rootlets_task.qc.stored import UnreadableEntry, load_entry, plain, shown
 
 logger = logging.getLogger(__name__)
 
@@ -252,7 +253,9 @@ def _write(folder: Path, entry: Mapping[str, Any], name: str, report_id: str) ->
 def _ready(report: Path) -> str:
     """Make or renew what all entries share, if need be, and return the report's identity."""
     record = record_of(report)
-    if not _is_current(report, record):
+    if _is_current(report, record):
+        listing.mend(report / listing.ROWS, functools.partial(_is_in_place, report))
+    else:
         _rebuild(report)
         record = record_of(report)
     return str(record["report"])
@@ -280,20 +283,17 @@ def _record(report: Path, report_id: Any) -> dict[str, Any]:
 def _take_in(report: Path, folder: Path, data: Mapping[str, Any]) -> None:
     """Move a new entry into the report and list it; the caller holds the lock."""
     rows, place = report / listing.ROWS, report / ENTRIES / data["id"]
-
-    def settle(row: Mapping[str, Any]) -> bool:
-        return _is_in_place(report / ENTRIES / row["id"], row)
-
     replaces = os.path.lexists(place)
     keep_alike(report / ENTRIES, place.name)
-    with listing.adding(rows, listing.row_of(data), settle):
+    with listing.adding(rows, listing.row_of(data)):
         _move_in(folder, place)
     if replaces and listing.is_bloated(rows):
         listing.compact(rows, lambda name: os.path.lexists(report / ENTRIES / name))
 
 
-def _is_in_place(place: Path, row: Mapping[str, Any]) -> bool:
-    """Tell whether an entry is that of a row; restore what a job that died had moved away."""
+def _is_in_place(report: Path, row: Mapping[str, Any]) -> bool:
+    """Tell whether the entry of a row is there; restore what a job that died had moved away."""
+    place = report / ENTRIES / row["id"]
     _restore(_old(place), place)
     try:
         return listing.row_of(load_entry(place)) == row
