@@ -24,6 +24,7 @@ from hypothesis import strategies as st
 from nibabel.orientations import axcodes2ornt, inv_ornt_aff, io_orientation, ornt_transform
 from PIL import Image
 
+from benchmarks.qc_report import add_from_many, add_ready
 from sct_rootlets_task.cli.commands import qc as command
 from sct_rootlets_task.errors import ImageError, MissingDependencyError, OutputError, UsageError
 from sct_rootlets_task.io.images import InputImage
@@ -627,6 +628,18 @@ def test_many_jobs_write_into_one_report(tmp_path: Path) -> None:
         [*expected, "shared", *["clash"] * 4]
     )
     assert {path.name for path in (report / "entries").iterdir()} == {r["id"] for r in rows}
+
+
+def test_entries_of_many_writers_are_all_listed(tmp_path: Path) -> None:
+    report, ready = tmp_path / "qc", tmp_path / "ready"
+    page = add_entry(ready, *write_case(tmp_path / "in"))
+    add_ready(report, page.parent, ["first"])
+    _, lost = add_from_many(report, page.parent, 4, 50)
+    assert lost == 0
+    assert len(rows_of(report)) == 201
+    assert {path.name for path in (report / "entries").iterdir()} == {
+        row["id"] for row in rows_of(report)
+    }
 
 
 def test_what_a_job_that_died_left_behind_is_put_right(

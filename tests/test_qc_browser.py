@@ -18,6 +18,7 @@ from PIL import Image
 
 from sct_rootlets_task.level_names import level_color
 from sct_rootlets_task.qc.entry import Details
+from sct_rootlets_task.qc.listing import ROWS, read_rows, write_rows
 from sct_rootlets_task.qc.pages import RATINGS
 from sct_rootlets_task.qc.report import add_entry, rebuild
 from test_qc import HOSTILE, phantom, write_case
@@ -136,7 +137,7 @@ def _leaves(request: Any) -> bool:
 
 def shown(page: Any) -> list[str]:
     """Return the subjects in the list, in order."""
-    rows = page.locator("#entries tbody tr:not([hidden])")
+    rows = page.locator("#entries tbody tr[data-id]")
     return rows.evaluate_all("rows => rows.map((row) => row.dataset.subject)")
 
 
@@ -385,6 +386,232 @@ def test_a_rating_of_an_earlier_run_does_not_count_for_this_one(
     page.wait_for_selector("#list:not([hidden])")
     assert "0 rated" in page.inner_text("#tally")
     assert "earlier run" in page.locator(f"tr[data-id='{name}'] .mark").inner_text()
+
+
+def _rate_as(page: Any, name: str, subject: str, key: str, note: str = "") -> None:
+    page.click("#ratings-menu summary")
+    page.fill("#ratings-menu [data-rater]", name)
+    press(page, "Enter")
+    page.click("#ratings-menu summary")
+    page.locator(f"tr[data-id='{entry_of(page, subject)}'] .col-made").click()
+    press(page, key, *(("n",) if note else ()))
+    page.keyboard.type(note)
+    press(page, *(("Enter",) if note else ()))
+
+
+def _rows_of_csv(text: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(text, newline="")))
+
+
+def _forget(page: Any) -> None:
+    page.evaluate("localStorage.clear()")
+    page.reload()
+    page.wait_for_selector("body[data-ready]")
+
+
+def test_who_rates_is_asked_once_and_stands_in_the_file(page: Any, pristine: Path) -> None:
+    open_entry(page, "sub-01")
+    press(page, "p")
+    assert page.locator("#who").is_visible()
+    page.fill("#who input", "=Ann")
+    page.click("#who button:first-of-type")
+    assert page.locator("#who").is_hidden()
+    press(page, "ArrowRight")
+    expect_text(page, "title", "sub-02")
+    press(page, "f", "Escape")
+    page.wait_for_selector("#list:not([hidden])")
+    assert page.locator("#who").is_hidden()
+    rows = {row["subject"]: row for row in _rows_of_csv(save(page, "csv")[1])}
+    raters = [row["rater"] for _, row in sorted(rows.items())]
+    assert sorted(raters) == ["", "", "'=Ann", "'=Ann"], "no spreadsheet takes it for a formula"
+    image = pristine.parent / "in" / "0" / "sub-01_T2w.nii.gz"
+    assert rows["sub-01"]["image_path"] == str(image)
+    assert rows["sub-01"]["segmentation_path"] == str(image).replace(".nii", "_rootlets.nii")
+    page.reload()
+    page.wait_for_selector("body[data-ready]")
+    assert page.locator("#ratings-menu [data-rater]").input_value() == "=Ann"
+
+
+def test_nobody_has_to_give_a_name(page: Any) -> None:
+    open_entry(page, "sub-01")
+    press(page, "p")
+    page.click("#nobody")
+    press(page, "f")
+    page.reload()
+    page.wait_for_selector("body[data-ready]")
+    press(page, "p")
+    assert page.locator("#who").is_hidden()
+
+
+def test_ratings_of_several_raters_are_merged_and_the_newest_is_shown(
+    page: Any, tmp_path: Path
+) -> None:
+    saved = []
+    for name, key, note in (("Ann", "f", "C3 too low"), ("Ben", "p", "")):
+        _forget(page)
+        _rate_as(page, name, "sub-01", key, note)
+        saved.append(tmp_path / f"{name}.csv")
+        saved[-1].write_bytes(save(page, "csv")[1].encode())
+    for files in (saved, saved[::-1]):
+        _forget(page)
+        page.set_input_files("#load", files)
+        expect_text(page, "tally", "1 rated")
+        own = [row for row in _rows_of_csv(save(page, "csv")[1]) if row["subject"] == "sub-01"]
+        told = [(row["rater"], row["rating"], row["notes"]) for row in own]
+        assert told == [("Ben", "pass", ""), ("Ann", "fail", "C3 too low")]
+        assert page.locator(f"tr[data-id='{entry_of(page, 'sub-01')}'] .mark").inner_text() == (
+            "✓ Pass"
+        )
+        assert save(page, "fail")[1].startswith("#"), "the newest counts"
+    open_entry(page, "sub-01")
+    assert "Ann: ✕ Fail" in page.inner_text("#opinions")
+    press(page, "Escape")
+    page.wait_for_selector("#list:not([hidden])")
+    _rate_as(page, "Ann", "sub-01", "a")
+    own = [row for row in _rows_of_csv(save(page, "csv")[1]) if row["subject"] == "sub-01"]
+    assert [(row["rater"], row["rating"]) for row in own] == [("Ann", "artifact"), ("Ben", "pass")]
+
+
+def test_ratings_of_the_form_without_raters_are_read(page: Any, tmp_path: Path) -> None:
+    _forget(page)
+    _rate_as(page, "", "sub-01", "f", "blurred")
+    later = {"rater", "session", "corrected", "image_path", "segmentation_path"}
+    rows = _rows_of_csv(save(page, "csv")[1])
+    with (tmp_path / "old.csv").open("w", encoding="utf-8", newline="") as stream:
+        columns = [column for column in RATINGS if column not in later]
+        writer = csv.DictWriter(stream, columns, extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(rows)
+    _forget(page)
+    page.set_input_files("#load", tmp_path / "old.csv")
+    expect_text(page, "tally", "1 rated")
+    field = page.locator(f"tr[data-id='{entry_of(page, 'sub-01')}'] .notes")
+    assert field.input_value() == "blurred"
+
+
+# Thousands of images
+
+MANY = 2000
+
+
+@pytest.fixture(scope="module")
+def many(pristine: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a report with thousands of rows, whose entries have nothing but a picture."""
+    report = Path(shutil.copytree(pristine, tmp_path_factory.mktemp("many") / "qc"))
+    row = next(r for r in read_rows(report / ROWS).values() if r["subject"] == "sub-02")
+    picture = report / "entries" / row["id"] / "thumbnail.jpg"
+    rows = []
+    for number in range(MANY):
+        name = f"sub-{number:05d}-0123456789ab"
+        tall = "x" * 300 if number % 7 == 0 else ""
+        changed = {
+            "id": name,
+            "subject": f"sub-{number:05d}{tall}",
+            "flags": [],
+            "session": "ses-1",
+        }
+        rows.append({**row, **changed, "corrected": number % 500 == 0})
+        (report / "entries" / name).mkdir()
+        os.link(picture, report / "entries" / name / picture.name)
+    write_rows(report / ROWS, rows, {})
+    return report
+
+
+def test_thousands_of_images_are_searched_sorted_rated_and_counted(
+    browser: Any, many: Path
+) -> None:
+    with opened(browser, many) as page:
+        assert page.inner_text("#tally") == f"{MANY} images · 0 rated"
+        assert len(shown(page)) < 200, "only those near the window are drawn"
+        press(page, "k", "f")
+        assert page.locator("tr.selected").get_attribute("data-subject") == f"sub-{MANY - 1:05d}"
+        assert page.locator("tr.selected").is_visible()
+        page.click("[data-sort=rating]")
+        page.evaluate("window.scrollTo(0, 0)")
+        page.wait_for_timeout(300)
+        assert shown(page)[0] == f"sub-{MANY - 1:05d}"
+        page.click("[data-show=none]")
+        assert page.inner_text("#tally") == f"{MANY - 1} of {MANY} images · 1 rated"
+        page.click("[data-show=all]")
+        page.click("[data-sort=subject]")
+        page.click("[data-sort=subject]")
+        assert shown(page)[0] == f"sub-{MANY - 1:05d}"
+        page.fill("#filter", "sub-01234 ses-1")
+        assert shown(page) == ["sub-01234"]
+        page.fill("#filter", "")
+        page.click("#corrected")
+        assert page.inner_text("#tally") == f"4 of {MANY} images · 1 rated"
+        assert page.locator(".chip.corrected").count() == 4
+        page.click("#corrected")
+        assert len(_rows_of_csv(save(page, "csv")[1])) == MANY
+
+
+def test_every_row_can_be_scrolled_to(browser: Any, many: Path) -> None:
+    with opened(browser, many) as page:
+        height = page.evaluate("document.documentElement.scrollHeight")
+        assert height > 100 * MANY
+        seen: set[str] = set()
+        for part in (0.5, 1.0, 0.25, 0.0):
+            page.evaluate("y => window.scrollTo(0, y)", part * height)
+            page.wait_for_timeout(300)
+            inside = page.locator("#entries tbody tr[data-id]").evaluate_all(
+                "rows => rows.filter((row) => row.getBoundingClientRect().bottom > 0"
+                " && row.getBoundingClientRect().top < innerHeight).map((r) => r.dataset.subject)"
+            )
+            assert len(inside) >= 3
+            assert len(shown(page)) < 400
+            seen |= set(inside)
+        assert {"sub-00001", f"sub-{MANY - 1:05d}"} <= seen
+        for _ in range(90):
+            press(page, "ArrowDown")
+        assert page.locator("tr.selected").get_attribute("data-subject") == "sub-00089"
+        assert page.locator("tr.selected").is_visible()
+
+
+def test_a_list_that_cannot_be_run_says_what_to_do(page: Any, report: Path) -> None:
+    (report / ROWS).write_text("QC.head(", encoding="ascii")
+    page.reload()
+    page.wait_for_selector("body[data-ready]")
+    assert "sct_rootlets qc -rebuild" in page.inner_text("#broken")
+    page.troubles.clear()
+    rebuild(report)
+    page.reload()
+    page.wait_for_selector("body[data-ready]")
+    assert len(shown(page)) == len(SUBJECTS)
+    assert page.locator("#broken").is_hidden()
+
+
+def test_a_row_whose_entry_is_not_in_place_yet_is_not_shown(page: Any, report: Path) -> None:
+    row = (report / ROWS).read_bytes().splitlines()[-1]
+    for unfinished in (b"// " + row[:100], b"// " + row.replace(b'"id":"', b'"id":"x')):
+        with (report / ROWS).open("ab") as stream:
+            stream.write(b"\n" + unfinished)
+    page.reload()
+    page.wait_for_selector("body[data-ready]")
+    assert len(shown(page)) == len(SUBJECTS)
+
+
+def test_the_page_about_all_images_is_a_click_away(page: Any, report: Path) -> None:
+    (report / "cohort.html").write_text("<title>Rootlets QC</title>All", encoding="utf-8")
+    rebuild(report)
+    page.reload()
+    page.wait_for_selector("body[data-ready]")
+    page.click("text=Cohort")
+    assert "All" in page.inner_text("body")
+
+
+def test_maps_of_two_raters_have_two_names(page: Any, report: Path, tmp_path: Path) -> None:
+    image, first = write_case(tmp_path / "a")
+    _, second = write_case(tmp_path / "b")
+    for levels in (first, second):
+        add_entry(report, image, levels, Details("study", "sub-09"))
+    page.reload()
+    page.wait_for_selector("body[data-ready]")
+    files = page.locator("tr[data-subject=sub-09] .col-subject .file").all_inner_texts()
+    assert [file.split(" · ")[-1] for file in sorted(files)] == [
+        "a/sub-01_T2w_rootlets.nii.gz",
+        "b/sub-01_T2w_rootlets.nii.gz",
+    ]
 
 
 # The page of one image

@@ -23,6 +23,7 @@ import pytest
 
 from sct_rootlets_task.cli.commands import qc as command
 from sct_rootlets_task.errors import ImageError, OutputError, UsageError
+from sct_rootlets_task.io import locks
 from sct_rootlets_task.qc import listing, pages, render
 from sct_rootlets_task.qc.entry import Details, identity
 from sct_rootlets_task.qc.folder import require_report_folder
@@ -776,6 +777,15 @@ def test_adding_an_entry_looks_at_no_other_one(
     assert report / "entries" not in looked
     assert not [path for path in looked if report / "entries" / other in (path, *path.parents)]
     assert len(ids(report)) == 2
+
+
+def test_entries_are_added_on_a_disk_without_locks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(locks, "knows_locks", lambda path: False)
+    for subject in "ab":
+        add_entry(tmp_path / "qc", *case(tmp_path / "in"), Details("D", subject))
+    assert [row["subject"] for row in rows_of(tmp_path / "qc")] == ["a", "b"]
 
 
 def test_a_list_is_written_anew_when_most_of_it_is_old(

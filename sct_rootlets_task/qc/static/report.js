@@ -96,7 +96,10 @@ const QC = (() => {
   function setRater(name) {
     rater.name = name;
     for (const field of all("[data-rater]")) field.value = name || "";
-    if (name !== null) element("who").hidden = true;
+    if (name !== null && !element("who").hidden) {
+      document.activeElement.blur();
+      element("who").hidden = true;
+    }
     if (opened) refreshReview();
   }
 
