@@ -27,8 +27,9 @@ from unittest import mock
 
 from sct_rootlets_task.qc import report as qc_report
 from sct_rootlets_task.qc.entry import VOLUME, Details, identity
+from sct_rootlets_task.qc.folder import ENTRIES
 from sct_rootlets_task.qc.listing import ROWS, read_rows
-from sct_rootlets_task.qc.report import ENTRIES, INDEX, add_entry, rebuild
+from sct_rootlets_task.qc.report import INDEX, add_entry, rebuild
 from sct_rootlets_task.qc.stored import DATA, place_of
 
 _BROWSER = ("--no-sandbox", "--disable-background-networking")

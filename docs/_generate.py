@@ -340,7 +340,7 @@ def files_to_markdown() -> str:
         "The CSV file of `sct_rootlets evaluate -csv`: one row for each level.",
         _described("Column", evaluate.COLUMNS),
         "## Columns of the ratings",
-        "The CSV file that the QC report saves: one row for each image.",
+        "The CSV file that the QC report saves: a row for each image, or for each of its raters.",
         _described("Column", RATINGS),
     ]
     return "\n\n".join(parts) + "\n"

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from sct_rootlets_task.qc.entry import Details
-from sct_rootlets_task.qc.report import add_entry
+from sct_rootlets_task.qc.report import add_entry, rebuild
 from test_qc import phantom, write_case
 from test_qc_browser import browser, expect_text, opened, press
 
@@ -58,9 +58,17 @@ def crowded(tmp_path_factory: pytest.TempPathFactory) -> Path:
         command = f"sct_deepseg rootlets -i {'/a/very/long/path' * 9}/{LONG_NAME}.nii.gz"
         given = Details("a-data-set-of-many-centers", subject, command, "model-" * 12)
         details = Details(
-            given.dataset, subject, command, given.model, expected=expected, flags=flags
+            given.dataset,
+            subject,
+            command,
+            given.model,
+            expected=expected,
+            flags=flags,
+            corrected=subject == LONG,
         )
         add_entry(folder / "qc", image, segmentation, details)
+    (folder / "qc" / "cohort.html").write_text("", encoding="utf-8")
+    rebuild(folder / "qc")
     return folder / "qc"
 
 

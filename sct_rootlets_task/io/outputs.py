@@ -34,8 +34,10 @@ FILES: Mapping[str, str] = {
         "For several level maps, the prefix is the name of each."
     ),
     "<report>/index.html": "The QC report: open it in a browser.",
+    "<report>/list.js": "Rows of its list. Each new entry appends one.",
     "<report>/report.json": "Identity of the report, under which the browser keeps ratings.",
     "<report>/.lock": "Empty. Jobs lock it while they write, so that they take turns.",
+    "<report>/.alike/<id>/<id>": "Empty. Names entries of images that are called alike.",
     "<report>/static/<file>": "Styles, scripts and the viewer of the report.",
     "<report>/entries/<id>/index.html": "Opens the page of one image.",
     "<report>/entries/<id>/<file>": "What that page shows: data, pictures and the volume.",
