@@ -239,6 +239,7 @@ def draw_list(studio: Studio, output: Path) -> None:
     with page_of(studio.filled_report(), "light") as page:
         page.click("tr[data-subject=PAM50_small] .col-made")
         page.keyboard.press("p")
+        page.click("#nobody")
         page.mouse.wheel(0, -5000)
         page.wait_for_timeout(500)
         page.screenshot(path=output)
