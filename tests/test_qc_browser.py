@@ -562,7 +562,17 @@ def test_every_row_can_be_scrolled_to(browser: Any, many: Path) -> None:
             assert len(shown(page)) < 400
             seen |= set(inside)
         assert {"sub-00001", f"sub-{MANY - 1:05d}"} <= seen
-        for _ in range(90):
+        page.locator("tr[data-subject=sub-00001] .col-made").click()
+        page.evaluate("y => window.scrollTo(0, y)", height)
+        page.wait_for_timeout(300)
+        press(page, "n")
+        page.keyboard.type("far away")
+        press(page, "Enter")
+        row = page.locator("tr[data-subject=sub-00001]")
+        assert row.is_visible()
+        assert row.locator(".notes").input_value() == "far away"
+        press(page, "ArrowUp")
+        for _ in range(89):
             press(page, "ArrowDown")
         assert page.locator("tr.selected").get_attribute("data-subject") == "sub-00089"
         assert page.locator("tr.selected").is_visible()

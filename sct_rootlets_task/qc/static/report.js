@@ -640,6 +640,8 @@ const QC = (() => {
   };
 
   function onNote() {
+    /* The selected row may be out of sight, and then it is not drawn. */
+    if (!opened && selected) select(selected);
     const field = opened ? element("notes") : selected && drawn.get(selected).querySelector(".notes");
     if (field) field.focus();
   }
