@@ -16,9 +16,7 @@ HELP = "Add level maps, manual or not, to a quality-control report for the brows
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     add_files(parser, "-i", "IMAGE", "Image of the level map.")
-    add_level_maps(
-        parser, "-s", "Level map on the image's grid.", "-i and -qc-seg", required=False
-    )
+    add_level_maps(parser, "-s", "Level map on the image's grid.", "-i and -qc-seg", required=False)
     add_path(parser, "-o", "DIR", "Folder of the report; it may hold other images.", required=True)
     for name in ("dataset", "subject"):
         text = f"Name of the {name} in the report. Default: from the image's path."
