@@ -124,7 +124,7 @@ def segment_file(
     segmentation = segmenter.segment(image)
     report = check_run(segmentation, image, segmenter.task, output)
     shown = without_folders(report, output) if output else report
-    record = describe(segmenter, segmentation, image.path.name, report=shown, notice=notice)
+    record = describe(segmenter, segmentation, [image.path.name], report=shown, notice=notice)
     levels = segmenter.task.level_names.replace("–", "-")
     text = f"{segmenter.task.name} {levels} by {segmenter.model.name}, value=level (C1=1)"
     labels = labels_image(segmentation.labels, image, text)

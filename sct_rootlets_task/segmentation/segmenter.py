@@ -29,6 +29,7 @@ from sct_rootlets_task.levels.corrections import (
 )
 from sct_rootlets_task.models.task_model import read_task_model
 from sct_rootlets_task.rootlets.postprocess import (
+    Hook,
     HookContext,
     MinimalSize,
     fill_holes,
@@ -36,6 +37,7 @@ from sct_rootlets_task.rootlets.postprocess import (
     remove_small,
 )
 from sct_rootlets_task.runtime import chosen_threads, limited_threads
+from sct_rootlets_task.segmentation.assigned import Assigned, Ran, Step
 from sct_rootlets_task.segmentation.level_strategy import Found, load_strategy, timed
 from sct_rootlets_task.segmentation.locator import NetworkLoader
 from sct_rootlets_task.tasks import Task
@@ -126,14 +128,6 @@ def settings_of_command(
     smallest = parse_minimal_size(remove_small, task.levels) if remove_small else None
     raw = raw or environment.is_on(environment.RAW)
     return Settings(network, tiles=asked, raw=raw, minimal_size=smallest, **options)
-
-
-@dataclass(frozen=True)
-class Step:
-    """What one step of the post-processing changed."""
-
-    name: str
-    voxels_changed: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -248,6 +242,11 @@ class Segmenter:
             yield
 
     @property
+    def ran(self) -> Ran:
+        """What runs the network of the model."""
+        return Ran(self.network.engine, self.network.device, self.network.precision)
+
+    @property
     def network(self) -> Network:
         """The network of the model, the locator aside."""
         return self._strategy.network.network
@@ -266,33 +265,40 @@ class Segmenter:
             Every value of its labels is 0 or one of the task's levels.
         """
         with limited_threads(self.threads):
-            return self._segment(image)
+            return postprocess(self._assign(image), self.task, self.settings, image=image)
 
-    def _segment(self, image: InputImage) -> Segmentation:
+    def assign(self, image: InputImage) -> Assigned:
+        """Run the networks on one image and assign levels, without any post-processing.
+
+        Parameters
+        ----------
+        image : InputImage
+            A checked 3-D image of any orientation.
+
+        Returns
+        -------
+        Assigned
+            What :func:`postprocess` makes a level map of.
+        """
+        with limited_threads(self.threads):
+            return self._assign(image)
+
+    def _assign(self, image: InputImage) -> Assigned:
         found = self.find(image)
-        seconds = found.seconds
-        with timed(seconds, "levels"):
+        with timed(found.seconds, "levels"):
             assigned = self._strategy.assign(found)
-        with timed(seconds, "post-processing"):
             lost = _changed(found.classes > 0, assigned.labels > 0)
-            steps = [Step("classes without an expected level", lost)]
-            context = HookContext(
-                image.affine, self.task.levels, self._strategy.level_weight, self.task.priors
-            )
-            labels, further, doubts = self._corrected(assigned.labels, context)
-            steps += further
-            for name, step in self._options():
-                before, labels = labels, step(labels, context)
-                steps.append(Step(name, _changed(before, labels)))
-        warnings = [*image.warnings, *found.warnings, *doubts]
-        if labels.any():
-            warnings += assigned.warnings
-        else:
-            warnings.append(
-                f"no rootlets of the levels {self.task.level_names} were found in this image."
-            )
-        tiles, located = found.tiles, found.located
-        return Segmentation(labels, tuple(steps), seconds, tiles, tuple(warnings), located)
+        return Assigned(
+            assigned.labels,
+            self.ran,
+            self._strategy.level_weight,
+            (Step("classes without an expected level", lost),),
+            found.seconds,
+            tiles=found.tiles,
+            warnings=found.warnings,
+            level_warnings=assigned.warnings,
+            located=found.located,
+        )
 
     def find(self, image: InputImage) -> Found:
         """Run the networks on an image, without assigning levels.
@@ -305,39 +311,82 @@ class Segmenter:
         with self._alone():
             return self._strategy.find(image)
 
-    def _corrected(
-        self, labels: np.ndarray, context: HookContext
-    ) -> tuple[np.ndarray, list[Step], list[str]]:
-        """Return the labels after the task's hooks, the steps, and what was left undecided."""
-        steps: list[Step] = []
-        doubts: list[str] = []
-        for hook in () if self.settings.raw else self.task.hooks:
-            name = getattr(hook, "__name__", repr(hook))
-            after = hook(labels, context)
-            relabeled = np.count_nonzero((after != labels) & (after > 0))
-            if relabeled > MOST_RELABELED * np.count_nonzero(labels):
-                doubts.append(
-                    f"{name} would give {relabeled} of {np.count_nonzero(labels)} voxels another "
-                    "level, too many to be sure of, and was left out. Look at the levels, or use "
-                    f"-raw ({environment.RAW}=1) for the network's own labels."
-                )
-                after = labels
-            steps.append(Step(name, _changed(labels, after)))
-            labels = after
-        if steps and not UNIFYING.isdisjoint(self.task.hooks):
-            doubts += _left_as_they_are(labels, context)
-        return labels, steps, doubts
 
-    def _options(self) -> Iterator[tuple[str, Callable[[np.ndarray, HookContext], np.ndarray]]]:
-        """Yield the post-processing that the user asks for."""
-        settings = self.settings
-        if settings.largest:
-            yield "largest", keep_largest
-        if settings.fill_holes:
-            yield "fill-holes", fill_holes
-        if settings.minimal_size:
-            size = settings.minimal_size
-            yield "remove-small", lambda labels, context: remove_small(labels, context, size)
+def postprocess(
+    assigned: Assigned, task: Task, settings: Settings, *, image: InputImage
+) -> Segmentation:
+    """Return a level map: what the networks gave, after the task's hooks and the options.
+
+    Parameters
+    ----------
+    assigned : Assigned
+        Levels as the networks give them.
+    task : Task
+        The task that was run.
+    settings : Settings
+        Which post-processing is wanted.
+    image : InputImage
+        The image that the networks saw.
+
+    Returns
+    -------
+    Segmentation
+        Every value of its labels is 0 or one of the task's levels.
+    """
+    seconds = dict(assigned.seconds)
+    with timed(seconds, "post-processing"):
+        context = HookContext(image.affine, task.levels, assigned.level_weight, task.priors)
+        hooks = () if settings.raw else task.hooks
+        labels, steps, doubts = _corrected(assigned.labels, hooks, context)
+        for name, step in _options(settings):
+            before, labels = labels, step(labels, context)
+            steps.append(Step(name, _changed(before, labels)))
+    warnings = [*image.warnings, *assigned.warnings, *doubts]
+    if labels.any():
+        warnings += assigned.level_warnings
+    else:
+        warnings.append(f"no rootlets of the levels {task.level_names} were found in this image.")
+    steps = [*assigned.steps, *steps]
+    return Segmentation(
+        labels, tuple(steps), seconds, assigned.tiles, tuple(warnings), assigned.located
+    )
+
+
+def _corrected(
+    labels: np.ndarray, hooks: Sequence[Hook], context: HookContext
+) -> tuple[np.ndarray, list[Step], list[str]]:
+    """Return the labels after the task's hooks, the steps, and what was left undecided."""
+    steps: list[Step] = []
+    doubts: list[str] = []
+    for hook in hooks:
+        name = getattr(hook, "__name__", repr(hook))
+        after = hook(labels, context)
+        relabeled = np.count_nonzero((after != labels) & (after > 0))
+        if relabeled > MOST_RELABELED * np.count_nonzero(labels):
+            doubts.append(
+                f"{name} would give {relabeled} of {np.count_nonzero(labels)} voxels another "
+                "level, too many to be sure of, and was left out. Look at the levels, or use "
+                f"-raw ({environment.RAW}=1) for the network's own labels."
+            )
+            after = labels
+        steps.append(Step(name, _changed(labels, after)))
+        labels = after
+    if steps and not UNIFYING.isdisjoint(hooks):
+        doubts += _left_as_they_are(labels, context)
+    return labels, steps, doubts
+
+
+def _options(
+    settings: Settings,
+) -> Iterator[tuple[str, Callable[[np.ndarray, HookContext], np.ndarray]]]:
+    """Yield the post-processing that the user asks for."""
+    if settings.largest:
+        yield "largest", keep_largest
+    if settings.fill_holes:
+        yield "fill-holes", fill_holes
+    if settings.minimal_size:
+        size = settings.minimal_size
+        yield "remove-small", lambda labels, context: remove_small(labels, context, size)
 
 
 def _left_as_they_are(labels: np.ndarray, context: HookContext) -> list[str]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from sct_rootlets_task import environment
 from sct_rootlets_task.environment import VERSION
@@ -16,7 +17,9 @@ if TYPE_CHECKING:
     from sct_rootlets_task.analysis.check import Report
     from sct_rootlets_task.io.images import InputImage
     from sct_rootlets_task.levels.landmarks import Landmarks
-    from sct_rootlets_task.segmentation.segmenter import Segmentation, Segmenter
+    from sct_rootlets_task.models.resolve import InstalledModel
+    from sct_rootlets_task.segmentation.assigned import Ran
+    from sct_rootlets_task.segmentation.segmenter import Segmentation, Settings
     from sct_rootlets_task.tasks import Task
 
 
@@ -124,10 +127,34 @@ def without_folders(report: Report, output: Path) -> Report:
     return replace(report, flags=flags)
 
 
+class Runner(Protocol):
+    """What a level map was made with: a segmenter, or what is known of one that is not loaded."""
+
+    @property
+    def task(self) -> Task:
+        """Task that was run."""
+
+    @property
+    def model(self) -> InstalledModel:
+        """Model that was run."""
+
+    @property
+    def settings(self) -> Settings:
+        """How it was run."""
+
+    @property
+    def ran(self) -> Ran:
+        """What ran its network."""
+
+    @property
+    def threads(self) -> int:
+        """CPU threads that were used."""
+
+
 def describe(
-    segmenter: Segmenter,
+    runner: Runner,
     segmentation: Segmentation,
-    image: str,
+    sources: Sequence[str],
     *,
     report: Report,
     notice: str | None,
@@ -136,18 +163,18 @@ def describe(
 
     Parameters
     ----------
-    segmenter, segmentation, image : Segmenter, Segmentation, str
-        What was run, what came out, and the file name of the image.
+    runner, segmentation, sources : Runner, Segmentation, sequence of str
+        What was run, what came out, and the names of the files that were read.
     report, notice : Report, str
         How plausible the levels are, and what must be known about the model, if anything.
     """
-    model, network, settings = segmenter.model, segmenter.network, segmenter.settings
+    model, ran, settings = runner.model, runner.ran, runner.settings
     counts = count_levels(segmentation.labels)
     variables = {name: value for name in _SHAPING if (value := environment.read(name))}
     return {
         **({"Notice": notice} if notice else {}),
-        "Sources": [image],
-        "Task": segmenter.task.name,
+        "Sources": list(sources),
+        "Task": runner.task.name,
         "Model": {
             "Name": model.name,
             "BuiltIn": model.builtin,
@@ -159,9 +186,9 @@ def describe(
             {"Name": step.name, "VoxelsChanged": step.voxels_changed} for step in segmentation.steps
         ],
         "Warnings": list(segmentation.warnings),
-        "Engine": network.engine,
-        "Device": network.device,
-        "Precision": network.precision,
+        "Engine": ran.engine,
+        "Device": ran.device,
+        "Precision": ran.precision,
         "Raw": settings.raw,
         "Tiles": {
             "Asked": settings.tiles,
@@ -171,7 +198,7 @@ def describe(
         "TestTimeAugmentation": settings.network.test_time_aug,
         "Seconds": {stage: round(s, 2) for stage, s in segmentation.seconds.items()},
         "SoftwareVersions": {"sct_rootlets_task": VERSION, **_versions()},
-        "Threads": segmenter.threads,
+        "Threads": runner.threads,
         **({"Variables": variables} if variables else {}),
         "Plausibility": report.to_dict(),
     }
