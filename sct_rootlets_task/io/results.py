@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,11 @@ from sct_rootlets_task.io.ownership import sidecar_of
 
 
 def write_results(
-    images: Mapping[Path, Any], record: Mapping[str, Any], *, texts: Mapping[Path, str]
+    images: Mapping[Path, Any],
+    record: Mapping[str, Any],
+    *,
+    texts: Mapping[Path, str],
+    before: Callable[[Mapping[Path, Path]], object] | None = None,
 ) -> None:
     """Write label maps with their sidecars, and text files such as tables.
 
@@ -27,6 +31,8 @@ def write_results(
         Content of each sidecar.
     texts : mapping of Path to str
         Further files (UTF-8).
+    before : callable, optional
+        Is told of the complete files, by their final names, before the first is moved.
 
     Raises
     ------
@@ -36,8 +42,8 @@ def write_results(
     import nibabel as nib
 
     count = len(images)
-    sidecars = map(sidecar_of, images)
-    with atomic_outputs(*texts, *sidecars, *images) as temporaries:
+    final = (*texts, *map(sidecar_of, images), *images)
+    with atomic_outputs(*final) as temporaries:
         tables, places = temporaries[: len(texts)], temporaries[len(texts) :]
         for table, text in zip(tables, texts.values(), strict=True):
             table.write_bytes(text.encode("utf-8", "backslashreplace"))
@@ -46,3 +52,5 @@ def write_results(
             nib.save(image, label_map)
             output = {"Name": path.name, "SHA256": hash_file(label_map)}
             sidecar.write_bytes(json_bytes({**record, "Output": output}))
+        if before:
+            before(dict(zip(final, temporaries, strict=True)))
