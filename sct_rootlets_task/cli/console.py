@@ -205,7 +205,8 @@ def forgiving_streams() -> Iterator[None]:
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)
+            # Worker processes need it, too.
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
     sys.stdout = _ForgivingStream.over(sys.stdout, 1)
     sys.stderr = _ForgivingStream.over(sys.stderr, 2)
     with contextlib.suppress(ValueError, OSError):  # only the main thread may
