@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Protocol
 
 from sct_rootlets_task.errors import OutOfMemoryError, is_out_of_memory
@@ -49,6 +50,13 @@ def attempt(work: Work, item: Named) -> Outcome:
         shown = OutOfMemoryError() if is_out_of_memory(error) else error
         seconds = time.perf_counter() - start
         return Outcome(item.name, FAILED, type(shown).__name__, reason_of(shown), seconds)
+
+
+def counted(outcome: Outcome, deaths: int) -> Outcome:
+    """Return an outcome that says how many attempts it took, if it was not the first."""
+    if not deaths:
+        return outcome
+    return replace(outcome, details={**outcome.details, "attempts": deaths + 1})
 
 
 def set_aside(item: Named, deaths: int, how: str = "") -> Outcome:

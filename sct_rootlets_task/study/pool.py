@@ -15,7 +15,6 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
 from multiprocessing import connection
 from multiprocessing.connection import Connection
 from typing import Any
@@ -23,7 +22,7 @@ from typing import Any
 from sct_rootlets_task import environment
 from sct_rootlets_task.errors import TERMINATED, EngineError, RootletsError
 from sct_rootlets_task.runtime import announced_threads
-from sct_rootlets_task.study.attempt import ATTEMPTS, Named, Setup, attempt, set_aside
+from sct_rootlets_task.study.attempt import ATTEMPTS, Named, Setup, attempt, counted, set_aside
 from sct_rootlets_task.study.outcome import FAILED, Outcome
 
 _PACKAGE = "sct_rootlets_task"
@@ -152,8 +151,7 @@ class _Slot:
     def _understand(self, kind: str, content: Any) -> Outcome | None:
         assert self._item is not None
         if kind == _OUTCOME:
-            extra = {"attempts": self._deaths + 1} if self._deaths else {}
-            return replace(content, details={**content.details, **extra})
+            return counted(content, self._deaths)
         if kind == _UNFIT:
             raise content
         if kind == _LOG:
