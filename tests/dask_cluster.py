@@ -24,7 +24,7 @@ class Cluster:
         self._processes: list[subprocess.Popen[bytes]] = []
         self._setting = {"DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": str(allowed_failures)}
         self._start("scheduler", "--no-dashboard", "--port=0", f"--scheduler-file={self.file}")
-        wait_until(self.file.exists)
+        wait_until(lambda: self.file.exists() and self.file.read_text().endswith("}"))
 
     @property
     def address(self) -> str:

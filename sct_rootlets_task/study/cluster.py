@@ -196,19 +196,18 @@ class _Submissions:
         if future.status in ("lost", "pending"):  # the worker died before it handed the result over
             self.pending[future] = number, item
             return None
-        error = future.exception() if future.status == "error" else None
-        if future.status == "finished":
+        try:
             outcome: Outcome = future.result()
-        elif isinstance(error, KilledWorker):
+        except KilledWorker:
             deaths = self.order.deaths(number)
             if deaths < self.order.attempts:
                 self._submit(number, item)
                 return None
             outcome = set_aside(item, deaths)
-        elif error is None:
-            raise _lost(future.status)
-        else:
-            raise error if isinstance(error, RootletsError) else _unfit(error)
+        except RootletsError:
+            raise
+        except Exception as error:
+            raise (_lost(error) if future.cancelled() else _unfit(error)) from error
         self.order.forget(number)
         return outcome
 
@@ -333,7 +332,7 @@ def _connected(address: str) -> Iterator[Any]:
     place = {"scheduler_file" if is_file(Path(address)) else "address": address}
     try:
         client = Client(**place, timeout=CONNECT_S, set_as_default=False)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except Exception as error:  # of many kinds, for an address of a wrong form
         raise UsageError(
             f"No dask scheduler answers at {printable(address)} ({reason_of(error)}). Start one, "
             "and give its address (tcp://host:8786) or its scheduler file."
