@@ -20,8 +20,10 @@ if TYPE_CHECKING:
         list_models,
         locate,
         picture,
+        plan_study,
         qc,
         relabel,
+        run_study,
         sample,
         segment,
         spinal_levels,
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from sct_rootlets_task.errors import RootletsError
     from sct_rootlets_task.inference.loading import Options
     from sct_rootlets_task.segmentation.segmenter import Settings
+    from sct_rootlets_task.study.options import Processing, Resources, Selection, Study
 
     __version__: str
 else:
@@ -37,8 +40,12 @@ else:
 
 __all__ = [
     "Options",
+    "Processing",
+    "Resources",
     "RootletsError",
+    "Selection",
     "Settings",
+    "Study",
     "check",
     "evaluate",
     "find_model",
@@ -46,8 +53,10 @@ __all__ = [
     "list_models",
     "locate",
     "picture",
+    "plan_study",
     "qc",
     "relabel",
+    "run_study",
     "sample",
     "segment",
     "spinal_levels",
@@ -58,6 +67,7 @@ _ELSEWHERE = {
     "Options": "inference.loading",
     "RootletsError": "errors",
     "Settings": "segmentation.segmenter",
+    **dict.fromkeys(("Processing", "Resources", "Selection", "Study"), "study.options"),
 }
 
 

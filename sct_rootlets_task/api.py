@@ -7,10 +7,11 @@ Each image argument takes a path (str or path object, ``~`` for the home folder)
 All images of a call lie on one grid, except for PMJ and discs. A level map holds whole numbers; 0
 is background. Where a level map's `task` is not named, its sidecar tells, else the levels in it.
 
-Results stay in memory; only `picture`, `qc` and `install_model` write files. What a user should
-know is logged as a warning. Errors are those of :mod:`sct_rootlets_task.errors`. Any function may
-raise ``InputTypeError`` for an argument of a wrong kind, ``ImageError`` for an image that cannot be
-used, and ``UsageError`` for a call that was put together wrongly, such as one of an unknown task.
+Results stay in memory; only `picture`, `qc`, `run_study` and `install_model` write files. What a
+user should know is logged as a warning. Errors are those of :mod:`sct_rootlets_task.errors`. Any
+function may raise ``InputTypeError`` for an argument of a wrong kind, ``ImageError`` for an image
+that cannot be used, and ``UsageError`` for a call that was put together wrongly, such as one of an
+unknown task.
 """
 
 from __future__ import annotations
@@ -44,6 +45,9 @@ if TYPE_CHECKING:
     from sct_rootlets_task.levels.located_canal import LocatedLevels
     from sct_rootlets_task.models.resolve import Listed
     from sct_rootlets_task.segmentation.segmenter import Segmentation, Settings
+    from sct_rootlets_task.study.options import Study
+    from sct_rootlets_task.study.plan import PlannedItem
+    from sct_rootlets_task.study.run import Summary
     from sct_rootlets_task.tasks import Task
 
 logger = logging.getLogger(__name__)
@@ -64,8 +68,10 @@ __all__ = [
     "list_models",
     "locate",
     "picture",
+    "plan_study",
     "qc",
     "relabel",
+    "run_study",
     "sample",
     "segment",
     "spinal_levels",
@@ -695,6 +701,70 @@ def qc(
             around=files.get("qc_seg"),
         )
         return add_entry(report, scan, labels, details)
+
+
+def run_study(study: Study) -> Summary:
+    """Segment the images of a BIDS data set, as ``sct_rootlets bids`` does.
+
+    What is done already is left as it is. A record beside each result has the checksums of all that
+    it was made from. So after a change of an image, an option or the model, only what depends on it
+    is done again.
+
+    Parameters
+    ----------
+    study : Study
+        Data set, folder of results, and what is asked for.
+
+    Returns
+    -------
+    Summary
+        How many images were ``done``, ``unchanged``, ``failed`` and ``set_aside``.
+
+    Raises
+    ------
+    UsageError
+        If the data set, the folder of results or an option cannot be used.
+    ModelError, InstallError
+        If the model cannot be run, or is missing and cannot be installed.
+    MissingDependencyError
+        If an optional package is missing.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> import sct_rootlets_task as srt
+    >>> study = srt.Study(
+    ...     Path("data"), Path("results"), Path("results/work"),
+    ...     processing=srt.Processing(largest=True),
+    ... )
+    >>> summary = srt.run_study(study)  # doctest: +SKIP
+    """
+    from sct_rootlets_task.study.run import run_study as run
+
+    return run(study)
+
+
+def plan_study(study: Study) -> Iterator[PlannedItem]:
+    """Yield what `run_study` would do for each image, and why; nothing is written.
+
+    Parameters
+    ----------
+    study : Study
+        Data set, folder of results, and what is asked for.
+
+    Yields
+    ------
+    PlannedItem
+        ``name``, ``source``, ``stages`` (none where nothing would be done) and ``reason``.
+
+    Raises
+    ------
+    UsageError, ModelError, MissingDependencyError
+        As `run_study` does.
+    """
+    from sct_rootlets_task.study.run import plan_study as plan
+
+    return plan(study)
 
 
 def sample() -> SampleImages:

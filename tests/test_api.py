@@ -55,7 +55,7 @@ from tiny_model import write_model
 from tools.phantom import make_phantom, typical_bundles
 from volumes import write_image
 
-FUNCTIONS = sorted(set(srt.__all__) - {"Options", "RootletsError", "Settings"})
+FUNCTIONS = sorted(name for name in srt.__all__ if name[0].islower())
 
 CALLS: dict[str, tuple[Callable[..., Any], dict[str, str], dict[str, Any]]] = {
     "segment": (srt.segment, {"image": "image"}, {"model": "starter"}),

@@ -58,8 +58,9 @@ class Assessment:
         All that shapes each stage that is wanted.
     corrected : Path, optional
         Level map by a person that is followed.
-    failed_before : bool
-        Whether the same was tried and failed, so that it is not tried again unless asked for.
+    failed_before : str
+        What came of the same when it was tried before: ``failed`` or ``set aside``. Then it is not
+        tried again unless asked for.
     """
 
     stages: tuple[str, ...]
@@ -67,7 +68,7 @@ class Assessment:
     inputs: Mapping[str, Input]
     origins: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     corrected: Path | None = None
-    failed_before: bool = False
+    failed_before: str = ""
 
     @property
     def attempt(self) -> str:
@@ -132,15 +133,12 @@ def assess(item: Item, recipe: Recipe, record: Record | None, *, exact: bool) ->
     known = record or Record(item.name, item.subject, item.session, item.contrast, {})
     files = {IMAGE: item.image, **{name: item.landmarks.get(name) for name in LANDMARKS}}
     files[CORRECTED] = item.corrected or _edited(item, known, exact=exact)
-    states = {
-        role: _state(path, known.state(role), exact=exact) for role, path in files.items() if path
-    }
-    sums = {role: state.sha256 if state else _UNREADABLE for role, state in states.items()}
     paths = {role: path for role, path in files.items() if path}
-    inputs = {
-        role: Input(item.source if role == IMAGE else recipe.uri(path), states[role])
-        for role, path in paths.items()
-    }
+    inputs = {}
+    for role, path in paths.items():
+        name = item.source if role == IMAGE else recipe.uri(path)
+        inputs[role] = Input(name, _state(path, known.state(role, name), exact=exact))
+    sums = {role: one.state.sha256 if one.state else _UNREADABLE for role, one in inputs.items()}
     corrected = paths.get(CORRECTED)
     origins = recipe.origins(item, sums, corrected=corrected is not None)
     reasons = {
@@ -151,16 +149,19 @@ def assess(item: Item, recipe: Recipe, record: Record | None, *, exact: bool) ->
     stages = _to_do(reasons, origins, force=recipe.study.force)
     reason = _reason(stages, reasons, record, force=recipe.study.force)
     found = Assessment(stages, reason, inputs, origins, corrected)
-    return _after_failure(found, record, recipe) if known.status in (FAILED, SET_ASIDE) else found
+    return _after_failure(found, known, recipe) if known.status in (FAILED, SET_ASIDE) else found
 
 
-def _after_failure(found: Assessment, record: Record | None, recipe: Recipe) -> Assessment:
+def _after_failure(found: Assessment, record: Record, recipe: Recipe) -> Assessment:
     """Return what is to be done for an image that failed: nothing, unless something is new."""
-    same = record is not None and record.attempt == found.attempt
+    same = record.attempt == found.attempt
     if same and not (recipe.study.retry_failed or recipe.study.force):
-        return replace(found, stages=(), reason="failed before", failed_before=True)
-    stages = found.stages or tuple(found.origins)[-1:]
-    return replace(found, stages=stages, reason="failed before" if same else found.reason)
+        reason = f"{record.status} before"
+        return replace(found, stages=(), reason=reason, failed_before=record.status)
+    if same or not found.stages:
+        stages = found.stages or tuple(found.origins)[-1:]
+        return replace(found, stages=stages, reason=f"{record.status} before")
+    return found
 
 
 def _state(path: Path, known: FileState | None, *, exact: bool) -> FileState | None:

@@ -158,10 +158,10 @@ class Record:
     attempt: str = ""
     corrected: str | None = None
 
-    def state(self, role: str) -> FileState | None:
-        """Return the recorded state of an input."""
+    def state(self, role: str, path: str | None = None) -> FileState | None:
+        """Return the recorded state of an input, if it lay at this path."""
         known = self.inputs.get(role)
-        return known.state if known else None
+        return known.state if known and path in (None, known.path) else None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the content of the file."""
