@@ -103,6 +103,29 @@ def write_index(path: Path, report: str, *, cohort: bool = False) -> None:
         temporary.write_text(page, encoding="utf-8")
 
 
+def write_cohort(path: Path, **content: Any) -> None:
+    """Write the page about all images of a report together.
+
+    Parameters
+    ----------
+    path : Path
+        File to write, in the report's folder.
+    **content : object
+        What ``templates/cohort.html`` shows: `tally`, `groups` of figures, `tables`, `methods`.
+        SVG of figures is taken as it is; everything else is escaped.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be written.
+    MissingDependencyError
+        If Jinja2 is not installed.
+    """
+    page = _render("cohort.html", version=VERSION, **content)
+    with atomic_output(path) as temporary:
+        temporary.write_text(page, encoding="utf-8")
+
+
 def write_entry_pages(folder: Path, entry: Mapping[str, Any]) -> None:
     """Write the page of one image, as a script for the index, and an address to open it by.
 
