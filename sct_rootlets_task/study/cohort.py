@@ -104,7 +104,8 @@ class Image:
     def flags(self) -> tuple[Mapping[str, Any], ...]:
         """Flags of the check."""
         found = self.about.get("Flags")
-        return tuple(one for one in found if isinstance(one, dict)) if _is_list(found) else ()
+        flags = found if isinstance(found, list) else []
+        return tuple(one for one in flags if isinstance(one, dict))
 
     @property
     def warnings(self) -> int:
@@ -169,10 +170,6 @@ def table_rows(images: Iterable[Image]) -> Iterator[dict[str, Any]]:
             yield {**of_image, **{name: row.get(name) for name in ("level_name", *_OF_LEVEL)}}
 
 
-def _is_list(value: Any) -> bool:
-    return isinstance(value, list)
-
-
 def _read_image(out_dir: Path, name: Path) -> Image | None:
     """Return what came of one image; None where its files are damaged."""
     record, table = name.with_name(name.name + _RECORD), name.with_name(name.name + _TABLE)
@@ -184,8 +181,7 @@ def _read_image(out_dir: Path, name: Path) -> Image | None:
         about = _read_json(table.with_suffix(".json"))
         rows = tuple(_read_rows(table, "\t"))
         level_map = name.parent.relative_to(out_dir) / str(about["LevelMap"])
-        texts = {key: str(about[key.capitalize()]) for key in ("subject", "session", "contrast")}
-        source = str(about["Image"])
+        names, source = _names(about), str(about["Image"])
     except (OSError, ValueError, KeyError, TypeError, csv.Error, RecursionError) as error:
         logger.warning(
             "%s: its results are left out, since a file of them is missing or damaged (%s). Run "
@@ -194,13 +190,16 @@ def _read_image(out_dir: Path, name: Path) -> Image | None:
             reason_of(error),
         )
         return None
-    return Image(**texts, source=source, level_map=str(level_map), about=about, rows=rows)
+    return Image(*names, source, str(level_map), about=about, rows=rows)
 
 
 def _failed(known: Mapping[str, Any], status: str) -> Image:
-    texts = {key: str(known[key.capitalize()]) for key in ("subject", "session", "contrast")}
     source = str(known["Image"]["Path"])
-    return Image(**texts, source=source, level_map="", status=status, error=str(known["Kind"]))
+    return Image(*_names(known), source, "", status=status, error=str(known["Kind"]))
+
+
+def _names(content: Mapping[str, Any]) -> tuple[str, str, str]:
+    return str(content["Subject"]), str(content["Session"]), str(content["Contrast"])
 
 
 def _read_json(path: Path) -> dict[str, Any]:

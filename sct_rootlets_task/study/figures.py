@@ -29,7 +29,7 @@ _MOST_LINKED = 3000
 """A figure of more dots is drawn as one picture, but for its outliers: browsers get slow."""
 _JITTER = 0.32
 _GOLDEN = 0.618034
-_STYLE: Mapping[str, Any] = {
+_STYLE: dict[str, Any] = {
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans"],
     "font.size": 7.0,

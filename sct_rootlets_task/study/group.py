@@ -38,6 +38,13 @@ logger = logging.getLogger(__name__)
 
 COMMAND = "sct_rootlets bids group"
 CITATION = "logs/CITATION.md"
+LEVELS, SUMMARIES = "group_levels.tsv", "group_summary.tsv"
+STANDING_OUT = "group_outliers.tsv"
+_TABLES: Mapping[str, Mapping[str, str]] = {
+    LEVELS: COLUMNS,
+    SUMMARIES: SUMMARY,
+    STANDING_OUT: OUTLIERS,
+}
 _FIGURES, _REPORT = "figures", "qc"
 _COUNTS, _MOST_BARS = "What to look at", 30
 
@@ -94,15 +101,17 @@ def run_group(out_dir: Path, *, ratings: Sequence[Path] = ()) -> GroupResult:
     require_matplotlib()
     require_jinja()
     require_report_folder(out_dir / _REPORT)
+    for name, columns in _TABLES.items():
+        _require_ours(out_dir / name, columns)
     images = _read(out_dir, ratings)
     found = distributions(images)
     outliers = list(outlier_rows(found))
     drawings = _draw(images, found)
     methods = methods_text(out_dir, images)
     paths = [
-        *_write_table(out_dir / "group_levels.tsv", table_rows(images), COLUMNS),
-        *_write_table(out_dir / "group_summary.tsv", summary_rows(found), SUMMARY),
-        *_write_table(out_dir / "group_outliers.tsv", outliers, OUTLIERS),
+        *_write_table(out_dir, LEVELS, table_rows(images)),
+        *_write_table(out_dir, SUMMARIES, summary_rows(found)),
+        *_write_table(out_dir, STANDING_OUT, outliers),
         *_write_figures(out_dir / _FIGURES, drawings),
         _write(out_dir / CITATION, methods.encode()),
         write_page(
@@ -154,16 +163,15 @@ def _draw(images: Sequence[Image], found: Iterable[Distribution]) -> dict[str, l
     return drawings
 
 
-def _write_table(
-    path: Path, rows: Iterable[Mapping[str, Any]], columns: Mapping[str, str]
-) -> tuple[Path, ...]:
+def _write_table(out_dir: Path, name: str, rows: Iterable[Mapping[str, Any]]) -> tuple[Path, ...]:
     """Write a table and the JSON that describes its columns."""
+    path, columns = out_dir / name, _TABLES[name]
     described = path.with_suffix(".json")
     content = {"GeneratedBy": generated_by(COMMAND), **describe_columns(columns)}
     text = tsv_text(list(rows), list(columns))
     return (
         _write(described, json_bytes(content)),
-        _write(path, text.encode("utf-8", "backslashreplace"), columns),
+        _write(path, text.encode("utf-8", "backslashreplace")),
     )
 
 
@@ -174,22 +182,26 @@ def _write_figures(folder: Path, drawings: Mapping[str, Iterable[Drawing]]) -> I
         yield _write(folder / f"{name}.svg", one.svg().encode())
 
 
-def _write(path: Path, content: bytes, columns: Mapping[str, str] | None = None) -> Path:
-    """Write a file; one of another program under its name is kept."""
-    if path.exists() and path.suffix in (".json", ".tsv") and not _may_replace(path, columns):
-        raise OutputError(
-            f"The file {printable(path)} was not written by this package, and is kept. Move it "
-            "away, then run the group level again."
-        )
+def _write(path: Path, content: bytes) -> Path:
     with atomic_output(path) as temporary:
         temporary.write_bytes(content)
     return path
 
 
-def _may_replace(path: Path, columns: Mapping[str, str] | None) -> bool:
-    """Tell whether a table, or a JSON, was written by an earlier group level."""
-    if columns is None:
-        return is_ours(path)
-    with path.open(encoding="utf-8", errors="replace") as stream:
-        first = stream.readline().rstrip("\n").split("\t")
-    return first == list(columns) or is_ours(path.with_suffix(".json"))
+def _require_ours(table: Path, columns: Mapping[str, str]) -> None:
+    """Refuse to replace a table, or its JSON, of another program."""
+    described = table.with_suffix(".json")
+    known = is_ours(described)
+    foreign = [] if known or not described.exists() else [described]
+    if table.exists() and not known and _header(table) != list(columns):
+        foreign.append(table)
+    for path in foreign:
+        raise OutputError(
+            f"The file {printable(path)} was not written by this package, and is kept. Move it "
+            "away, then run the group level again."
+        )
+
+
+def _header(table: Path) -> list[str]:
+    with table.open(encoding="utf-8", errors="replace") as stream:
+        return stream.readline().rstrip("\n").split("\t")

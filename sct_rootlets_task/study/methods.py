@@ -65,10 +65,14 @@ def _segmented(done: Sequence[Image]) -> str:
     contrasts = Counter(image.contrast for image in done)
     which = ", ".join(f"{count} {contrast}" for contrast, count in sorted(contrasts.items()))
     return (
-        f"Spinal nerve rootlets were segmented in {len(done)} images ({which or 'none'}) of "
-        f"{subjects} subjects with sct_rootlets_task {VERSION}, which runs the rootlets task of "
-        "Spinal Cord Toolbox [SCT]."
+        f"Spinal nerve rootlets were segmented in {_count(len(done), 'image')} ({which or 'none'}) "
+        f"of {_count(subjects, 'subject')} with sct_rootlets_task {VERSION}, which "
+        "runs the rootlets task of Spinal Cord Toolbox [SCT]."
     )
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _by_model(out_dir: Path, done: Iterable[Image]) -> dict[str, dict[str, Any]]:
@@ -85,7 +89,8 @@ def _model(name: str, known: Mapping[str, Any]) -> str:
     engine, precision = str(known.get("Engine") or ""), str(known.get("Precision") or "")
     version = str(versions.get(engine, "")) if isinstance(versions, dict) else ""
     how = " ".join(filter(None, (engine, version)))
-    levels = _task(known).level_names if _task(known) else "of the task"
+    task = _task(known)
+    levels = task.level_names if task else "of the task"
     post = "" if not known.get("Raw") else " without its post-processing"
     return (
         f"The model {name} [MODEL {name}], an nnU-Net [NNUNET], was run{post}"
@@ -107,24 +112,26 @@ def _levels(done: Iterable[Image]) -> Iterable[str]:
     for origin, count in sorted(origins.items()):
         if origin:
             words = _ORIGINS.get(origin, f"the cranial end of {origin}")
-            yield f"Distances along the cord were counted from {words} in {count} images."
+            yield f"Distances along the cord were counted from {words} in {_count(count, 'image')}."
 
 
 def _people(images: Sequence[Image]) -> Iterable[str]:
     corrected = sum(image.is_corrected for image in images)
     if corrected:
-        yield f"{corrected} level maps were corrected by hand, and the corrected maps were used."
+        maps = _count(corrected, "level map")
+        yield f"Hand-corrected level maps took the place of the computed ones: {maps}."
     rated = Counter(image.rating for image in images if image.rating)
     if rated:
         counts = ", ".join(f"{count} {rating}" for rating, count in sorted(rated.items()))
-        yield f"{sum(rated.values())} level maps were rated visually ({counts})."
+        yield f"Level maps were rated visually ({counts})."
     failed = sum(not image.is_done for image in images)
     if failed:
-        yield f"{failed} images could not be processed."
+        yield f"Images that could not be processed: {failed}."
     levels = {level for image in images for level in image.missing}
     lacking = sum(bool(image.missing) for image in images)
     if lacking:
-        yield f"In {lacking} images not all levels were found ({name_levels(sorted(levels))})."
+        lost = name_levels(sorted(levels))
+        yield f"Not all levels were found in {_count(lacking, 'image')} ({lost})."
 
 
 def _with_references(text: str, ran: Mapping[str, Mapping[str, Any]]) -> str:
