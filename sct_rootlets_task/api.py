@@ -7,11 +7,11 @@ Each image argument takes a path (str or path object, ``~`` for the home folder)
 All images of a call lie on one grid, except for PMJ and discs. A level map holds whole numbers; 0
 is background. Where a level map's `task` is not named, its sidecar tells, else the levels in it.
 
-Results stay in memory; only `picture`, `qc`, `run_study` and `install_model` write files. What a
-user should know is logged as a warning. Errors are those of :mod:`sct_rootlets_task.errors`. Any
-function may raise ``InputTypeError`` for an argument of a wrong kind, ``ImageError`` for an image
-that cannot be used, and ``UsageError`` for a call that was put together wrongly, such as one of an
-unknown task.
+Results stay in memory; only `picture`, `qc`, `run_study`, `run_group` and `install_model` write
+files. What a user should know is logged as a warning. Errors are those of
+:mod:`sct_rootlets_task.errors`. Any function may raise ``InputTypeError`` for an argument of a
+wrong kind, ``ImageError`` for an image that cannot be used, and ``UsageError`` for a call that
+was put together wrongly, such as one of an unknown task.
 """
 
 from __future__ import annotations
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from sct_rootlets_task.levels.located_canal import LocatedLevels
     from sct_rootlets_task.models.resolve import Listed
     from sct_rootlets_task.segmentation.segmenter import Segmentation, Settings
+    from sct_rootlets_task.study.group import GroupResult
     from sct_rootlets_task.study.options import Study
     from sct_rootlets_task.study.plan import PlannedItem
     from sct_rootlets_task.study.run import Summary
@@ -71,6 +72,7 @@ __all__ = [
     "plan_study",
     "qc",
     "relabel",
+    "run_group",
     "run_study",
     "sample",
     "segment",
@@ -765,6 +767,39 @@ def plan_study(study: Study) -> Iterator[PlannedItem]:
     from sct_rootlets_task.study.run import plan_study as plan
 
     return plan(study)
+
+
+def run_group(
+    out_dir: str | os.PathLike[str], *, ratings: Sequence[str | os.PathLike[str]] = ()
+) -> GroupResult:
+    """Put the results of all images of a study together: tables, figures, a page, the methods.
+
+    Parameters
+    ----------
+    out_dir : path
+        Folder of results that `run_study` has written.
+    ratings : sequence of path
+        CSV files of ratings that the QC report has saved.
+
+    Returns
+    -------
+    GroupResult
+        Files that were written, in ``paths``, and counts.
+
+    Raises
+    ------
+    DatasetError
+        If there are no results.
+    UsageError
+        If a file of ratings cannot be read.
+    OutputError
+        If a file cannot be written.
+    MissingDependencyError
+        If matplotlib or Jinja2 is not installed.
+    """
+    from sct_rootlets_task.study.group import run_group as run
+
+    return run(_place(out_dir), ratings=[_place(path) for path in ratings])
 
 
 def sample() -> SampleImages:

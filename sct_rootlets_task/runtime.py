@@ -15,7 +15,7 @@ import logging
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from numbers import Integral
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,12 @@ _GROUPS = Path("/proc/self/cgroup")
 _CGROUPS = Path("/sys/fs/cgroup")
 _CPU_ROOTS = (".", "unified", "cpu", "cpu,cpuacct")
 """Where below it quotas are kept: in version 2, in both versions side by side, in version 1."""
+_MEMORY_ROOTS = (".", "unified", "memory")
+_MEMORY_FILES = (
+    ("memory.max", "memory.current"),
+    ("memory.limit_in_bytes", "memory.usage_in_bytes"),
+)
+_MEMINFO = Path("/proc/meminfo")
 
 
 def available_cores(environ: Mapping[str, str] | None = None) -> int:
@@ -104,15 +110,8 @@ def chosen_threads(wanted: int | None = None, environ: Mapping[str, str] | None 
 
 def _quotas() -> list[int]:
     """Return the CPU quotas of the cgroups of this process, in whole cores, those that are set."""
-    try:
-        lines = _GROUPS.read_text(errors="replace").splitlines()
-    except OSError:
-        lines = []
-    names = {line.split(":", 2)[-1].strip("/") for line in lines} | {""}
-    # A quota of any group above counts as well.
-    inside = {part for name in names for part in (Path(name), *Path(name).parents)}
     found = []
-    for folder in (_CGROUPS / root / part for root in _CPU_ROOTS for part in inside):
+    for folder in _groups(_CPU_ROOTS):
         words = _words(folder / "cpu.max") or [
             *_words(folder / "cpu.cfs_quota_us"),
             *_words(folder / "cpu.cfs_period_us"),
@@ -121,6 +120,39 @@ def _quotas() -> list[int]:
             quota, period = map(int, words)
             found += [max(1, quota // period)] if period else []
     return found
+
+
+def _groups(roots: Sequence[str]) -> list[Path]:
+    """Return the folders of the cgroups of this process, and of those above: all of them count."""
+    try:
+        lines = _GROUPS.read_text(errors="replace").splitlines()
+    except OSError:
+        lines = []
+    names = {line.split(":", 2)[-1].strip("/") for line in lines} | {""}
+    inside = {part for name in names for part in (Path(name), *Path(name).parents)}
+    return [_CGROUPS / root / part for root in roots for part in sorted(inside)]
+
+
+def available_memory_mb() -> float | None:
+    """Return how much memory this job may still use; None where the system does not say.
+
+    That is what the machine can give without swapping, within the limits of the job's cgroups.
+    """
+    found = [_meminfo("MemAvailable")]
+    for folder in _groups(_MEMORY_ROOTS):
+        for most, used in _MEMORY_FILES:
+            numbers = [*_words(folder / most)[:1], *_words(folder / used)[:1]]
+            if len(numbers) == 2 and all(word.isascii() and word.isdecimal() for word in numbers):
+                found.append((int(numbers[0]) - int(numbers[1])) / 1e6)
+    known = [one for one in found if one is not None]
+    return max(0.0, min(known)) if known else None
+
+
+def _meminfo(name: str) -> float | None:
+    words = _words(_MEMINFO)
+    if f"{name}:" not in words:
+        return None
+    return int(words[words.index(f"{name}:") + 1]) * 1024 / 1e6
 
 
 def _words(path: Path) -> list[str]:

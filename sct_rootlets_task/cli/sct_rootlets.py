@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from sct_rootlets_task.cli import console
 from sct_rootlets_task.cli.arguments import VERBOSITY, CommandParser, start_logging
 from sct_rootlets_task.cli.commands import (
+    bids,
     check,
     evaluate,
     levels,
@@ -24,7 +25,7 @@ from sct_rootlets_task.cli.commands import (
 from sct_rootlets_task.environment import VERSION
 
 _RESULTS = "Results and names of written files are always printed."
-COMMANDS = (check, levels, relabel, split, locate, evaluate, qc, picture, models, sample, sct)
+COMMANDS = (bids, check, levels, relabel, split, locate, evaluate, qc, picture, models, sample, sct)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -32,7 +33,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser = CommandParser(
         prog="sct_rootlets",
         description=(
-            "Tools for spinal nerve rootlets. To segment an image: sct_deepseg rootlets -i FILE"
+            "Tools for spinal nerve rootlets. To segment an image: sct_deepseg rootlets -i FILE. "
+            "To segment a BIDS data set: sct_rootlets bids"
         ),
         allow_abbrev=False,
     )

@@ -144,12 +144,7 @@ def _is_our_entry(maker: Any, names: Collection[str]) -> bool:
 def _has_columns(path: Path, columns: Collection[str]) -> bool:
     between = "\t" if path.suffix.lower() == ".tsv" else ","
     with path.open(newline="", encoding="utf-8") as stream:
-<<<<<<< ours
         first = next(csv.reader([stream.readline(_PICTURE_BYTES)], delimiter=between), [])
-=======
-        delimiter = "\t" if path.suffix == ".tsv" else ","
-        first = next(csv.reader([stream.readline(_PICTURE_BYTES)], delimiter=delimiter), [])
->>>>>>> theirs
     return first == list(columns)
 
 

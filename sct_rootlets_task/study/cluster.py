@@ -14,7 +14,7 @@ import pickle
 import secrets
 import shutil
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -59,7 +59,7 @@ def run_on_cluster(
     work_dir: Path,
     seen: Sequence[Path] = (),
     attempts: int = ATTEMPTS,
-) -> Iterator[Outcome]:
+) -> Generator[Outcome, None, None]:
     """Work on items on a dask cluster; yields outcomes as they come.
 
     All threads of a worker process share what `setup` returned. Where ``SCT_ROOTLETS_THREADS`` is

@@ -7,7 +7,6 @@ run that is killed at any moment is told from a file that somebody has edited.
 from __future__ import annotations
 
 import os
-import re
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -21,6 +20,7 @@ from sct_rootlets_task.io.ownership import is_ours, sidecar_of
 from sct_rootlets_task.io.results import write_results
 from sct_rootlets_task.study.item import Item
 from sct_rootlets_task.study.measuring import TABLE
+from sct_rootlets_task.study.naming import spinal_levels_name
 from sct_rootlets_task.study.outcome import DONE, FAILED
 from sct_rootlets_task.study.plan import Assessment, assess, stage_folder
 from sct_rootlets_task.study.recipe import LABELS, LEVELS, QC, Recipe
@@ -34,21 +34,6 @@ from sct_rootlets_task.study.records import (
     state_of,
     write_record,
 )
-
-_SEG = re.compile(r"_(?:seg-[^_]+(?=_)|label-[^_]+(?=_dseg\.))")
-
-
-def spinal_levels_map(level_map: Path) -> Path:
-    """Return the map of spinal levels that belongs to a level map.
-
-    Examples
-    --------
-    >>> spinal_levels_map(Path("sub-01_space-orig_seg-rootlets_dseg.nii.gz")).name
-    'sub-01_space-orig_seg-spinallevels_dseg.nii.gz'
-    """
-    found = _SEG.findall(level_map.name)[-1]
-    head, _, tail = level_map.name.rpartition(found)
-    return level_map.with_name(f"{head}{found.partition('-')[0]}-spinallevels{tail}")
 
 
 class Keeper:
@@ -83,7 +68,7 @@ class Keeper:
     @property
     def spinal_levels(self) -> Path:
         """Map of the spinal levels of the cord."""
-        return spinal_levels_map(self.item.output)
+        return self.item.output.with_name(spinal_levels_name(self.item.output.name))
 
     def begin(self) -> None:
         """Find out before anything is run whether a file of somebody else is in the way.

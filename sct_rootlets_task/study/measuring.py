@@ -5,8 +5,6 @@ A landmark that cannot be used is left out, with a warning: the levels can be ha
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -39,13 +37,6 @@ TABLE: Mapping[str, str] = {
 """All columns of the table of an image, with their meaning."""
 
 _PARTS = ("cord", "pmj", "discs")
-_UNITS = {
-    **dict.fromkeys(("slice_start", "slice_end"), "slice"),
-    **{name: "mm" for name in COLUMNS if name.startswith("distance_") or "height" in name},
-    "distance_origin": "",
-    **{name: "mm^2" for name in COLUMNS if "area" in name},
-    **{name: "mm^3" for name in COLUMNS if name.endswith("volume")},
-}
 _Found = TypeVar("_Found")
 
 
@@ -211,8 +202,10 @@ def measured_levels(
     )
 
 
-def table_text(rows: Sequence[Mapping[str, Any]], of_image: Mapping[str, str]) -> str:
-    """Return the table of an image as BIDS writes tables: tabs, and ``n/a`` for what is unknown.
+def table_rows(
+    rows: Sequence[Mapping[str, Any]], of_image: Mapping[str, str]
+) -> list[dict[str, Any]]:
+    """Return the rows of the table of an image.
 
     Parameters
     ----------
@@ -221,20 +214,4 @@ def table_text(rows: Sequence[Mapping[str, Any]], of_image: Mapping[str, str]) -
     of_image : mapping of str to str
         Subject, session and contrast.
     """
-    stream = io.StringIO(newline="")
-    writer = csv.DictWriter(
-        stream, list(TABLE), delimiter="\t", lineterminator="\n", extrasaction="ignore"
-    )
-    writer.writeheader()
-    for row in rows:
-        full = {**row, **of_image, "level_name": value_name(row["spinal_level"])}
-        writer.writerow({name: "n/a" if full[name] == "" else full[name] for name in TABLE})
-    return stream.getvalue()
-
-
-def table_columns() -> dict[str, dict[str, str]]:
-    """Return what the columns of the table mean, and their units, for its JSON."""
-    return {
-        name: {"Description": text, **({"Units": _UNITS[name]} if _UNITS.get(name) else {})}
-        for name, text in TABLE.items()
-    }
+    return [{**row, **of_image, "level_name": value_name(row["spinal_level"])} for row in rows]

@@ -14,7 +14,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from multiprocessing import connection
 from multiprocessing.connection import Connection
 from typing import Any
@@ -40,7 +40,7 @@ def run_in_pool(
     threads: int,
     attempts: int = ATTEMPTS,
     on_start: Callable[[Named], object] | None = None,
-) -> Iterator[Outcome]:
+) -> Generator[Outcome, None, None]:
     """Work on items in processes of this machine; yields outcomes as they come.
 
     A worker that dies, because memory is short for example, is replaced and its item tried again.

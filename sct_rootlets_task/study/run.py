@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import Counter
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sct_rootlets_task.errors import ModelError, RootletsError
 from sct_rootlets_task.io.untrusted import printable, reason_of
+from sct_rootlets_task.study.attempt import Setup
+from sct_rootlets_task.study.dataset import find_items
+from sct_rootlets_task.study.derivatives import prepare_output_dir
 from sct_rootlets_task.study.item import Item
+from sct_rootlets_task.study.journal import Journal, write_failures
 from sct_rootlets_task.study.options import Study
 from sct_rootlets_task.study.outcome import DONE, FAILED, SET_ASIDE, UNCHANGED, Outcome
 from sct_rootlets_task.study.plan import PlannedItem, assess, plan
 from sct_rootlets_task.study.recipe import Recipe, recipe_of
 from sct_rootlets_task.study.records import Record, read_record, write_record
+from sct_rootlets_task.study.resources import choose_workers
 from sct_rootlets_task.study.worker import make_worker
 from sct_rootlets_task.tasks import Task
 
@@ -28,6 +32,9 @@ if TYPE_CHECKING:
     from sct_rootlets_task.segmentation.locator import NetworkLoader
 
 logger = logging.getLogger(__name__)
+
+Runner = Callable[[Iterable[Item], Setup], Generator[Outcome, None, None]]
+"""Has items worked on; yields what came of each, in any order."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +55,8 @@ class Summary:
         Images of the data set that cannot be worked on.
     failures : Path, optional
         Table of what failed, if anything did.
+    log : Path, optional
+        Log of the run, JSON lines.
     seconds : float
         Wall time.
     """
@@ -58,6 +67,7 @@ class Summary:
     set_aside: int = 0
     left_out: int = 0
     failures: Path | None = None
+    log: Path | None = None
     seconds: float = 0.0
 
     @property
@@ -66,7 +76,9 @@ class Summary:
         return not (self.failed or self.set_aside)
 
 
-def run_study(study: Study, *, load: NetworkLoader | None = None) -> Summary:
+def run_study(
+    study: Study, *, load: NetworkLoader | None = None, runner: Runner | None = None
+) -> Summary:
     """Work on the images of a data set, those alone for which something is to be done.
 
     Parameters
@@ -76,6 +88,9 @@ def run_study(study: Study, *, load: NetworkLoader | None = None) -> Summary:
     load : callable, optional
         Makes a network of a model folder; see
         :class:`~sct_rootlets_task.segmentation.segmenter.Segmenter`.
+    runner : callable, optional
+        Has the work done. By default processes of this machine do it, or the dask cluster that the
+        study names.
 
     Raises
     ------
@@ -92,26 +107,70 @@ def run_study(study: Study, *, load: NetworkLoader | None = None) -> Summary:
     start = time.perf_counter()
     task = TASKS.find(study.processing.task)
     _require_report(study)
-    found = _find_items(study, task)
+    found = find_items(study, task)
     recipe = _recipe(study, task, load=load)
-    _prepare(study, task)
-    counts: Counter[str] = Counter()
-    begun: dict[str, Item] = {}
-    waiting = _to_do(found.items, recipe, counts, begun)
-    with closing(_work_through(waiting, recipe)) as outcomes:
-        for outcome in outcomes:
-            counts[outcome.status] += 1
-            _tell(begun.pop(outcome.name), outcome, recipe)
-    if counts[DONE] and study.processing.qc:
+    prepare_output_dir(study, task)
+    for one in found.left_out:
+        logger.warning("%s is left out: %s", printable(one.path), one.reason)
+    with Journal(study.out_dir, len(found.items)) as journal:
+        journal.begin(study.command, model=recipe.model.name, images=len(found.items))
+        failed = _work_through(found.items, recipe, journal, runner or _runner(study, found.items))
+    if journal.counts[DONE] and study.processing.qc:
         _complete_report(recipe)
     return Summary(
-        done=counts[DONE],
-        unchanged=counts[UNCHANGED],
-        failed=counts[FAILED],
-        set_aside=counts[SET_ASIDE],
+        done=journal.counts[DONE],
+        unchanged=journal.counts[UNCHANGED],
+        failed=journal.counts[FAILED],
+        set_aside=journal.counts[SET_ASIDE],
         left_out=len(found.left_out),
+        failures=write_failures(study.out_dir, found.items, failed),
+        log=journal.path,
         seconds=time.perf_counter() - start,
     )
+
+
+def _work_through(
+    items: Sequence[Item], recipe: Recipe, journal: Journal, runner: Runner
+) -> list[Item]:
+    """Work on the items that need it; returns those that failed, now or before."""
+    begun: dict[str, Item] = {}
+    failed: list[Item] = []
+
+    def waiting() -> Iterator[Item]:
+        for item, what in plan(items, recipe):
+            if what.stages:
+                begun[item.name] = item
+                yield item
+                continue
+            journal.skip(what.failed_before or UNCHANGED)
+            if what.failed_before:
+                failed.append(item)
+
+    with closing(runner(waiting(), partial(make_worker, recipe))) as outcomes:
+        for outcome in outcomes:
+            item = begun.pop(outcome.name)
+            if outcome.status == SET_ASIDE:
+                _set_aside(item, outcome, recipe)
+            if outcome.error:
+                failed.append(item)
+            journal.add(item, outcome)
+    return failed
+
+
+def _runner(study: Study, items: Sequence[Item]) -> Runner:
+    """Return what has the work done: processes of this machine, or a dask cluster."""
+    from sct_rootlets_task.study.cluster import run_on_cluster
+    from sct_rootlets_task.study.pool import run_in_pool
+
+    resources = study.resources
+    if resources.scheduler:
+        seen = (study.bids_dir, study.out_dir)
+        return partial(
+            run_on_cluster, address=resources.scheduler, work_dir=study.work_dir, seen=seen
+        )
+    workers, threads = choose_workers(resources, items=len(items))
+    logger.info("%d worker(s) with %d thread(s) each", workers, threads)
+    return partial(run_in_pool, workers=workers, threads=threads)
 
 
 def plan_study(study: Study) -> Iterator[PlannedItem]:
@@ -133,29 +192,10 @@ def plan_study(study: Study) -> Iterator[PlannedItem]:
     from sct_rootlets_task.registry import TASKS
 
     task = TASKS.find(study.processing.task)
-    found = _find_items(study, task)
+    found = find_items(study, task)
     recipe = _recipe(study, task, offline=True)
     for item, what in plan(found.items, recipe):
         yield PlannedItem(item.name, item.source, what.stages, what.reason)
-
-
-def _find_items(study: Study, task: Task) -> Any:
-    from sct_rootlets_task.study.dataset import find_items  # type: ignore[import-not-found]
-
-    return find_items(study, task)
-
-
-def _prepare(study: Study, task: Task) -> None:
-    from sct_rootlets_task.study.derivatives import prepare_output_dir  # type: ignore[import-not-found]
-
-    prepare_output_dir(study, task)
-
-
-def _work_through(items: Iterable[Item], recipe: Recipe) -> Generator[Outcome, None, None]:
-    """Yield the outcome of each item."""
-    work = partial(make_worker, recipe)()
-    for item in items:
-        yield work(item)
 
 
 def _recipe(
@@ -198,26 +238,6 @@ def _complete_report(recipe: Recipe) -> None:
         rebuild(recipe.report)
     except RootletsError as error:
         logger.warning("The list of the QC report was not made anew: %s", error)
-
-
-def _to_do(
-    items: Iterable[Item], recipe: Recipe, counts: Counter[str], begun: dict[str, Item]
-) -> Iterator[Item]:
-    """Yield the items that need work, and count the others."""
-    for item, what in plan(items, recipe):
-        if what.stages:
-            begun[item.name] = item
-            yield item
-        else:
-            counts[what.failed_before or UNCHANGED] += 1
-
-
-def _tell(item: Item, outcome: Outcome, recipe: Recipe) -> None:
-    """Log what came of an item, and record what its worker could not."""
-    if outcome.error:
-        logger.error("%s: %s", printable(item.source), outcome.error)
-    if outcome.status == SET_ASIDE:
-        _set_aside(item, outcome, recipe)
 
 
 def _set_aside(item: Item, outcome: Outcome, recipe: Recipe) -> None:

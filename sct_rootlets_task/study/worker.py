@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sct_rootlets_task.analysis.spinal_levels import UNITS
 from sct_rootlets_task.errors import (
     ImageError,
     NotShownError,
@@ -35,6 +36,7 @@ from sct_rootlets_task.io.images import InputImage, labels_image, load_image, lo
 from sct_rootlets_task.io.locks import held
 from sct_rootlets_task.io.orientation import on_grid
 from sct_rootlets_task.io.ownership import generated_by
+from sct_rootlets_task.io.tables import describe_columns, tsv_text
 from sct_rootlets_task.io.untrusted import printable, reason_of
 from sct_rootlets_task.level_names import name_levels, value_name
 from sct_rootlets_task.qc.measures import missing_levels
@@ -47,12 +49,12 @@ from sct_rootlets_task.segmentation.sidecar import describe
 from sct_rootlets_task.study.item import Item
 from sct_rootlets_task.study.keeper import Keeper
 from sct_rootlets_task.study.measuring import (
+    TABLE,
     Usable,
     measured_levels,
     plausibility,
     read_landmarks,
-    table_columns,
-    table_text,
+    table_rows,
 )
 from sct_rootlets_task.study.outcome import DONE, FAILED, UNCHANGED, Outcome
 from sct_rootlets_task.study.plan import RAW_LABELS
@@ -339,11 +341,11 @@ class _Work:
             "MissingLevels": missing_levels(
                 np.unique(followed.labels).tolist(), recipe.task.levels
             ),
-            "Columns": table_columns(),
+            "Columns": describe_columns(TABLE, UNITS),
         }
         columns = {name.lower(): text for name, text in of_image.items()}
         texts = {
-            item.levels_table: table_text(found.rows, columns),
+            item.levels_table: tsv_text(table_rows(found.rows, columns), list(TABLE)),
             item.levels_table.with_suffix(".json"): json_bytes(content).decode(),
         }
         cord = found.labels
@@ -385,6 +387,8 @@ class _Work:
         details = Details(
             dataset=self.recipe.study.bids_dir.resolve().name,
             subject=self.item.subject,
+            session=self.item.session,
+            corrected=self.keeper.todo.corrected is not None,
             command=shlex.join(self.recipe.study.command),
             model=self.recipe.model.name,
             around=self.item.landmarks["cord"] if "cord" in followed.known.parts else None,
