@@ -89,7 +89,7 @@ def write_results(
     }
     (place / f"{name}_levels.json").write_text(json.dumps(about))
     sidecar = {"Task": "rootlets", "Engine": "openvino", "Precision": "f32"}
-    sidecar |= {"SoftwareVersions": {"openvino": "2026.1"}, "Raw": False}
+    sidecar |= {"SoftwareVersions": "numpy 2.4.6; openvino 2026.1", "Raw": False}
     (place / f"{name}_dseg.json").write_text(json.dumps(sidecar))
     write_record(place / f"{name}_record.json", about)
     return place / f"{name}_dseg.nii.gz"

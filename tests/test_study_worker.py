@@ -176,7 +176,8 @@ def test_another_image_or_model_redoes_all(case: Case) -> None:
     assert case.look().stages == ALL
     assert case.ran() == ALL
 
-    (case.model / "dataset.json").open("a").write("\n")
+    dataset = case.model / "dataset.json"
+    dataset.write_text(f"{dataset.read_text()}\n")
     assert case.look().reason == "model changed"
     assert case.ran() == ALL
 

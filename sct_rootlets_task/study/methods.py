@@ -85,10 +85,10 @@ def _by_model(out_dir: Path, done: Iterable[Image]) -> dict[str, dict[str, Any]]
 
 
 def _model(name: str, known: Mapping[str, Any]) -> str:
-    versions = known.get("SoftwareVersions")
+    packages = str(known.get("SoftwareVersions")).split("; ")
+    versions = {name: version for name, _, version in (one.partition(" ") for one in packages)}
     engine, precision = str(known.get("Engine") or ""), str(known.get("Precision") or "")
-    version = str(versions.get(engine, "")) if isinstance(versions, dict) else ""
-    how = " ".join(filter(None, (engine, version)))
+    how = " ".join(filter(None, (engine, versions.get(engine, ""))))
     task = _task(known)
     levels = task.level_names if task else "of the task"
     post = "" if not known.get("Raw") else " without its post-processing"

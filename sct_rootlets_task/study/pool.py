@@ -311,7 +311,7 @@ class _Teller(logging.handlers.QueueHandler):
 
     def enqueue(self, record: logging.LogRecord) -> None:
         """Send a record of the log, with the item's name."""
-        if self.item:
+        if self.item and not str(record.msg).startswith(self.item):
             record.msg = f"{self.item}: {record.msg}"
         with contextlib.suppress(OSError):  # the driver is gone
             self._send(_LOG, record)

@@ -255,7 +255,9 @@ class _Work:
         made = _Made(recipe.task, recipe.model, recipe.settings, assigned.ran)
         sources = self._sources(seen)
         record = describe(made, result, sources, report=report, notice=recipe.notice)
+        versions = "; ".join(f"{name} {v}" for name, v in record["SoftwareVersions"].items())
         record = {key: value for key, value in record.items() if key not in _NOT_KEPT}
+        record |= {"SoftwareVersions": versions}  # BIDS wants a text
         images = {output: self._map(result.labels)}
         self.keeper.write(LABELS, images, self._signed(record), texts={})
         known = replace(seen, landmarks=replace(seen.landmarks, located=None))
