@@ -29,6 +29,7 @@ def write_pages(folder: Path) -> None:
         "model_card.md": render_card(load_card()),
         "command_line.md": command_line_to_markdown(TASKS),
         "files.md": files_to_markdown(),
+        "bids_app.md": bids_app_to_markdown(),
         "flags.md": flags_to_markdown(),
         "environment.md": environment_to_markdown(),
         "rooms.md": rooms_to_markdown(),
@@ -342,6 +343,75 @@ def files_to_markdown() -> str:
         "## Columns of the ratings",
         "The CSV file that the QC report saves: a row for each image, or for each of its raters.",
         _described("Column", RATINGS),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def bids_app_to_markdown() -> str:
+    """Return the page about data sets: which images are taken, names, records, tables."""
+    from sct_rootlets_task.registry import ROOTLETS
+    from sct_rootlets_task.study import cohort, journal, statistics
+    from sct_rootlets_task.study.contrasts import contrasts_of
+    from sct_rootlets_task.study.landmarks import FOLDERS, OF_BIDS, OF_LABORATORIES
+    from sct_rootlets_task.study.measuring import TABLE
+
+    contrasts = ", ".join(f"`{name}`" for name in contrasts_of(ROOTLETS))
+    rows = [
+        [
+            kind,
+            ", ".join(f"`<image>{end}`" for end in OF_LABORATORIES[kind]),
+            ", ".join(f"`<entities>_space-orig_{end.format('')}`" for end in OF_BIDS[kind]),
+        ]
+        for kind in OF_LABORATORIES
+    ]
+    parts = [
+        "# The BIDS App",
+        "What `sct_rootlets bids` reads and writes. [](../study.md) shows how to use it, and "
+        "[](command_line.md) lists its options.",
+        "## Images",
+        "Images are looked for in the folders `anat` of the data set, as `.nii` or `.nii.gz`. The "
+        f"task `rootlets` takes the contrasts {contrasts}. `INV1` and `INV2` are the inversions "
+        "of MP2RAGE (`inv-1_MP2RAGE`, `inv-2_MP2RAGE`); the suffixes `INV1` and `INV2` are taken "
+        "too. Phases, real and imaginary parts are left out. So are images in `.bidsignore`.",
+        "`--bids-filter-file` takes the form of fMRIPrep: contrast, then entity, then the value, "
+        "or a list of values. `null` stands for an entity that must be absent.",
+        "`--only` takes a list: `qc_fail.yml` or the ratings that the QC report saved, or "
+        "`failures.tsv`. Of ratings, the images rated fail or artifact are taken.",
+        "The data set is validated first where the command `bids-validator-deno` is installed.",
+        "## Masks and landmarks of others",
+        "They are looked for in `derivatives/*/` of the data set, for the same image. The first "
+        "name that is there counts. The folders "
+        f"{' and '.join(f'`{name}`' for name in FOLDERS)} come before others. The sidecar names "
+        "those that were used, under `Sources`.",
+        table(["For", "Names of laboratories", "Names of BIDS"], rows),
+        "## Names of results",
+        "A T2w gives `sub-01_space-orig_seg-rootlets_dseg.nii.gz`. Other contrasts add `desc-`: "
+        "`sub-01_space-orig_seg-rootlets_desc-UNIT1_dseg.nii.gz`. Entities such as `ses`, `acq` "
+        "and `run` are kept. `--naming neuropoly` gives `<image>_label-rootlets_dseg.nii.gz`, "
+        "which is not valid BIDS.",
+        "## Records",
+        "`<name>_record.json` stands beside each level map. It has the checksums of the image, of "
+        "landmarks, model and options, and of what was written. A stage is done again when what "
+        "it depends on has changed: `network` (levels before post-processing, kept in the work "
+        "folder), `labels` (the level map), `levels` (spinal levels) and `qc`. Size and time of a "
+        "file are compared first: a file that has kept both counts as unchanged.",
+        "Results, but not records and logs, are the same bytes whoever made them.",
+        "## Columns of the table of an image",
+        "`<name>_levels.tsv`: one row for each spinal level. `n/a` is not known.",
+        _described("Column", TABLE),
+        "## Columns of failures.tsv",
+        _described("Column", journal.COLUMNS),
+        "## Columns of group_levels.tsv",
+        "One row for each level of each image; an image without levels has one row.",
+        _described("Column", cohort.COLUMNS),
+        "## Columns of group_summary.tsv",
+        _described("Column", statistics.SUMMARY),
+        "## Columns of group_outliers.tsv",
+        _described("Column", statistics.OUTLIERS),
+        "## The log",
+        "Each run writes `logs/<time>_<id>.jsonl`, one JSON object a line. `event` is `start` "
+        "(command, version, model), `image` (what came of one, its seconds by stage, why it was "
+        "worked on, its process and host) or `end` (counts).",
     ]
     return "\n\n".join(parts) + "\n"
 

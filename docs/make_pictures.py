@@ -245,6 +245,20 @@ def draw_list(studio: Studio, output: Path) -> None:
         page.screenshot(path=output)
 
 
+def draw_cohort(studio: Studio, output: Path) -> None:
+    """Cohort page of a study of 60 subjects that were made up."""
+    sys.path.append(str(HERE.parent / "tests"))
+    from cohort_case import write_study
+    from sct_rootlets_task.study.group import run_group
+
+    folder = studio.folder / "cohort"
+    if not folder.exists():
+        write_study(folder, 60)
+    with page_of(run_group(folder).page, "light") as page:
+        page.locator("section", has_text="T2w").last.scroll_into_view_if_needed()
+        page.screenshot(path=output)
+
+
 def draw_page(studio: Studio, output: Path) -> None:
     """Page of one image in the QC report."""
     with page_of(studio.filled_report()) as page:
@@ -309,6 +323,7 @@ PICTURES: Mapping[str, Callable[[Studio, Path], None]] = {
     "methods": draw_methods,
     "shifted": draw_shifted,
     "qc_list": draw_list,
+    "cohort": draw_cohort,
     "qc_page": draw_page,
     "qc_volume": draw_volume,
 }

@@ -20,6 +20,7 @@ from sct_rootlets_task.cli.grammar import modern_parser
 from sct_rootlets_task.cli.sct_rootlets import build_parser
 from sct_rootlets_task.io.outputs import FILES
 from sct_rootlets_task.io.sample import AFFINE, load_sample
+from study_dataset import make_dataset
 from training.make_sample import DISCS, cord_axis
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -32,6 +33,9 @@ KINDS = {
     "set-up": "it changes the environment the tests run in",
 }
 """Why a block may be left out; a mark says which, and what exactly is missing."""
+
+DATA_SETS = {"docs/study.md", "docs/cluster.md"}
+"""Pages that work on a whole data set of three synthetic subjects."""
 
 MARK = r"<!-- not run: (?P<kind>[^:\n]*):(?P<reason>[^\n]*)-->\n"
 BLOCK = re.compile(
@@ -217,7 +221,9 @@ def test_only_files_of_the_reference_are_described(path: str, described: bool) -
 def test_the_commands_of_a_page_run_in_their_order(page: str, tmp_path: Path, shared: Path) -> None:
     folder = tmp_path / "here"
     folder.mkdir()
-    if page != "docs/tutorial.md":
+    if page in DATA_SETS:
+        make_dataset(folder / "study", 3, faults=False)
+    elif page != "docs/tutorial.md":
         furnish(folder, shared / "study")
     blocks = [block for block in blocks_of(page) if not block.kind]
     before = set(folder.rglob("*"))

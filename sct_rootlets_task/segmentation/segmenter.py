@@ -278,7 +278,7 @@ class Segmenter:
         Returns
         -------
         Assigned
-            What :func:`postprocess` makes a level map of.
+            What ``postprocess`` makes a level map of.
         """
         with limited_threads(self.threads):
             return self._assign(image)
