@@ -255,7 +255,8 @@ def draw_cohort(studio: Studio, output: Path) -> None:
     if not folder.exists():
         write_study(folder, 60)
     with page_of(run_group(folder).page, "light") as page:
-        page.locator("section", has_text="T2w").last.scroll_into_view_if_needed()
+        heading = page.locator("h2", has_text="T2w").first
+        heading.evaluate("heading => window.scrollTo(0, heading.offsetTop - 70)")
         page.screenshot(path=output)
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -139,17 +138,3 @@ def _table(
     count = f" ({len(rows)})" if rows else ""
     shown = rows[:_MOST_ROWS]
     return {"title": f"{title}{count}", "columns": columns, "rows": shown, "note": note + more}
-
-
-def by_contrast(found: Iterable[Distribution]) -> Iterator[tuple[str, list[Distribution]]]:
-    """Yield the distributions of each contrast.
-
-    Parameters
-    ----------
-    found : iterable of Distribution
-        How the measures are distributed.
-    """
-    grouped: dict[str, list[Distribution]] = defaultdict(list)
-    for one in found:
-        grouped[one.contrast].append(one)
-    yield from sorted(grouped.items())

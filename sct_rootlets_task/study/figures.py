@@ -175,7 +175,7 @@ def draw_counts(
     bars = axes.barh(places, list(counts.values()), height=0.7, color=color)
     axes.bar_label(bars, padding=2)
     axes.set_yticks(places, list(counts))
-    axes.invert_yaxis()
+    axes.set_ylim(max(len(counts), 2) - 0.4, -0.6)
     axes.set_xlim(0, max(counts.values(), default=1) * 1.12)
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set_xlabel("Images")

@@ -147,8 +147,6 @@ def _read(out_dir: Path, ratings: Sequence[Path]) -> tuple[Image, ...]:
 def _draw(images: Sequence[Image], found: Iterable[Distribution]) -> dict[str, list[Drawing]]:
     """Return the figures by the heading they stand under."""
     drawings: dict[str, list[Drawing]] = {}
-    for one in found:
-        drawings.setdefault(one.contrast, []).append(draw_distribution(one))
     lacking = {value_name(level): len(some) for level, some in missing_levels(images).items()}
     counts = {
         "missing_levels": ("Images in which a level is missing", lacking),
@@ -160,6 +158,8 @@ def _draw(images: Sequence[Image], found: Iterable[Distribution]) -> dict[str, l
         for name, (title, bars) in counts.items()
         if bars
     ]
+    for one in found:
+        drawings.setdefault(one.contrast, []).append(draw_distribution(one))
     return drawings
 
 
