@@ -78,28 +78,24 @@ def timed_run(bids_dir: Path, out: Path, workers: int) -> Timed:
     words, mark = participant(bids_dir, out, f"--n-procs={workers}", "-v", "1"), out.name
     start = time.perf_counter()
     peaks: dict[int, float] = {}
-    with subprocess.Popen(
-        words,
-        env={**os.environ, MARK: mark},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
-        os.set_blocking(process.stderr.fileno(), False)  # type: ignore[union-attr]
-        said = ""
+    said = out.with_suffix(".log")
+    with (
+        said.open("wb") as stream,
+        subprocess.Popen(
+            words, env={**os.environ, MARK: mark}, stdout=subprocess.DEVNULL, stderr=stream
+        ) as process,
+    ):
         while process.poll() is None:
             for pid, peak in marked(mark).items():
                 peaks[pid] = max(peak, peaks.get(pid, 0))
-            said += process.stderr.read() or ""  # type: ignore[union-attr]
             time.sleep(_POLL_S)
-        said += process.stderr.read() or ""  # type: ignore[union-attr]
     seconds = time.perf_counter() - start
     lines = [json.loads(line) for log in (out / "logs").iterdir() for line in log.open()]
     images = [line for line in lines if line["event"] == "image"]
     theirs = {line["process"] for line in images}
     return Timed(
         seconds,
-        said.count("Model starter, engine"),
+        said.read_text().count("Model starter, engine"),
         sum(line["status"] == "done" for line in images),
         peaks.get(process.pid, 0),
         max((peak for pid, peak in peaks.items() if pid in theirs), default=0),

@@ -212,6 +212,8 @@ def test_the_python_interface_takes_the_cores_that_the_job_was_given(
     network: Any = load_network(read_model_folder(folder), Options(device="cpu"))
     (engine,) = network.engines
     assert engine._compiled.network.get_property("INFERENCE_NUM_THREADS") == threads
+    # Else several processes would share the first cores.
+    assert engine._compiled.network.get_property("ENABLE_CPU_PINNING") is False
 
 
 @pytest.mark.network

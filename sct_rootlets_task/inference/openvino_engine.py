@@ -170,6 +170,8 @@ class OpenVINOEngine:
             "INFERENCE_PRECISION_HINT": precision,
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_NUM_THREADS": chosen_threads(threads),
+            # Pinned threads of several processes would share the same first cores.
+            "ENABLE_CPU_PINNING": "NO",
         }
         self.precision = precision
         self._model = folder.path
