@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -24,6 +25,7 @@ import pytest
 from dask_cluster import cluster_in
 from fake_network import Loader
 from sct_rootlets_task.api import run_group
+from sct_rootlets_task.errors import ModelNotInstalledError
 from sct_rootlets_task.study.attempt import Setup
 from sct_rootlets_task.study.item import Item
 from sct_rootlets_task.study.options import Processing, Resources, Selection, Study
@@ -184,6 +186,16 @@ def test_names_of_laboratories(study: Study, run: Run) -> None:
     assert "sub-09_T2w_label-rootlets_dseg.nii.gz" in maps
 
 
+def test_a_study_does_not_fall_back_to_another_model(
+    study: Study, run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("SCT_ROOTLETS_OFFLINE", "1")
+    processing = Processing(model_dir=str(tmp_path / "models"))
+    with pytest.raises(ModelNotInstalledError, match="--model starter"):
+        run(replace(study, processing=processing))
+    assert not study.out_dir.exists()
+
+
 # With the built-in starter, in processes
 
 
@@ -232,6 +244,15 @@ def test_all_images_are_in_the_report(real: tuple[Study, Summary]) -> None:
     assert len(list((study.out_dir / "qc" / "entries").glob("[!.]*"))) == summary.done
     rows = (study.out_dir / "qc" / "list.js").read_text()
     assert rows.count("QC.row(") >= summary.done
+
+
+@pytest.mark.network
+def test_dots_of_the_cohort_page_lead_to_pages_of_images(real: tuple[Study, Summary]) -> None:
+    study, summary = real
+    page = run_group(study.out_dir).page.read_text()
+    entries = {path.name for path in (study.out_dir / "qc" / "entries").glob("[!.]*")}
+    assert len(entries) == summary.done
+    assert set(re.findall(r'<a href="index.html#([^"]+)"><title>', page)) == entries
 
 
 @pytest.mark.network

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sct_rootlets_task.errors import ModelError, RootletsError
+from sct_rootlets_task.errors import ModelError, ModelNotInstalledError, RootletsError
 from sct_rootlets_task.io.untrusted import printable, reason_of
 from sct_rootlets_task.study.attempt import Setup
 from sct_rootlets_task.study.dataset import find_items
@@ -207,6 +207,12 @@ def _recipe(
 
     asked = study.processing
     resolved = resolve(task, asked.model, model_root(asked.model_dir), offline=offline)
+    if asked.model is None and resolved.model.builtin and resolved.model.name != task.default:
+        raise ModelNotInstalledError(
+            f"The published model {task.default} is not installed and could not be fetched, and a "
+            f"study must not change its model on the way. Install it with 'sct_deepseg {task.name} "
+            f"-install', or choose the built-in one with --model {resolved.model.name}."
+        )
     if resolved.notice:
         logger.warning("%s", resolved.notice)
     try:
