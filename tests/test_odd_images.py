@@ -230,7 +230,6 @@ def test_a_folder_is_called_a_folder(
             sct_deepseg.main,
             [*words, "-i", str(seg), "-qc", f"{tmp_path}/qc", "-qc-seg", str(folder)],
         ),
-        (main, ["check", "-i", str(folder)]),
         (main, ["check", "-i", str(seg), "-s", str(folder)]),
         (main, ["levels", "-i", str(seg), "-pmj", str(folder), "-csv", f"{tmp_path}/o.csv"]),
         (main, ["locate", "-i", str(folder), "-o", output]),
@@ -240,6 +239,8 @@ def test_a_folder_is_called_a_folder(
         said = capsys.readouterr().err
         assert f"found a folder: {folder}. Give the NIfTI file in it" in said, arguments
         assert "does not exist" not in said
+    assert main(["check", "-i", str(folder)]) == 2  # may be a folder, of level maps
+    assert f"{folder}" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["seg", "seg.mgz", "seg.dcm", "seg.nii.gz"])

@@ -209,15 +209,14 @@ class _Slot:
 @contextlib.contextmanager
 def _announced(threads: int) -> Iterator[None]:
     """Set what a new process is to find in its environment."""
-    before = os.environ.get(environment.THREADS)
+    before = {name: value for name, value in os.environ.items() if name == environment.THREADS}
     with announced_threads(threads):
-        os.environ[environment.THREADS] = str(threads)
+        os.environ.update({environment.THREADS: str(threads)})
         try:
             yield
         finally:
             os.environ.pop(environment.THREADS)
-            if before is not None:
-                os.environ[environment.THREADS] = before
+            os.environ.update(before)
 
 
 @contextlib.contextmanager
